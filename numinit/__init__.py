@@ -1,0 +1,100 @@
+"""Exact, parallel, addressable initialization of neural-network weights.
+
+The value of every element is a pure function of (initializer, key, logical shape, element
+index): the same on any number of threads, for any shard, row or memory layout.
+"""
+
+from typing import Any
+
+from numinit import arrays as _arrays
+from numinit import keys as _keys
+from numinit._version import STREAM_VERSION, __version__
+from numinit.fans import fans
+from numinit.functional import (
+    constant_,
+    kaiming_normal_,
+    kaiming_uniform_,
+    normal_,
+    ones_,
+    uniform_,
+    xavier_normal_,
+    xavier_uniform_,
+    zeros_,
+)
+from numinit.gains import calculate_gain
+from numinit.initializers import (
+    Constant,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Initializer,
+    KaimingNormal,
+    KaimingUniform,
+    LecunNormal,
+    LecunUniform,
+    Normal,
+    Ones,
+    Uniform,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+    Zeros,
+)
+from numinit.keys import Generator, Key, manual_seed
+from numinit.models import init_params
+
+__all__ = [
+    "STREAM_VERSION",
+    "Constant",
+    "Generator",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "KaimingNormal",
+    "KaimingUniform",
+    "Key",
+    "LecunNormal",
+    "LecunUniform",
+    "Normal",
+    "Ones",
+    "Uniform",
+    "VarianceScaling",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
+    "__version__",
+    "calculate_gain",
+    "constant_",
+    "fans",
+    "init_params",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "manual_seed",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+
+def _torch() -> _arrays.Adapter:
+    from numinit.adapters.torch import ADAPTER
+
+    return ADAPTER
+
+
+def _torch_key(source: Any) -> _keys.Key | None:
+    from numinit.adapters.torch import key_from
+
+    return key_from(source)
+
+
+# The adapters plug in here, so that no lower layer knows of a framework. An adapter is imported
+# when an object of its framework is first seen.
+_arrays.ADAPTERS["torch"] = _torch
+_keys.KEY_SOURCES["torch"] = _torch_key

@@ -1,0 +1,1 @@
+"""Adapters: one framework or file format each, and thin."""

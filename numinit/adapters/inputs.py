@@ -1,0 +1,101 @@
+"""Reading what others wrote: JSON and shapes, checked in bounded time and memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+__all__ = ["InputError", "check_name", "check_shape", "open_regular", "parse_json", "show"]
+
+# A value of JSON costs up to 80 bytes in Python and two in the text: limit them before parsing.
+MAX_VALUES = 4_000_000
+MAX_DIMENSIONS = 64  # NumPy's own limit
+MAX_ELEMENTS = 2**63 - 1
+
+
+class InputError(ValueError):
+    """A file or an argument that cannot be used; the message names it and the tensor."""
+
+
+def open_regular(path: Path) -> tuple[BinaryIO, int]:
+    """Open a file to read; return it and its size. A pipe or a device would block or never end."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: not a regular file")
+        return path.open("rb"), status.st_size
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a JSON object; refuse duplicate keys, NaN, absurd nesting and absurdly many values."""
+    if sum(map(data.count, (b"[", b"{", b",", b":"))) > MAX_VALUES:
+        raise InputError(f"{where}: more than {MAX_VALUES} values; at most that many are accepted")
+    try:
+        parsed = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except RecursionError:
+        raise InputError(f"{where}: not usable JSON: nested too deep") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not usable JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise InputError(f"{where}: needs a JSON object, got {show(parsed)}")
+    return parsed
+
+
+def check_name(name: str, where: str) -> str:
+    """Return a tensor's name if UTF-8 can spell it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: tensor name {show(name)} is not valid Unicode") from error
+    return name
+
+
+def check_shape(shape: object, where: str) -> tuple[int, ...]:
+    """Return a shape as a tuple if its elements can be counted by an int64."""
+    if not isinstance(shape, list | tuple):
+        raise InputError(f"{where}: the shape must be a list of integers, got {show(shape)}")
+    if len(shape) > MAX_DIMENSIONS:
+        raise InputError(f"{where}: {len(shape)} dimensions; at most {MAX_DIMENSIONS} are accepted")
+    for size in shape:
+        if type(size) is not int or not 0 <= size <= MAX_ELEMENTS:
+            raise InputError(
+                f"{where}: got a dimension {show(size)} in {show(shape)}; "
+                "accepted: an integer from 0 to 2**63 - 1"
+            )
+    if math.prod(size for size in shape if size) > MAX_ELEMENTS:
+        raise InputError(f"{where}: the shape {show(shape)} has more than 2**63 - 1 elements")
+    return tuple(shape)
+
+
+def show(value: object) -> str:
+    """Return a repr of bounded length, for messages."""
+    return _repr.repr(value)
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = 200
+_repr.maxlist = _repr.maxtuple = 8
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {show(twice)} occurs twice")
+    return table
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")

@@ -1,0 +1,99 @@
+"""A new file: its space reserved, filled through mapped windows, and visible only when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import secrets
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from numinit.adapters.inputs import InputError
+
+__all__ = ["check_target", "map_window", "new_file"]
+
+
+def check_target(path: str | Path, overwrite: bool) -> Path:
+    """Return where a file may be written, symbolic links followed; refuse what cannot be right."""
+    try:
+        target = Path(path).resolve()
+        if not target.parent.is_dir():
+            raise InputError(f"{path}: the directory {target.parent} does not exist")
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: exists and is not a regular file")
+        if target.exists() and not overwrite:
+            raise InputError(f"{path}: exists; pass --force (overwrite=True) to replace it")
+    except (OSError, RuntimeError) as error:  # no permission; a loop of links
+        raise InputError(f"{path}: cannot be written: {error}") from error
+    return target
+
+
+@contextlib.contextmanager
+def new_file(target: Path, size: int) -> Iterator[int]:
+    """Give the descriptor of a temporary file of `size` bytes, which replaces `target` at the end.
+
+    On any exception the temporary is removed. A killed process leaves it beside the target, under
+    a name that starts with a dot and ends in ``.tmp``.
+    """
+    # The name is cut so that a target of the longest legal name still has a temporary.
+    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    fd = -1
+    try:
+        fd = os.open(temporary, flags, 0o666)
+        _reserve(fd, target, size)
+        yield fd
+        os.fsync(fd)
+        os.close(fd)
+        fd = -1
+        os.replace(temporary, target)
+    except BaseException as error:
+        # Frames of the traceback may hold windows, and Windows removes no file that is mapped.
+        traceback.clear_frames(error.__traceback__)
+        if fd >= 0:
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _reserve(fd: int, target: Path, size: int) -> None:
+    """Take the disk space now: a mapped write to a full disk would kill the process."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise full from None
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise OSError(error.errno, error.strerror, str(target)) from None
+    # Not every system and file system can reserve: ask, and hope that nobody else takes it.
+    if size > shutil.disk_usage(target.parent).free:
+        raise full
+    os.ftruncate(fd, size)
+
+
+def map_window(fd: int, offset: int, size: int) -> np.ndarray:
+    """Map `size` bytes of a file, writable, for as long as the array lives."""
+    lead = offset % mmap.ALLOCATIONGRANULARITY
+    window = mmap.mmap(fd, lead + size, access=mmap.ACCESS_WRITE, offset=offset - lead)
+    return np.frombuffer(window, np.uint8)[lead:]
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new name survive a power cut, where directories can be opened."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

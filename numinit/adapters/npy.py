@@ -1,0 +1,36 @@
+"""The .npy format: one array behind a short header."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+
+from numinit.adapters.inputs import InputError, show
+from numinit.dtypes import DType
+
+__all__ = ["header"]
+
+
+def header(name: str, shape: tuple[int, ...], dtype: DType) -> bytes:
+    """Return all that comes before the data of a C-ordered array; a multiple of 64 bytes.
+
+    Raises
+    ------
+    InputError
+        For bfloat16, which the format does not have, and sizes beyond it.
+    """
+    if dtype.name == "bfloat16":
+        raise InputError(
+            f"tensor {show(name)}: .npy has no bfloat16; "
+            "choose --dtype float32, float64 or float16, or write .safetensors"
+        )
+    if math.prod(shape) * dtype.itemsize > 2**63 - 1:
+        raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
+    descr = np.dtype(dtype.name).newbyteorder("<").str
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()

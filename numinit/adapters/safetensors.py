@@ -1,0 +1,167 @@
+"""The safetensors format: an 8-byte length, a JSON header, then the tensors without holes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numinit.adapters.inputs import (
+    InputError,
+    check_name,
+    check_shape,
+    open_regular,
+    parse_json,
+    show,
+)
+from numinit.dtypes import DType
+
+__all__ = ["BITS", "Entry", "layout", "read_header"]
+
+MAX_HEADER = 100_000_000  # the format's own limit
+MAX_BYTES = 2**63 - 1
+METADATA = "__metadata__"
+
+#: Every dtype of the format, and its size in bits.
+BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64,
+    "F32": 32, "I32": 32, "U32": 32,
+    "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "F8_E4M3": 8, "F8_E4M3FNUZ": 8, "F8_E5M2": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8,
+    "I8": 8, "U8": 8, "BOOL": 8,
+    "F6_E2M3": 6, "F6_E3M2": 6,
+    "F4": 4,
+}  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """One tensor of a header; its bytes are ``data[start:stop]``."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(path: str | Path) -> tuple[dict[str, str], dict[str, Entry], int]:
+    """Read and check a file's header.
+
+    Parameters
+    ----------
+    path : str or Path
+        A safetensors file.
+
+    Returns
+    -------
+    metadata : dict of str to str
+        Empty where the file has none.
+    entries : dict of str to Entry
+        In the order of their bytes.
+    data_offset : int
+        Where the data starts in the file.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the tensor, whatever the bytes: nothing in a file is trusted.
+    """
+    path = Path(path)
+    file, file_size = open_regular(path)
+    with file:
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > file_size - 8:
+            raise InputError(f"{path}: truncated, or not safetensors: the header is cut off")
+        if length > MAX_HEADER:
+            raise InputError(f"{path}: a header of {length} bytes; the format allows {MAX_HEADER}")
+        text = file.read(length)
+    header = parse_json(text, f"{path}: header")
+    metadata = header.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise InputError(f"{path}: {METADATA} must map strings to strings, got {show(metadata)}")
+    found = {name: _entry(name, fields, path) for name, fields in header.items()}
+    # Zero-size tensors share their start with the next one, so `stop` decides.
+    entries = dict(sorted(found.items(), key=lambda item: (item[1].start, item[1].stop)))
+    end = 0
+    for name, entry in entries.items():
+        if entry.start != end:
+            what = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
+            raise InputError(f"{path}: tensor {show(name)} at {entry.start}:{entry.stop} {what}")
+        end = entry.stop
+    data_offset = 8 + length
+    if data_offset + end != file_size:
+        what = "truncated" if data_offset + end > file_size else "bytes after the last tensor"
+        raise InputError(
+            f"{path}: {what}: the header needs {data_offset + end} bytes, the file has {file_size}"
+        )
+    return metadata, entries, data_offset
+
+
+def _entry(name: str, fields: object, path: Path) -> Entry:
+    where = f"{path}: tensor {show(name)}"
+    check_name(name, str(path))
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        raise InputError(f"{where}: needs dtype, shape and data_offsets, got {show(fields)}")
+    dtype, offsets = fields["dtype"], fields["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise InputError(f"{where}: unknown dtype {show(dtype)}; accepted: {', '.join(BITS)}")
+    shape = check_shape(fields["shape"], where)
+    if (
+        not isinstance(offsets, list)
+        or len(offsets) != 2
+        or not all(type(offset) is int for offset in offsets)
+        or not 0 <= offsets[0] <= offsets[1] <= MAX_BYTES
+    ):
+        raise InputError(f"{where}: data_offsets must be [start, stop], got {show(offsets)}")
+    size, rest = divmod(math.prod(shape) * BITS[dtype], 8)
+    if rest or size != offsets[1] - offsets[0]:
+        raise InputError(
+            f"{where}: {dtype} of shape {show(shape)} does not fill data_offsets {show(offsets)}"
+        )
+    return Entry(dtype, shape, *offsets)
+
+
+def layout(
+    tensors: Mapping[str, tuple[tuple[int, ...], DType]], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, Entry]]:
+    """Lay out a file.
+
+    Parameters
+    ----------
+    tensors : mapping of str to (shape, DType)
+        What the file holds.
+    metadata : mapping of str to str
+        Written as ``__metadata__``.
+
+    Returns
+    -------
+    header : bytes
+        All that comes before the data, padded so that the data starts at a multiple of 8.
+    entries : dict of str to Entry
+        The wider dtypes first, so that every tensor is aligned; else in the order of `tensors`.
+
+    Raises
+    ------
+    InputError
+        If a name is not legal, or the sizes are beyond the format.
+    """
+    entries: dict[str, Entry] = {}
+    end = 0
+    for name, (shape, dtype) in sorted(tensors.items(), key=lambda item: -item[1][1].itemsize):
+        if check_name(name, "safetensors") == METADATA:
+            raise InputError(f"{METADATA!r} is not a legal tensor name in a safetensors file")
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        if end > MAX_BYTES:
+            raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
+        entries[name] = Entry(dtype.safetensors, shape, start, end)
+    table: dict[str, Any] = {METADATA: dict(metadata)}
+    for name, entry in entries.items():
+        offsets = [entry.start, entry.stop]
+        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise InputError(f"a header of {len(text)} bytes; the format allows {MAX_HEADER}")
+    return len(text).to_bytes(8, "little") + text, entries

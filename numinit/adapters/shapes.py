@@ -1,0 +1,113 @@
+"""Names and shapes of a model: from JSON, from a safetensors file, or shipped with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+from numinit.adapters.inputs import (
+    InputError,
+    check_name,
+    check_shape,
+    open_regular,
+    parse_json,
+    show,
+)
+from numinit.adapters.safetensors import read_header
+
+__all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
+
+MAX_JSON = 100_000_000
+
+_NAMES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+
+
+class TensorSpec(NamedTuple):
+    """A tensor's logical shape and, where its source says so, its dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str | None = None
+
+
+class Model(NamedTuple):
+    """What a source says about a model."""
+
+    name: str
+    recipe: str | None
+    tensors: dict[str, TensorSpec]
+
+
+def load_shapes(source: str | Path) -> dict[str, TensorSpec]:
+    """Return the names, shapes and dtypes of a model's tensors; see `load_model`."""
+    return load_model(source).tensors
+
+
+def load_model(source: str | Path) -> Model:
+    """Read a model's names and shapes.
+
+    Parameters
+    ----------
+    source : str or Path
+        A ``.json`` file ``{"model": name, "recipe": name, "tensors": {name: [size, ...]}}``, of
+        which only ``tensors`` is needed; a ``.safetensors`` file, of which only the header is
+        read; or the name of a shipped model (see `available`).
+
+    Raises
+    ------
+    InputError
+        Naming the source and the tensor.
+    """
+    path = Path(source)
+    if path.suffix == ".safetensors":
+        entries = read_header(path)[1]
+        if not entries:
+            raise InputError(f"{path}: holds no tensors")
+        tensors = {
+            name: TensorSpec(entry.shape, _NAMES.get(entry.dtype, entry.dtype))
+            for name, entry in entries.items()
+        }
+        return Model(path.stem, None, tensors)
+    if path.suffix == ".json":
+        file, size = open_regular(path)
+        with file:
+            if size > MAX_JSON:
+                raise InputError(f"{path}: {size} bytes; at most {MAX_JSON} are accepted")
+            return _parse(file.read(MAX_JSON), str(path), path.stem)
+    name = str(source)
+    if name not in available():
+        near = get_close_matches(name, available(), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError(
+            f"no model {show(name)}{hint}; accepted: {', '.join(available())}, "
+            "or a path that ends in .json or .safetensors"
+        )
+    return _parse((_shipped() / f"{name}.json").read_bytes(), name, name)
+
+
+def available() -> list[str]:
+    """Return the names of the shipped models, sorted."""
+    files = _shipped().iterdir()
+    return sorted(f.name.removesuffix(".json") for f in files if f.name.endswith(".json"))
+
+
+def _parse(data: bytes, where: str, default_name: str) -> Model:
+    table = parse_json(data, where)
+    for key in ("model", "recipe"):
+        if not isinstance(table.get(key, ""), str):
+            raise InputError(f"{where}: key {key!r} must be a string, got {show(table[key])}")
+    shapes = table.get("tensors")
+    if not isinstance(shapes, Mapping) or not shapes:
+        raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")
+    tensors = {
+        check_name(name, where): TensorSpec(check_shape(shape, f"{where}: tensor {show(name)}"))
+        for name, shape in shapes.items()
+    }
+    return Model(table.get("model") or default_name, table.get("recipe"), tensors)
+
+
+def _shipped() -> Traversable:
+    return resources.files("numinit") / "data" / "models"

@@ -1,0 +1,94 @@
+"""Arrays as memory: what every framework's array is turned into before it is filled."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numinit.dtypes import DTYPES, DType, as_dtype
+from numinit.keys import Key
+
+
+class Memory(NamedTuple):
+    """A strided array's memory; valid while the array it was taken from lives."""
+
+    address: int
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # bytes
+
+
+class Adapter(NamedTuple):
+    """What a framework's adapter offers."""
+
+    memory: Callable[[Any], Memory | None]
+    """The memory of an array that may be written, or None if it has none and nothing is to do."""
+    default_key: Callable[[Any], Key | None]
+    """The key for an array when no seed is given; None for the process-wide generator."""
+    written: Callable[[Any], None]
+    """Called after the memory was written."""
+
+
+_NUMPY_DTYPES = {np.dtype(name): dtype for name, dtype in DTYPES.items() if name != "bfloat16"}
+
+
+def _numpy_memory(array: np.ndarray) -> Memory:
+    if not array.flags.writeable:
+        raise ValueError("array: it is read-only; a writable array is accepted")
+    dtype = _NUMPY_DTYPES.get(array.dtype) or as_dtype(array.dtype)
+    return Memory(array.ctypes.data, dtype, array.shape, array.strides)
+
+
+#: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
+ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
+    "numpy": Adapter(_numpy_memory, lambda array: None, lambda array: None)
+}
+
+
+def adapter_of(array: Any) -> Adapter:
+    """The adapter for an array's type.
+
+    Raises
+    ------
+    TypeError
+        If no package in its type's ancestry has one.
+    """
+    for base in type(array).__mro__:
+        package = base.__module__.partition(".")[0]
+        entry = ADAPTERS.get(package)
+        if entry is not None and not (package == "numpy" and not isinstance(array, np.ndarray)):
+            if not isinstance(entry, Adapter):
+                entry = ADAPTERS[package] = entry()
+            return entry
+    raise TypeError(
+        f"array: {type(array).__name__} was given; a NumPy array or a torch tensor is accepted"
+    )
+
+
+def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> None:
+    """Refuse a layout in which two elements share a byte, such as a broadcast view.
+
+    Raises
+    ------
+    ValueError
+        Views that interleave without overlapping in a way no slicing can make are refused too.
+    """
+    extent = itemsize
+    for stride, size in sorted(
+        (abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1
+    ):
+        if stride < extent:
+            raise ValueError(
+                f"array: elements of it overlap in memory (shape {shape}, strides {strides} "
+                "bytes), as in a broadcast or expanded view; an array whose elements are apart "
+                "is accepted"
+            )
+        extent += stride * (size - 1)
+
+
+@functools.lru_cache(1024)
+def c_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Distances in C order, in elements, of neighbours along each axis."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

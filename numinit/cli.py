@@ -1,0 +1,295 @@
+"""The command line: ``numinit init``, ``verify`` and ``info``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numinit._version import STREAM_VERSION, __version__
+
+__all__ = ["main"]
+
+# Modules that need Numba are imported where they are used: --help answers at once.
+
+OK, DIFFERS, USAGE, IO_FAILURE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 130, 141, 143
+
+EPILOG = """\
+exit codes:
+  0    done; for verify: every value is as it should be
+  1    verify: the file differs from what its metadata describes
+  2    bad usage, or an input that cannot be used; nothing was written
+  3    the disk is full, or reading or writing failed
+  130  interrupted (Ctrl-C)
+  141  whoever read the output has gone
+  143  terminated
+After 3, 130, 141 in the middle of a file and 143 nothing is left behind."""
+
+OPTIONAL = ("torch", "ml_dtypes", "safetensors", "transformers", "jax", "cupy", "keras", "dask")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, cleaned up after as Ctrl-C is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; ``--help`` and bad usage raise SystemExit."""
+    for stream in (sys.stdout, sys.stderr):  # a name of a tensor must not be able to end a run
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    arguments = _parser().parse_args(argv)
+    try:
+        with _termination_as_exception():
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+            return code
+    except Terminated:
+        return _fail("terminated", TERMINATED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes at exit: let that go nowhere instead of failing once more.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (ValueError, TypeError) as error:
+        return _fail(f"error: {error}", USAGE)
+    except (OSError, MemoryError) as error:
+        return _fail(f"error: {error or 'out of memory'}", IO_FAILURE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="numinit",
+        description="Initialize model weights, reproducibly, and verify them.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    version = f"numinit {__version__} (stream version {STREAM_VERSION})"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    init = commands.add_parser(
+        "init",
+        help="write a model's initial weights to a file",
+        description="Write a model's initial weights to .safetensors, or one tensor's to .npy.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    init.set_defaults(run=_init)
+    init.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="names and shapes: a .json or .safetensors file, or a shipped model (numinit info)",
+    )
+    init.add_argument("--recipe", help="shipped recipe or .toml file; default: the source's own")
+    init.add_argument("--seed", type=_seed, default=0, help="0 to 2**64 - 1, decimal or 0x hex")
+    init.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "float16", "bfloat16"),
+        help="default: the source's dtypes, else float32",
+    )
+    init.add_argument(
+        "-o", "--output", metavar="OUT", help="default: the model's name and .safetensors"
+    )
+    init.add_argument("--tensor", metavar="NAME", help="which tensor an .npy file gets")
+    init.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+    verify = commands.add_parser(
+        "verify",
+        help="derive a file's values again and compare",
+        description="Derive every value of a file that numinit wrote from the file's own metadata, "
+        "and compare. The first tensor that differs is named.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    verify.set_defaults(run=_verify)
+    verify.add_argument("file", metavar="FILE", help="a .safetensors file written by numinit")
+
+    info = commands.add_parser("info", help="versions, threads, CPU, optional parts, what ships")
+    info.set_defaults(run=_info)
+    for command in (init, verify):
+        command.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from numinit.adapters.shapes import InputError, load_model
+
+    model = load_model(arguments.source)
+    recipe = arguments.recipe or model.recipe
+    if recipe is None:
+        raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
+    output = arguments.output
+    if output is None:
+        # The name may come from a file that somebody else wrote: it must not choose a directory.
+        if not re.fullmatch(r"\w[\w.+ -]*", model.name):
+            raise InputError(f"model name {model.name!r} makes no file name: -o is needed")
+        output = f"{model.name}.safetensors"
+
+    from numinit.checkpoint import write
+
+    begin = time.perf_counter()
+    with _progress(arguments.quiet) as progress:
+        summary = write(
+            output,
+            model.tensors,
+            recipe,
+            arguments.seed,
+            arguments.dtype,
+            progress,
+            arguments.force,
+            tensor=arguments.tensor,
+        )
+    if not arguments.quiet:
+        print(f"{output}: {_summary(summary, begin)}")
+    return OK
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from numinit.checkpoint import Mismatch, verify
+
+    begin = time.perf_counter()
+    try:
+        with _progress(arguments.quiet) as progress:
+            summary = verify(arguments.file, progress)
+    except Mismatch as mismatch:
+        return _fail(f"verify: {mismatch}", DIFFERS)
+    if not arguments.quiet:
+        print(f"{arguments.file}: OK, {_summary(summary, begin)}")
+    return OK
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from importlib import metadata, util
+    from platform import python_version
+
+    import llvmlite.binding as llvm
+
+    from numinit import jit, recipes
+    from numinit.adapters import shapes
+    from numinit.engines import cpu
+
+    features = llvm.get_host_cpu_features()
+    widths = (("avx512f", 512), ("avx2", 256), ("sse2", 128), ("neon", 128))
+    width = next((bits for name, bits in widths if features.get(name)), None)
+    notable = ("avx512f", "avx512dq", "avx2", "fma", "neon")
+    present = [name for name in notable if features.get(name)]
+    versions = [f"{name} {metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    found, missing = [], []
+    for name in OPTIONAL:
+        if util.find_spec(name) is None:
+            missing.append(name)
+            continue
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:  # cupy's wheels have other names
+            found.append(name)
+    lines = {
+        "numinit": f"{__version__}, stream version {STREAM_VERSION}",
+        "python": ", ".join([python_version(), *versions]),
+        "threads": f"{cpu.num_threads()} of {os.cpu_count()} CPUs (NUMBA_NUM_THREADS)",
+        "threading": "numinit's own threads without the GIL; none of Numba's threading layers",
+        "cpu": f"{llvm.get_host_cpu_name()}: {' '.join(present) or 'no wide vectors'}",
+        "vectors": f"{width} bits" if width else "unknown",
+        "cache": jit.cache_dir() or "none: no directory is writable, so every process compiles",
+        "found": ", ".join(found) or "no optional package",
+        "not found": ", ".join(missing) or "-",
+        "models": ", ".join(shapes.available()),
+        "recipes": ", ".join(recipes.available()),
+    }
+    for key, value in lines.items():
+        print(f"{key + ':':11}{value}")
+    return OK
+
+
+def _seed(text: str) -> int:
+    digits, base = (text[2:], 16) if text.lower().startswith("0x") else (text, 10)
+    if not re.fullmatch("[0-9a-fA-F]{1,20}", digits) or (base == 10 and not digits.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer, decimal or 0x hex")
+    if (seed := int(digits, base)) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text} is not below 2**64")
+    return seed
+
+
+def _fail(message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"numinit: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _summary(summary: Any, begin: float) -> str:
+    seconds = max(time.perf_counter() - begin, 1e-9)
+    many = "" if summary.tensors == 1 else "s"
+    return (
+        f"{summary.tensors} tensor{many}, {_bytes(summary.nbytes)} "
+        f"in {seconds:.2f} s ({summary.nbytes / seconds / 1e9:.2f} GB/s)"
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """Give a progress function that draws a bar on stderr, or None where no person would see it."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    begin = time.perf_counter()
+    drawn = 0.0
+
+    def draw(done: int, total: int) -> None:
+        nonlocal drawn
+        now = time.perf_counter()
+        if now - drawn < 0.1 and done < total:
+            return
+        drawn, share, speed = now, done / total, done / max(now - begin, 1e-9)
+        bar = "#" * round(30 * share)
+        text = (
+            f"[{bar:30}] {share:4.0%}  {_bytes(done)} of {_bytes(total)}  "
+            f"{speed / 1e9:.2f} GB/s  {(total - done) / speed:.0f} s left"
+        )
+        with contextlib.suppress(OSError):
+            print(f"\r{text:79}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield draw
+    finally:
+        if drawn:
+            with contextlib.suppress(OSError):
+                print(f"\r{'':79}\r", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _termination_as_exception() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise, so that what is half-written is removed; nohup still works."""
+
+    def terminate(signum: int, frame: object) -> None:
+        raise Terminated
+
+    replaced = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, terminate)
+                replaced.append(number)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,84 @@
+"""The element types: their names, sizes and limits."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
+class DType:
+    """A floating-point element type.
+
+    Attributes
+    ----------
+    name : str
+        As NumPy, torch and JAX spell it.
+    itemsize : int
+        Bytes.
+    safetensors : str
+        The name in a safetensors header.
+    precision : int
+        Bits of the significand, the hidden one included.
+    min_exponent : int
+        The smallest normal number is 2**min_exponent.
+    max : float
+        The largest finite number.
+    """
+
+    name: str
+    itemsize: int
+    safetensors: str
+    precision: int
+    min_exponent: int
+    max: float
+
+    def floor(self, x: float) -> float:
+        """The largest finite number of this type that is not above the finite real `x`."""
+        unit = self._unit(x)
+        return min(max(math.floor(x / unit) * unit, -self.max), self.max)
+
+    def below(self, x: float) -> float:
+        """The largest finite number of this type that is below the finite real `x`."""
+        low = self.floor(x)
+        if low < x:
+            return low
+        return max(x - self._unit(math.nextafter(x, -math.inf)), -self.max)
+
+    def _unit(self, x: float) -> float:
+        """The distance of neighbours in the binade of `x`; exact, being a power of two."""
+        exponent = max(math.frexp(x)[1] - 1 if x else self.min_exponent, self.min_exponent)
+        return math.ldexp(1.0, exponent - self.precision + 1)
+
+
+DTYPES: dict[str, DType] = {
+    d.name: d
+    for d in (
+        DType("float32", 4, "F32", 24, -126, (2 - 2**-23) * 2.0**127),
+        DType("float64", 8, "F64", 53, -1022, (2 - 2**-52) * 2.0**1023),
+        DType("float16", 2, "F16", 11, -14, 65504.0),
+        DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127),
+    )
+}
+
+
+def as_dtype(dtype: Any) -> DType:
+    """The `DType` that a name, a NumPy or torch dtype, or a scalar type stands for.
+
+    Raises
+    ------
+    TypeError
+        For any other type, and for other byte orders than the machine's.
+    """
+    if isinstance(dtype, DType):
+        return dtype
+    if getattr(dtype, "isnative", True) is False:
+        raise TypeError(f"dtype: {dtype!r} is byte-swapped; only the machine's own byte order is accepted")
+    if isinstance(dtype, str):
+        name = dtype
+    else:
+        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    name = {"float": "float64", "double": "float64", "half": "float16"}.get(name, name)
+    try:
+        return DTYPES[name.removeprefix("torch.")]
+    except KeyError:
+        raise TypeError(f"dtype: {dtype!r} is not accepted; one of {', '.join(DTYPES)} is") from None

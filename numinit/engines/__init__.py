@@ -1,0 +1,1 @@
+"""How index ranges are spread over threads and devices."""

@@ -1,0 +1,158 @@
+"""Keys name streams; generators hand out keys."""
+
+import hashlib
+import operator
+import os
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LIMIT = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The name of one stream of values; the same key gives the same values every time.
+
+    Parameters
+    ----------
+    seed : int
+        0 <= seed < 2**64.
+    stream : int, optional
+        0 <= stream < 2**64; keys that differ only here share the cipher's key, not its counter.
+
+    Examples
+    --------
+    >>> import numinit as ni
+    >>> ni.Key(0).fold_in("layers.3.wq") == ni.Key(0).fold_in("layers.3.wk")
+    False
+    """
+
+    seed: int
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "stream"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < LIMIT:  # a NumPy integer, say
+                object.__setattr__(self, name, _word(name, value))
+
+    def fold_in(self, data: str | int) -> "Key":
+        """A new key from this one and a name or number.
+
+        Parameters
+        ----------
+        data : str or int
+            A string, or an integer with 0 <= data < 2**64; ``1`` and ``"1"`` are different.
+
+        Returns
+        -------
+        Key
+            Its seed and stream are the two little-endian halves of the 16-byte BLAKE2b digest of
+            (seed, stream, type tag, data).
+        """
+        if isinstance(data, str):
+            tail = b"s" + data.encode("utf-8", "surrogatepass")
+        else:
+            tail = b"i" + struct.pack("<Q", _word("data", data))
+        old = struct.pack("<QQ", self.seed, self.stream)
+        digest = hashlib.blake2b(old + tail, digest_size=16).digest()
+        return Key(*struct.unpack("<QQ", digest))
+
+
+def _word(name: str, value: Any) -> int:
+    """`value` as an integer of 64 bits."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, (bool, np.bool_)) or not 0 <= number < LIMIT:
+        raise _refused(name, value, isinstance(value, int) and not isinstance(value, bool))
+    return number
+
+
+def _refused(name: str, value: Any, is_int: bool) -> Exception:
+    kind = ValueError if is_int else TypeError
+    return kind(f"{name}: {value!r} was given; an integer with 0 <= {name} < 2**64 is accepted")
+
+
+class Generator:
+    """A stateful source of keys: its n-th use gives ``Key(seed).fold_in(n)``.
+
+    Parameters
+    ----------
+    seed : int, optional
+        0 <= seed < 2**64; from the operating system's entropy if left out.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(struct.unpack("<Q", os.urandom(8))[0] if seed is None else seed)
+
+    def manual_seed(self, seed: int) -> "Generator":
+        """Start again from `seed`; returns the generator."""
+        key = Key(seed)
+        with self._lock:
+            self._key, self._uses = key, 0
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The seed that this generator was started from."""
+        return self._key.seed
+
+    def next_key(self) -> Key:
+        """The next key; safe to call from many threads."""
+        with self._lock:
+            key = self._key.fold_in(self._uses)
+            self._uses += 1
+        return key
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self.seed}, uses={self._uses})"
+
+
+#: The process-wide generator, which calls without a seed advance.
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the process-wide generator, which calls without a seed draw from; returns it."""
+    return default_generator.manual_seed(seed)
+
+
+#: Seed sources of other packages: package name -> function that returns a `Key` or None.
+KEY_SOURCES: dict[str, Callable[[Any], Key | None]] = {}
+
+
+def as_key(seed: Any) -> Key:
+    """The key that a seed argument stands for.
+
+    Parameters
+    ----------
+    seed : int, Key, Generator, numpy.random.Generator, torch.Generator or None
+        Generators are advanced. None takes the next key of the process-wide generator.
+    """
+    if isinstance(seed, Key):
+        return seed
+    if seed is None:
+        return default_generator.next_key()
+    if isinstance(seed, Generator):
+        return seed.next_key()
+    if isinstance(seed, np.random.Generator):
+        return Key(int(seed.integers(0, LIMIT - 1, dtype=np.uint64, endpoint=True)))
+    for base in type(seed).__mro__:
+        source = KEY_SOURCES.get(base.__module__.partition(".")[0])
+        key = source(seed) if source else None
+        if key is not None:
+            return key
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        return Key(seed)  # type: ignore[arg-type]
+    raise TypeError(
+        f"seed: {type(seed).__name__} {seed!r} was given; an integer, a Key, a numinit, NumPy or "
+        "torch Generator, or None is accepted"
+    )

@@ -1,0 +1,79 @@
+"""Whole models: names and shapes in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .adapters.shapes import load_shapes
+from .dtypes import as_dtype
+from .initializers import Initializer
+from .keys import as_key
+from .recipes import Recipe, as_recipe
+
+__all__ = ["init_params"]
+
+
+def init_params(
+    shapes: Mapping[str, Sequence[int]] | str | Path,
+    recipe: Recipe | str | Path | Mapping[str, Initializer],
+    seed: Any = 0,
+    dtype: Any = "float32",
+) -> dict[str, np.ndarray]:
+    """Initialize every tensor of a model.
+
+    The values of a tensor depend on its name, its shape, its initializer and `seed` alone: neither
+    the order of `shapes` nor the other tensors in it change them.
+
+    Parameters
+    ----------
+    shapes : mapping of str to sequence of int, str or Path
+        Every tensor's name and shape; or the name of a shipped model, or the path of a model's
+        JSON or ``.safetensors`` file.
+    recipe : Recipe, str, Path or mapping of str to Initializer
+        A recipe, the name of a shipped one, the path of a TOML file; or globs and their
+        initializers, of which the first glob that matches a name wins.
+    seed : int, Key or any other seed, default 0
+        The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
+    dtype : dtype or mapping of str to dtype, default "float32"
+        One for all tensors, or one for each name.
+
+    Returns
+    -------
+    dict of str to ndarray
+        In the order of `shapes`.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe cannot be read, leaves a tensor without a rule, or does not fit a shape.
+
+    Examples
+    --------
+    >>> import numinit as ni
+    >>> recipe = {"*.bias": ni.Zeros(), "*": ni.KaimingNormal(nonlinearity="relu")}
+    >>> params = ni.init_params({"fc.weight": (10, 64), "fc.bias": (10,)}, recipe, seed=0)
+    >>> {name: array.shape for name, array in params.items()}
+    {'fc.weight': (10, 64), 'fc.bias': (10,)}
+    """
+    if isinstance(shapes, str | Path):
+        shapes = {name: spec.shape for name, spec in load_shapes(shapes).items()}
+    # Everything that can be refused is refused before the first tensor is drawn.
+    plan = as_recipe(recipe).plan(shapes)
+    if isinstance(dtype, Mapping):
+        for name in plan:
+            if name not in dtype:
+                raise ValueError(
+                    f"dtype has no entry for tensor {name!r}; a mapping must name every tensor"
+                )
+        dtypes = {name: as_dtype(dtype[name]) for name in plan}
+    else:
+        dtypes = dict.fromkeys(plan, as_dtype(dtype))
+    key = as_key(seed)
+    return {
+        name: init(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
+        for name, init in plan.items()
+    }

@@ -1,0 +1,350 @@
+"""Recipes: which initializer each tensor of a model gets, by the tensor's name.
+
+A recipe is a small TOML file. Its rules are tried from the top; the first one that matches wins::
+
+    name = "gpt2"
+    source = "where each number comes from"
+    layers = "transformer.h.*"              # the residual layers; L is how many a model has
+
+    [[rules]]
+    match = ["*.c_proj.weight"]             # one glob or several; `*` also crosses dots
+    init = "Normal"                         # an initializer's class; other keys are its fields
+    std = 0.02
+    depth_scaled = true                     # the standard deviation divided by sqrt(2 L)
+
+    [[rules]]
+    match = "*.bias"
+    init = "KaimingUniform"
+    a = 2.23606797749979
+    fans_of = "weight"                      # fans of the sibling tensor, here `<prefix>.weight`
+
+`layers` is a glob, or several, for the first parts of a name: "transformer.h.*" has three parts, so
+the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7".
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase  # linear in the number of stars, and caches what it compiled
+from importlib import resources
+from importlib.resources.abc import Traversable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from . import initializers
+from .initializers import Initializer, Normal, Uniform
+
+__all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
+
+# tomllib's time grows with the square of a dotted key's parts, hence a limit on lines as well.
+MAX_SIZE = 1 << 16
+MAX_LINE = 500
+
+_repr = reprlib.Repr()  # a repr of bounded length, for messages
+_repr.maxstring = _repr.maxother = 200
+_repr.maxtuple = 16
+_show = _repr.repr
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read, or that does not fit a model."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: the names it matches and what they get.
+
+    Attributes
+    ----------
+    match : tuple of str
+        Globs, matched against a tensor's whole name, case and all.
+    init : Initializer
+        The initializer.
+    depth_scaled : bool
+        Divide the standard deviation by sqrt(2 L), with L the number of residual layers.
+    fans_of : str or None
+        Take the shape, and so the fans, of this sibling tensor instead of the tensor's own.
+    """
+
+    match: tuple[str, ...]
+    init: Initializer
+    depth_scaled: bool = False
+    fans_of: str | None = None
+
+    def matches(self, name: str) -> bool:
+        """Whether any glob matches `name`."""
+        return any(fnmatchcase(name, glob) for glob in self.match)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Rules that say which initializer each tensor of a model gets.
+
+    Attributes
+    ----------
+    name, source : str
+        What it is called, and where its numbers come from.
+    text : str
+        The TOML text it was parsed from; empty for one made in Python.
+    rules : tuple of Rule
+        The first rule that matches a name wins.
+    layers : tuple of str
+        Globs for the prefixes that count as residual layers.
+    """
+
+    name: str
+    source: str
+    text: str
+    rules: tuple[Rule, ...]
+    layers: tuple[str, ...] = ()
+
+    def plan(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Initializer]:
+        """Return the concrete distribution of every tensor.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            Every tensor's name and logical shape.
+
+        Returns
+        -------
+        dict of str to Initializer
+            In the order of `shapes`; fans, siblings and depth are resolved.
+
+        Raises
+        ------
+        RecipeError
+            Naming the first tensor that no rule matches, or whose rule does not fit its shape.
+        """
+        layers = self._count_layers(shapes)
+        return {name: self._law(name, shapes, layers) for name in shapes}
+
+    def _law(self, name: str, shapes: Mapping[str, Sequence[int]], layers: int) -> Initializer:
+        tensor = f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
+        numbered = enumerate(self.rules, 1)
+        number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
+        if rule is None:
+            raise RecipeError(
+                f"recipe {self.name!r} has no rule for {tensor}: add one that matches its name, "
+                f"or use another recipe (shipped: {', '.join(available())})"
+            )
+        kind = type(rule.init).__name__
+        where = f"recipe {self.name!r}, rule {number} ({kind}) does not fit {tensor}"
+        shape = shapes[name]
+        if rule.fans_of is not None:
+            head, dot, _ = name.rpartition(".")
+            sibling = head + dot + rule.fans_of
+            if sibling not in shapes:
+                raise RecipeError(
+                    f"{where}: fans_of needs the tensor {_show(sibling)}; there is none"
+                )
+            shape = shapes[sibling]
+        try:
+            law = rule.init.law(tuple(shape))
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise RecipeError(f"{where}: {error}") from error
+        if not rule.depth_scaled:
+            return law
+        if not layers:
+            raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
+        return _spread(law, math.sqrt(2 * layers))
+
+    def _count_layers(self, names: Iterable[str]) -> int:
+        found: set[str] = set()
+        for glob in self.layers:
+            parts = glob.count(".") + 1
+            heads = {".".join(n.split(".")[:parts]) for n in names if n.count(".") >= parts}
+            found.update(head for head in heads if fnmatchcase(head, glob))
+        return len(found)
+
+
+def available() -> list[str]:
+    """Return the names of the shipped recipes, sorted."""
+    files = _shipped().iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def load(name_or_path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        The name of a shipped recipe (see `available`), or a path that ends in ``.toml``.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe, or it cannot be read or parsed.
+    """
+    where = str(name_or_path)
+    is_path = where.endswith(".toml")
+    if not is_path and where not in available():
+        near = get_close_matches(where, available(), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise RecipeError(
+            f"no recipe {_show(where)}{hint}; "
+            f"accepted: {', '.join(available())}, or a path that ends in .toml"
+        )
+    try:
+        with (Path(where) if is_path else _shipped() / f"{where}.toml").open("rb") as file:
+            text = file.read(MAX_SIZE + 1).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"recipe {where}: cannot be read: {error}") from error
+    return parse(text, where)
+
+
+def parse(text: str, where: str = "recipe") -> Recipe:
+    """Parse a recipe's TOML text; `where` names it in errors, and stands in for a missing name.
+
+    Raises
+    ------
+    RecipeError
+        Naming `where`, the rule and the key, what was given and what is accepted.
+    """
+    if len(text) > MAX_SIZE:
+        raise RecipeError(
+            f"{where}: more than {MAX_SIZE} characters; a recipe has at most that many"
+        )
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > MAX_LINE:
+            raise RecipeError(
+                f"{where}, line {number}: {len(line)} characters; at most {MAX_LINE} are accepted"
+            )
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{where}: not a TOML document: {error}") from error
+    _only(table, ["name", "source", "layers", "rules"], where)
+    rules = table.get("rules")
+    if (
+        not isinstance(rules, list)
+        or not rules
+        or not all(isinstance(rule, dict) for rule in rules)
+    ):
+        raise RecipeError(
+            f"{where}: needs at least one [[rules]] table, got rules = {_show(rules)}"
+        )
+    layers = _globs(table, "layers", where) if "layers" in table else ()
+    return Recipe(
+        name=_string(table, "name", where, where),
+        source=_string(table, "source", where).strip(),
+        text=text,
+        rules=tuple(_rule(rule, f"{where}, rule {n}", layers) for n, rule in enumerate(rules, 1)),
+        layers=layers,
+    )
+
+
+def as_recipe(recipe: Recipe | str | Path | Mapping[str, Initializer]) -> Recipe:
+    """Return a `Recipe`: the one given, or of that name or path, or of globs to initializers."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | Path):
+        return load(recipe)
+    if not isinstance(recipe, Mapping):
+        raise TypeError(
+            "recipe must be a Recipe, a name, a path or a mapping of globs to initializers, "
+            f"got {_show(recipe)}"
+        )
+    for glob, init in recipe.items():
+        if not isinstance(glob, str) or not isinstance(init, Initializer):
+            raise TypeError(
+                "recipe must map globs to initializers such as Normal(std=0.02), "
+                f"got {_show(glob)}: {_show(init)}"
+            )
+    return Recipe("mapping", "", "", tuple(Rule((glob,), init) for glob, init in recipe.items()))
+
+
+def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
+    match = _globs(table, "match", where)
+    known = _initializers()
+    init = table.get("init")
+    if not isinstance(init, str) or init not in known:
+        raise RecipeError(f"{where}, key 'init': got {_show(init)}; accepted: {', '.join(known)}")
+    fields = signature(known[init]).parameters
+    options = ("match", "init", "depth_scaled", "fans_of")
+    _only(table, [*options, *fields], f"{where} ({init})")
+    depth_scaled = table.get("depth_scaled", False)
+    if not isinstance(depth_scaled, bool):
+        raise RecipeError(
+            f"{where}, key 'depth_scaled': got {_show(depth_scaled)}; accepted: true or false"
+        )
+    if depth_scaled and not layers:
+        raise RecipeError(
+            f"{where}, key 'depth_scaled': needs the recipe's key 'layers', a glob for its layers"
+        )
+    fans_of = _string(table, "fans_of", where) if "fans_of" in table else None
+    given = {
+        key: tuple(v) if isinstance(v, list) else v
+        for key, v in table.items()
+        if key not in options
+    }
+    for key, value in given.items():
+        if isinstance(value, dict):
+            raise RecipeError(
+                f"{where}, key {_show(key)}: got a table; accepted: a number, a string or an array"
+            )
+    try:
+        built = known[init](**given)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
+        raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
+    if depth_scaled and isinstance(built, initializers.Constant):
+        raise RecipeError(f"{where}, key 'depth_scaled': {init} has no spread to scale")
+    return Rule(match, built, depth_scaled, fans_of)
+
+
+def _initializers() -> dict[str, type[Initializer]]:
+    """Return every initializer by name, aliases included."""
+    found = vars(initializers).items()
+    return {
+        name: value
+        for name, value in found
+        if isinstance(value, type) and issubclass(value, Initializer) and is_dataclass(value)
+    }
+
+
+def _spread(law: Initializer, divisor: float) -> Initializer:
+    """Return `law` with its standard deviation divided and its mean kept."""
+    if isinstance(law, Normal):
+        return replace(law, std=law.std / divisor)
+    if isinstance(law, Uniform):
+        middle, half = (law.low + law.high) / 2, (law.high - law.low) / 2 / divisor
+        return replace(law, low=middle - half, high=middle + half)
+    return law
+
+
+def _only(table: dict[str, Any], accepted: list[str], where: str) -> None:
+    for key in table:
+        if key not in accepted:
+            raise RecipeError(f"{where}: unknown key {_show(key)}; accepted: {', '.join(accepted)}")
+
+
+def _string(table: dict[str, Any], key: str, where: str, default: str = "") -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str):
+        raise RecipeError(f"{where}, key {key!r}: got {_show(value)}; accepted: a string")
+    return value
+
+
+def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = table.get(key)
+    globs = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(globs, list)
+        or not globs
+        or not all(isinstance(glob, str) and glob for glob in globs)
+    ):
+        got = "nothing" if value is None else _show(value)
+        raise RecipeError(f"{where}, key {key!r}: got {got}; accepted: a glob or an array of globs")
+    return tuple(globs)
+
+
+def _shipped() -> Traversable:
+    return resources.files(__package__) / "data" / "recipes"

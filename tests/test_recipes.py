@@ -1,0 +1,404 @@
+"""Recipes: the shipped ones against the code they name, the format's errors, and whole models."""
+
+import json
+import math
+from importlib import resources
+
+import numpy as np
+import pytest
+
+import numinit
+from numinit import recipes
+from numinit.initializers import Constant, KaimingUniform, Normal, Ones, Uniform, Zeros
+from numinit.keys import Key
+from numinit.models import init_params
+from numinit.recipes import Recipe, RecipeError, Rule
+
+MODELS = {
+    "bert-base": ("bert", 109_482_240),
+    "dlrm-dcnv2-criteo": ("dlrm", 26_151_671_809),
+    "gpt2-small": ("gpt2", 124_439_808),
+    "llama-3.1-8b": ("llama", 8_030_261_248),
+    "resnet-50": ("resnet", 25_557_032),
+    "vit-base": ("vit", 86_567_656),
+}
+
+
+def model(name):
+    file = resources.files(numinit) / "data" / "models" / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def is_normal(law, std):
+    return isinstance(law, Normal) and law.mean == 0 and math.isclose(law.std, std, rel_tol=1e-14)
+
+
+def is_uniform(law, bound):
+    return (
+        isinstance(law, Uniform)
+        and law.low == -law.high
+        and math.isclose(law.high, bound, rel_tol=1e-14)
+    )
+
+
+# The shipped recipes.
+
+
+def test_available():
+    assert recipes.available() == ["bert", "dlrm", "gpt2", "llama", "resnet", "vit"]
+    shipped = (resources.files(numinit) / "data" / "models").iterdir()
+    assert sorted(file.name for file in shipped) == [f"{name}.json" for name in sorted(MODELS)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shipped_model(name):
+    recipe_name, parameters = MODELS[name]
+    table = model(name)
+    assert table["recipe"] == recipe_name
+    assert sum(map(math.prod, table["tensors"].values())) == table["parameters"] == parameters
+    recipe = recipes.load(recipe_name)
+    assert recipe.name == recipe_name
+    assert len(recipe.source) > 50
+    plan = recipe.plan(table["tensors"])
+    assert list(plan) == list(table["tensors"])
+    assert {type(law) for law in plan.values()} <= {Constant, Normal, Uniform}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shared_models(shared, name):
+    table = json.loads((shared / "models" / f"{name}.json").read_text(encoding="utf-8"))
+    assert table["tensors"] == model(name)["tensors"]
+    assert list(recipes.load(MODELS[name][0]).plan(table["tensors"])) == list(table["tensors"])
+
+
+def test_every_rule_round_trips_through_its_text():
+    for name in recipes.available():
+        recipe = recipes.load(name)
+        assert recipes.parse(recipe.text, name) == recipe
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_gpt2_depth(prefix):
+    shapes = {
+        n.replace("transformer.", prefix): shape
+        for n, shape in model("gpt2-small")["tensors"].items()
+    }
+    plan = recipes.load("gpt2").plan(shapes)
+    residual = [name for name in plan if name.endswith("c_proj.weight")]
+    assert len(residual) == 24
+    for name, law in plan.items():
+        if name.endswith("bias"):
+            assert law == Constant(0.0)
+        elif ".ln_" in f".{name}":
+            assert law == Constant(1.0)
+        else:
+            std = 0.02 / math.sqrt(24) if name in residual else 0.02
+            assert is_normal(law, std), name
+
+
+def test_resnet_laws():
+    shapes = model("resnet-50")["tensors"] | {"resnet.x.normalization.running_var": [64]}
+    plan = recipes.load("resnet").plan(shapes)
+    assert is_normal(
+        plan["resnet.embedder.embedder.convolution.weight"], math.sqrt(2 / (64 * 7 * 7))
+    )
+    shortcut = plan["resnet.encoder.stages.0.layers.0.shortcut.convolution.weight"]
+    assert is_normal(shortcut, math.sqrt(2 / 256))
+    for name in ("classifier.1.weight", "classifier.1.bias"):
+        assert is_uniform(plan[name], 1 / math.sqrt(2048))
+    assert plan["resnet.x.normalization.running_var"] == Constant(1.0)
+
+
+def test_dlrm_laws():
+    plan = recipes.load("dlrm").plan(model("dlrm-dcnv2-criteo")["tensors"])
+    for name, rows in [("t_cat_0", 40_000_000), ("t_cat_5", 3)]:
+        assert is_uniform(plan[f"embedding_bag_collection.{name}.weight"], 1 / math.sqrt(rows))
+    for name, variance in {
+        "bottom_mlp.0.weight": 2 / (512 + 13),
+        "bottom_mlp.0.bias": 1 / 512,
+        "top_mlp.4.weight": 2 / (1 + 256),
+        "top_mlp.4.bias": 1,
+        "cross.1.V": 2 / (512 + 3456),
+        "cross.1.W": 2 / (512 + 3456),
+    }.items():
+        assert is_normal(plan[name], math.sqrt(variance)), name
+    assert plan["cross.1.bias"] == Constant(0.0)
+
+
+def tiny(name, transformers):
+    """Return a small model of the family, its tensors still large enough for statistics."""
+    text = {
+        "hidden_size": 64,
+        "num_attention_heads": 2,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+    }
+    if name == "gpt2":
+        config = transformers.GPT2Config(
+            n_embd=64, n_head=2, n_layer=3, vocab_size=128, n_positions=32
+        )
+        return transformers.GPT2LMHeadModel(config)
+    if name == "llama":
+        return transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(vocab_size=128, attention_bias=True, **text)
+        )
+    if name == "bert":  # without the padding row, which the recipe leaves out
+        return transformers.BertForPreTraining(
+            transformers.BertConfig(vocab_size=128, pad_token_id=None, **text)
+        )
+    if name == "vit":
+        return transformers.ViTForImageClassification(transformers.ViTConfig(image_size=32, **text))
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1])
+    return transformers.ResNetForImageClassification(config)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "vit", "resnet"])
+def test_against_transformers(name):
+    """Every tensor of the real thing has its law, to 5 standard errors (torch's seed is fixed)."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    tensors = {n: t.numpy() for n, t in tiny(name, transformers).state_dict().items()}
+    plan = recipes.load(name).plan({n: t.shape for n, t in tensors.items()})
+    for n, values in tensors.items():
+        law = plan[n]
+        if isinstance(law, Constant):
+            assert (values == law.value).all(), n
+        elif isinstance(law, Uniform):
+            assert law.low == -law.high
+            assert abs(values).max() <= law.high * (1 + 1e-6), n
+            # The variance of x**2 is 4/5 of its squared mean, high**2 / 3.
+            error = math.sqrt(0.8 / values.size)
+            assert np.mean(values**2) == pytest.approx(law.high**2 / 3, rel=5 * error), n
+        else:
+            assert law.mean == 0
+            # ... and for a normal one, 2 of it.
+            assert np.mean(values**2) == pytest.approx(
+                law.std**2, rel=5 * math.sqrt(2 / values.size)
+            ), n
+
+
+# The format.
+
+
+def rule(init, *fields):
+    return "\n".join(["[[rules]]", 'match = "*"', f'init = "{init}"', *fields, ""])
+
+
+NORMAL = rule("Normal")
+
+
+def test_first_match_wins_and_defaults():
+    recipe = recipes.parse('[[rules]]\nmatch = ["a.*", "b"]\ninit = "Ones"\n' + NORMAL, "mine")
+    assert (recipe.name, recipe.source, recipe.layers) == ("mine", "", ())
+    assert recipe.rules == (Rule(("a.*", "b"), Ones()), Rule(("*",), Normal()))
+    plan = recipe.plan({"c": (2,), "a.x.y": (2,), "b": (), "A.x": (1,)})
+    assert list(plan.items()) == [
+        ("c", Normal()), ("a.x.y", Constant(1.0)), ("b", Constant(1.0)), ("A.x", Normal()),
+    ]  # fmt: skip
+
+
+def test_load_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + NORMAL.replace("\n", "\r\n").encode()
+    )  # as a Windows editor writes it
+    recipe = recipes.load(path)
+    assert recipe == recipes.load(str(path))
+    assert recipe.plan({"w": (2, 3)}) == {"w": Normal()}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["here", "[[rules]]", "None"]),
+        ("rules = 3", ["here", "[[rules]]", "3"]),
+        ("rules = []", ["here", "[[rules]]"]),
+        ("rules = [1]", ["here", "[[rules]]"]),
+        ("a = \n", ["here", "TOML", "line 1"]),
+        ("name = 3\n" + NORMAL, ["here", "'name'", "3", "string"]),
+        ("nam = 'x'\n" + NORMAL, ["here", "'nam'", "name, source, layers, rules"]),
+        ("layers = 1\n" + NORMAL, ["here", "'layers'", "1", "glob"]),
+        ("[[rules]]\ninit = 'Ones'", ["here", "rule 1", "'match'", "nothing", "glob"]),
+        ("[[rules]]\nmatch = []\ninit = 'Ones'", ["rule 1", "'match'", "[]"]),
+        ("[[rules]]\nmatch = ['a', 1]\ninit = 'Ones'", ["rule 1", "'match'", "['a', 1]"]),
+        ("[[rules]]\nmatch = ''\ninit = 'Ones'", ["rule 1", "'match'", "''"]),
+        (NORMAL + "[[rules]]\nmatch = 'a'", ["rule 2", "'init'", "None", "KaimingNormal"]),
+        (NORMAL.replace("Normal", "normal"), ["rule 1", "'init'", "'normal'", "Normal"]),
+        (NORMAL.replace('"Normal"', "['Normal']"), ["rule 1", "'init'", "['Normal']"]),
+        (NORMAL + "sd = 0.02", ["rule 1", "Normal", "'sd'", "mean, std"]),
+        (NORMAL + "std = 'wide'", ["rule 1", "std", "'wide'"]),
+        (NORMAL + "std = true", ["rule 1", "std", "True"]),
+        (NORMAL + "std = -1.0", ["rule 1", "std", "-1.0"]),
+        (NORMAL + "std = nan", ["rule 1", "std", "nan"]),
+        (NORMAL + "std = 1979-05-27", ["rule 1", "std", "1979"]),
+        (NORMAL + "std = {a = 1}", ["rule 1", "'std'", "table"]),
+        (NORMAL + "std = [[1]]", ["rule 1", "std"]),
+        (NORMAL + "depth_scaled = 1", ["rule 1", "'depth_scaled'", "1", "true or false"]),
+        (NORMAL + "depth_scaled = true", ["rule 1", "'depth_scaled'", "layers"]),
+        ("layers='h'\n" + rule("Ones", "depth_scaled = true"), ["rule 1", "'depth_scaled'", "Ones"]),
+        (NORMAL + "fans_of = 1", ["rule 1", "'fans_of'", "1", "string"]),
+        (rule("VarianceScaling", "mode = 'fan'"), ["rule 1", "mode", "'fan'", "fan_in"]),
+        (rule("VarianceScaling", "in_axis = 'x'"), ["rule 1", "in_axis", "'x'"]),
+        ("x = " + "1" * 600, ["here, line 1", "604", "500"]),
+        ("x = 1\n" * 20_000, ["here", "65536"]),
+        ("x = [\n" * 1_000, ["here", "TOML"]),
+        ("x = " + "[" * 490, ["here", "TOML"]),
+        ("x = " + "\n".join(["["] * 5_000), ["here", "TOML"]),
+    ],
+)  # fmt: skip
+def test_parse_errors(text, parts):
+    with pytest.raises(RecipeError) as caught:
+        recipes.parse(text, "here")
+    for part in parts:
+        assert part in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_load_errors(tmp_path):
+    with pytest.raises(RecipeError, match=r"did you mean 'gpt2'.*accepted: bert, dlrm"):
+        recipes.load("gpt-2")
+    with pytest.raises(RecipeError, match=r"absent\.toml: cannot be read"):
+        recipes.load(tmp_path / "absent.toml")
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        recipes.load(tmp_path / "latin.toml")
+    (tmp_path / "huge.toml").write_bytes(b"#\n" * 40_000)
+    with pytest.raises(RecipeError, match="65536"):
+        recipes.load(tmp_path / "huge.toml")
+    for name in ("", "../gpt2", "x" * 5000):
+        with pytest.raises(RecipeError, match="no recipe") as caught:
+            recipes.load(name)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "parts"),
+    [
+        (
+            '[[rules]]\nmatch = "a*"\ninit = "Ones"',
+            {"ab": (1,), "b.w": (2, 3)},
+            ["'b.w'", "(2, 3)", "'here'", "gpt2"],
+        ),
+        (
+            '[[rules]]\nmatch = "*"\ninit = "KaimingNormal"',
+            {"b": (7,)},
+            ["rule 1", "KaimingNormal", "'b'", "(7,)"],
+        ),
+        (NORMAL + 'fans_of = "weight"', {"fc.bias": (7,)}, ["rule 1", "'fc.bias'", "'fc.weight'"]),
+        (
+            "layers='h.*'\n" + NORMAL + "depth_scaled = true",
+            {"h.w": (2, 2)},
+            ["rule 1", "'h.w'", "'h.*'"],
+        ),
+    ],
+)
+def test_plan_errors(text, shapes, parts):
+    with pytest.raises(RecipeError) as caught:
+        recipes.parse(text, "here").plan(shapes)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        (["h.0.w", "h.0.b", "h.1.w", "w"], 2),
+        (["enc.0.w", "dec.0.w", "h.0"], 2),  # "h.0" is a tensor, not a layer
+        (["deep.h.0.w", "h.7.sub.w"], 1),  # a prefix: "deep.h" is none
+    ],
+)
+def test_layers(names, layers):
+    recipe = recipes.parse(
+        'layers = ["h.*", "enc.?", "dec.[0-9]"]\n' + NORMAL + "std = 0.5\ndepth_scaled = true"
+    )
+    plan = recipe.plan(dict.fromkeys(names, (2, 2)))
+    assert all(is_normal(law, 0.5 / math.sqrt(2 * layers)) for law in plan.values())
+
+
+def test_depth_scaled_uniform_keeps_its_middle():
+    text = "layers = 'h.*'\n" + rule("Uniform", "low = 1.0", "high = 3.0", "depth_scaled = true")
+    plan = recipes.parse(text).plan({f"h.{n}.w": (2,) for n in range(8)})
+    assert plan["h.0.w"] == Uniform(1.75, 2.25)
+
+
+def test_fans_of_without_a_prefix():
+    text = rule("KaimingUniform", "a = 2.23606797749979", "fans_of = 'weight'")
+    plan = recipes.parse(text).plan({"weight": (3, 16), "bias": (3,)})
+    assert plan["bias"] == plan["weight"]
+    assert is_uniform(plan["bias"], 0.25)
+
+
+def test_hostile_globs_take_linear_time():
+    assert not Rule(("*a" * 240 + "b",), Zeros()).matches("a" * 20_000)
+
+
+# Whole models.
+
+SHAPES = {"h.0.w": (16, 8), "h.1.w": (16, 8), "h.0.b": (16,), "scalar": ()}
+RULES = {"*.b": Zeros(), "*.w": KaimingUniform(), "*": Normal(std=0.5)}
+
+
+def test_init_params_draws_each_tensor_from_its_name():
+    params = init_params(SHAPES, RULES, seed=7)
+    assert list(params) == list(SHAPES)
+    for name, array in params.items():
+        assert (array.shape, array.dtype) == (SHAPES[name], np.float32)
+    assert not params["h.0.b"].any()
+    expected = KaimingUniform()((16, 8), seed=Key(7).fold_in("h.1.w"))
+    np.testing.assert_array_equal(params["h.1.w"], expected)
+    assert (params["h.0.w"] != params["h.1.w"]).any()
+
+
+def test_init_params_depends_on_nothing_else():
+    params = init_params(SHAPES, RULES, seed=7)
+    again = init_params(dict(reversed(SHAPES.items())), RULES, seed=Key(7))
+    assert list(again) == list(reversed(SHAPES))
+    alone = init_params({"h.1.w": [16, 8]}, {"*": KaimingUniform()}, seed=7)
+    for name, array in (again | alone).items():
+        np.testing.assert_array_equal(array, params[name])
+    other = init_params(SHAPES, RULES, seed=8)
+    assert (other["h.0.w"] != params["h.0.w"]).any()
+
+
+def test_init_params_dtypes():
+    params = init_params(
+        {"a": (4,), "b": (4,)}, {"*": Normal()}, dtype={"a": "float64", "b": np.float16, "c": "f4"}
+    )
+    assert [array.dtype for array in params.values()] == [np.float64, np.float16]
+    with pytest.raises(ValueError, match="'b'"):
+        init_params({"a": (4,), "b": (4,)}, {"*": Normal()}, dtype={"a": "float64"})
+    with pytest.raises(TypeError):
+        init_params({}, {}, dtype="int32")
+
+
+def test_init_params_recipes(tmp_path):
+    (tmp_path / "mine.toml").write_text(NORMAL, encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    by_path, by_str, by_object, by_mapping = (
+        init_params({"w": (8,)}, recipe)["w"]
+        for recipe in (path, str(path), recipes.load(path), {"*": Normal()})
+    )
+    for array in (by_str, by_object, by_mapping):
+        np.testing.assert_array_equal(array, by_path)
+    assert init_params({}, "gpt2") == {}
+    assert init_params({}, {}) == {}
+
+
+def test_init_params_of_a_shipped_model():
+    params = init_params("resnet-50", "resnet", dtype="float16")
+    assert sum(array.size for array in params.values()) == MODELS["resnet-50"][1]
+    assert params["classifier.1.weight"].std() == pytest.approx(1 / math.sqrt(3 * 2048), rel=0.01)
+
+
+@pytest.mark.parametrize("recipe", [3, None, [("*", Normal())], {"*": "Normal"}, {1: Normal()}])
+def test_init_params_refuses_what_is_no_recipe(recipe):
+    with pytest.raises(TypeError, match="recipe must"):
+        init_params(SHAPES, recipe)
+
+
+def test_init_params_refuses_before_it_draws():
+    with pytest.raises(RecipeError, match="'scalar'"):
+        init_params({"huge.w": (1 << 20, 1 << 20), "scalar": ()}, {"*.w": Normal()})
+    with pytest.raises(RecipeError, match="'w'"):
+        init_params({"w": (3,)}, Recipe("empty", "", "", ()))
