@@ -65,7 +65,7 @@ def fans(
         )
     owner: dict[int, str] = {}
     for name, axes in given.items():
-        for axis in _axes(name, axes):
+        for axis in as_axes(name, axes):
             if not -rank <= axis < rank:
                 raise ValueError(f"{name}: axis {axis} is out of range for shape {tuple(shape)}")
             if axis % rank in owner:
@@ -83,7 +83,8 @@ def fans(
     return fan_in, fan_out // groups
 
 
-def _axes(name: str, axes: Any) -> tuple[int, ...]:
+def as_axes(name: str, axes: Any) -> tuple[int, ...]:
+    """Axes as a tuple of integers; a TypeError names the argument `name`."""
     try:
         return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
     except TypeError:

@@ -17,7 +17,7 @@ import numpy as np
 from numinit.arrays import adapter_of, c_steps, refuse_overlap
 from numinit.dtypes import DType, as_dtype
 from numinit.engines import cpu
-from numinit.fans import MODES, Axes, as_shape, fan, fans
+from numinit.fans import MODES, Axes, as_axes, as_shape, fan, fans
 from numinit.gains import calculate_gain
 from numinit.keys import Key, as_key
 
@@ -403,8 +403,9 @@ class _Fans(Initializer):
 
     def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "batch_axis"):
-            if isinstance(axes := getattr(self, name), list):  # as in TOML; kept hashable
-                object.__setattr__(self, name, tuple(axes))
+            axes = as_axes(name, given := getattr(self, name))
+            if isinstance(given, list):  # as in TOML; fields are hashable
+                object.__setattr__(self, name, axes)
 
     def _scaled(self, shape: Sequence[int], scale: float, mode: str, distribution: str) -> Law:
         """Variance scale / fan; a weight without elements has variance 0."""

@@ -19,11 +19,6 @@ from numba.extending import intrinsic
 
 #: A pure scalar function, inlined before type inference so that CPU and CUDA kernels can share it.
 inline = njit(inline="always", error_model="numpy")
-#: A helper of a kernel, compiled on its own and linked in.
-function = njit(
-    nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
-
 _PACKAGE = Path(__file__).parent
 
 
@@ -64,6 +59,23 @@ class _KernelCache(caching.FunctionCache):
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         # Numba would add a hash of the closure, which differs in every process.
         return sig, codegen.magic_tuple()
+
+
+def function(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: compile a helper of a kernel on its own, to be linked into it.
+
+    `name` must say all that the code depends on, closures included. Numba numbers functions per
+    process, so that two helpers of one name, cached by different processes, would become the
+    same symbol, and one kernel would call the other's helper.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        function.__qualname__ = function.__name__ = name
+        return njit(
+            nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+        )(function)
+
+    return decorate
 
 
 def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -37,8 +37,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from . import initializers
-from .initializers import Initializer, Normal, Uniform
+from numinit import initializers
+from numinit.initializers import Initializer, Normal, Uniform
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -286,9 +286,10 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
         if key not in options
     }
     for key, value in given.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict | bool):
+            got = "a table" if isinstance(value, dict) else value
             raise RecipeError(
-                f"{where}, key {_show(key)}: got a table; accepted: a number, a string or an array"
+                f"{where}, key {_show(key)}: got {got}; accepted: a number, a string or an array"
             )
     try:
         built = known[init](**given)
@@ -302,11 +303,10 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
 
 def _initializers() -> dict[str, type[Initializer]]:
     """Return every initializer by name, aliases included."""
-    found = vars(initializers).items()
     return {
         name: value
-        for name, value in found
-        if isinstance(value, type) and issubclass(value, Initializer) and is_dataclass(value)
+        for name, value in vars(initializers).items()
+        if is_dataclass(value) and isinstance(value, type) and not name.startswith("_")
     }
 
 
@@ -347,4 +347,4 @@ def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
 
 
 def _shipped() -> Traversable:
-    return resources.files(__package__) / "data" / "recipes"
+    return resources.files("numinit") / "data" / "recipes"

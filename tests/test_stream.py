@@ -18,9 +18,9 @@ GOLDEN = {
     ("Uniform", "float64"): "f5b8a4026ec62f204606899215f8976f497f24e041908cf76a0b754522791634",
     ("Uniform", "float16"): "58fa1f52a57308c67c1f4cf5b0d2e0bf6fe17461ba4763c87a5955d4cfb3a861",
     ("Uniform", "bfloat16"): "c3170e5f0a0a631e63559f54e7efcc89ad05f25d02326aefd92df6aff4cc3dda",
-    ("Normal", "float32"): "b97f1026c99509e6cc60bdc66f66a0ac445ace0fa16874a23e5a45c36e3cca80",
+    ("Normal", "float32"): "e05ec6787819f8ae06872ae9d30261420d3e835f17e68350a21752fd42c11b62",
     ("Normal", "float64"): "b0417988897c551d7f2a3ba88d4e5bdf5f6d4051a27a732be6bac598f8f381c3",
-    ("Normal", "float16"): "4d5daca944bf0c83623b9f0ff0e4af8978249f1b209c99ad142b38447383a1d8",
+    ("Normal", "float16"): "2b61cf1c9bda7145d6479bca323a2acfc924f086f6220f84f79cd854520215d3",
     ("Normal", "bfloat16"): "33ef3d6fd03556c8ce913be03a25ccd2daf24c7621df3d033379c8cdce189deb",
 }
 

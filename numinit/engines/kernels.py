@@ -46,17 +46,13 @@ def store_words(even, odd, block, blocks, plane, seed, stream):
     """First stage: words 0, 2 of each block to `even`, 1, 3 to `odd`, two in each uint64.
 
     The blocks do not cross a multiple of 2**32, so that the second counter word is the same for
-    all. Two halves go side by side, to give the processor two chains of multiplications.
+    all and much of the first rounds is computed once.
     """
     low, high = block & LOW, counter_high(block, plane)
-    half = blocks >> 1
-    for j in range(half):
+    for j in range(blocks):
         w0, w1, w2, w3 = block_words(low + np.uint64(j), high, seed, stream)
         even[j] = w0 | (w2 << SHIFT)
         odd[j] = w1 | (w3 << SHIFT)
-        w0, w1, w2, w3 = block_words(low + np.uint64(j + half), high, seed, stream)
-        even[j + half] = w0 | (w2 << SHIFT)
-        odd[j + half] = w1 | (w3 << SHIFT)
 
 
 #: dtype name: (transform's precision, type stored, conversion before the store)
@@ -113,7 +109,7 @@ def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
     value_scratch = scratch(element, 4 * BATCH)
     tile_scratch = scratch(element, TILE * TILE_SEGMENT)
 
-    @function
+    @function(f"run_{law}_{dtype}")
     def run(address, stride, count, index, seed, stream, p0, p1, p2, p3):
         """Elements index, index + 1, ... of the global order, `stride` bytes apart."""
         even, odd, spare = word_scratch(), word_scratch(), value_scratch()
@@ -134,11 +130,11 @@ def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
             if taken > count:
                 taken = count
             padded = (blocks + LANES - 1) & ~(LANES - 1)
+            direct = stride == itemsize and taken == 4 * padded
             if needs_words:
                 store_words(even, odd, block, padded, plane0, seed, stream)
             if needs_low:
                 store_words(even_low, odd_low, block, padded, plane1, seed, stream)
-            direct = stride == itemsize and taken == 4 * padded
             out = element_pointer(address) if direct else spare
             for j in range(2 * padded):
                 if needs_low:

@@ -1,0 +1,558 @@
+"""Files: written whole or not at all, read by others, verified, and never trusted."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numinit import Key, Normal, checkpoint
+from numinit.adapters import inputs, mapped
+from numinit.adapters.inputs import InputError
+from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
+from numinit.adapters.shapes import TensorSpec, available, load_model, load_shapes
+from numinit.checkpoint import Mismatch, verify, write
+from numinit.dtypes import DTYPES, as_dtype
+from numinit.recipes import RecipeError, parse
+
+# New processes find the package that is tested, installed or not.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
+
+RECIPE = parse(
+    """
+name = "small"
+[[rules]]
+match = "*.bias"
+init = "Zeros"
+[[rules]]
+match = "u*"
+init = "Uniform"
+low = -1.0
+high = 1.0
+[[rules]]
+match = "*"
+init = "Normal"
+std = 0.5
+"""
+)
+SHAPES = {"a.weight": (300, 70), "a.bias": (300,), "ü/层": (7, 3, 5), "empty": (0, 4), "scalar": ()}
+MIXED = {
+    "h": TensorSpec((3,), "float16"),
+    "b": TensorSpec((5, 5), "bfloat16"),
+    "d": TensorSpec((2, 2), "float64"),
+    "s": TensorSpec((9,), "float32"),
+}
+
+
+def raw(law, name, shape, dtype, seed=0):
+    """The bytes of one tensor in one pass."""
+    out = np.empty(math.prod(shape) * as_dtype(dtype).itemsize, np.uint8)
+    law.fill_flat(out, 0, shape, as_dtype(dtype), Key(seed).fold_in(name))
+    return out.tobytes()
+
+
+def tensor_bytes(path):
+    _, entries, offset = read_header(path)
+    data = path.read_bytes()[offset:]
+    return {name: data[entry.start : entry.stop] for name, entry in entries.items()}
+
+
+def safetensors_file(path, header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+# Writing
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_are_those_of_the_initializers(tmp_path, dtype):
+    path = tmp_path / "m.safetensors"
+    summary = write(path, SHAPES, RECIPE, seed=5, dtype=dtype)
+    found = tensor_bytes(path)
+    assert found.keys() == SHAPES.keys()
+    for name, law in RECIPE.plan(SHAPES).items():
+        assert found[name] == raw(law, name, SHAPES[name], dtype, 5)
+    assert summary == (5, sum(map(len, found.values()))) == verify(path)
+
+
+def test_the_safetensors_library_reads_it(tmp_path):
+    library = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
+    path = tmp_path / "m.safetensors"
+    write(path, SHAPES, RECIPE, dtype="float64")
+    for name, array in library.load_file(path).items():
+        assert array.shape == SHAPES[name]
+        assert array.tobytes() == tensor_bytes(path)[name]
+
+
+def test_what_the_safetensors_library_writes_is_a_source(tmp_path):
+    library = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
+    path = tmp_path / "source.safetensors"
+    library.save_file({"x": np.zeros((2, 3), np.float16), "y": np.zeros(4, np.float64)}, path)
+    specs = load_shapes(path)
+    assert specs == {"y": ((4,), "float64"), "x": ((2, 3), "float16")}
+    write(tmp_path / "m.safetensors", specs, RECIPE)
+    assert load_shapes(tmp_path / "m.safetensors") == specs
+
+
+def test_every_tensor_is_aligned_and_dtypes_are_kept(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write(path, MIXED, RECIPE)
+    metadata, entries, offset = read_header(path)
+    assert load_shapes(path) == MIXED
+    assert offset % 8 == 0
+    for entry in entries.values():
+        assert (offset + entry.start) % (BITS[entry.dtype] // 8) == 0
+    assert metadata["format"] == "pt"
+    assert metadata["numinit.seed"] == "0"
+    assert metadata["numinit.stream_version"] == "1"
+    assert metadata["numinit.recipe_text"] == RECIPE.text
+
+
+def test_windows_do_not_show(tmp_path, monkeypatch):
+    write(tmp_path / "one.safetensors", SHAPES | MIXED, RECIPE)
+    monkeypatch.setattr(checkpoint, "WINDOW", 1000)
+    monkeypatch.setattr(checkpoint, "BUFFER", 999)
+    seen = []
+    write(tmp_path / "many.safetensors", SHAPES | MIXED, RECIPE, progress=lambda *a: seen.append(a))
+    assert (tmp_path / "one.safetensors").read_bytes() == (
+        tmp_path / "many.safetensors"
+    ).read_bytes()
+    assert seen == sorted(seen) and seen[-1][0] == seen[-1][1] and len(seen) > 80
+    verify(tmp_path / "many.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_npy(tmp_path, dtype):
+    path = tmp_path / "w.npy"
+    write(path, SHAPES, RECIPE, dtype=dtype, tensor="a.weight")
+    array = np.load(path, mmap_mode="r")
+    assert array.shape == (300, 70) and array.dtype == dtype and array.flags.c_contiguous
+    assert array.tobytes() == raw(Normal(0, 0.5), "a.weight", (300, 70), dtype)
+    with pytest.raises(InputError, match="npy records no seed"):
+        verify(path)
+
+
+def test_npy_of_no_elements_and_of_one(tmp_path):
+    for name in ("empty", "scalar"):
+        write(tmp_path / f"{name}.npy", {name: SHAPES[name]}, RECIPE)
+        assert np.load(tmp_path / f"{name}.npy").shape == SHAPES[name]
+
+
+def test_resident_memory_is_bounded(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs getrusage")
+    del resource
+    code = (
+        "import resource, sys; from numinit.checkpoint import write, verify\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "def both(rows):\n"
+        "    write(sys.argv[1], {'w': (rows, 1 << 20)}, 'gpt2_like.toml', overwrite=True)\n"
+        "    verify(sys.argv[1])\n"
+        "both(1); before = peak(); both(96); print(peak() - before)"
+    )
+    (tmp_path / "gpt2_like.toml").write_text(RECIPE.text)
+    done = run_python(code, str(tmp_path / "m.safetensors"), cwd=tmp_path)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 200e6  # for a file of 400 MB
+
+
+# Refused before anything is created
+
+
+@pytest.mark.parametrize(
+    ("specs", "kwargs", "message"),
+    [
+        ({}, {}, "no tensors"),
+        ({"w": (2**40, 2**40)}, {}, r"'w'.*more than 2\*\*63"),
+        ({"w": (2**62,)}, {}, r"'w'.*beyond 2\*\*63 bytes"),
+        ({"v": (2**60,), "w": (2**60,)}, {"dtype": "float64"}, r"'v'.*beyond 2\*\*63 bytes"),
+        ({"w": (-1,)}, {}, "'w'.*dimension -1"),
+        ({"w": (2.5,)}, {}, "'w'.*dimension 2.5"),
+        ({"w": (True,)}, {}, "'w'.*dimension True"),
+        ({"w": (1,) * 65}, {}, "'w'.*65 dimensions"),
+        ({3: (1,)}, {}, "names must be strings"),
+        ({"\ud800": (1,)}, {}, "not valid Unicode"),
+        ({"__metadata__": (1,)}, {}, "not a legal tensor name"),
+        ({"n" * MAX_HEADER: (1,)}, {}, "the format allows"),
+        ({"w": TensorSpec((1,), "I64")}, {"dtype": "float32"}, "'w' is I64"),
+        ({"w": (1,)}, {"tensor": "w"}, "for .npy only"),
+    ],
+)
+def test_refused_specs(tmp_path, specs, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        write(tmp_path / "m.safetensors", specs, RECIPE, **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_requests(tmp_path):
+    one = {"w": (2,)}
+    for path, specs, kwargs, message in [
+        ("m.bin", one, {}, "must end in"),
+        ("no/m.safetensors", one, {}, "no does not exist"),
+        ("m.npy", {"v": (1,), "w": (1,)}, {}, "choose one with --tensor"),
+        ("m.npy", one, {"tensor": "v"}, "no tensor 'v'"),
+        ("m.npy", one, {"dtype": "bfloat16"}, "no bfloat16"),
+        ("m.npy", {"w": (2**62,)}, {}, "beyond"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            write(tmp_path / path, specs, RECIPE, **kwargs)
+    with pytest.raises(InputError, match="no TOML text"):
+        write(tmp_path / "m.safetensors", one, type(RECIPE)("x", "", "", RECIPE.rules))
+    with pytest.raises(RecipeError, match="no rule for tensor 'w'"):
+        write(tmp_path / "m.safetensors", one, "gpt2")
+    wide = parse(
+        'name = "wide"\n[[rules]]\nmatch = "*"\ninit = "Uniform"\nlow = -1e300\nhigh = 1e300'
+    )
+    with pytest.raises(InputError, match="'w': .*too wide"):
+        write(tmp_path / "m.safetensors", one, wide)
+    with pytest.raises(ValueError, match="seed"):
+        write(tmp_path / "m.safetensors", one, RECIPE, seed=-1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_replaced_only_on_request(tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_text("precious")
+    with pytest.raises(InputError, match="exists; pass --force"):
+        write(path, {"w": (2,)}, RECIPE)
+    assert path.read_text() == "precious"
+    write(path, {"w": (2,)}, RECIPE, overwrite=True)
+    verify(path)
+    (tmp_path / "d.safetensors").mkdir()
+    with pytest.raises(InputError, match="not a regular file"):
+        write(tmp_path / "d.safetensors", {"w": (2,)}, RECIPE, overwrite=True)
+
+
+# Nothing half-written
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+@pytest.mark.parametrize("unsupported", [False, True])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, unsupported):
+    def fail(*_):
+        raise OSError(errno.EOPNOTSUPP if unsupported else errno.ENOSPC, "")
+
+    monkeypatch.setattr(mapped.os, "posix_fallocate", fail)
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "m.safetensors", {"w": (2**58 if unsupported else 2,)}, RECIPE)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+    if unsupported:
+        write(tmp_path / "m.safetensors", SHAPES, RECIPE)  # it is only asked whether it would fit
+        verify(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing(tmp_path, error):
+    def stop(done, total):
+        assert len(list(tmp_path.iterdir())) == 1
+        raise error
+
+    with pytest.raises(error):
+        write(tmp_path / "m.safetensors", SHAPES, RECIPE, progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_killed_run_leaves_nothing_under_the_name(tmp_path, name):
+    (tmp_path / "r.toml").write_text(RECIPE.text)
+    (tmp_path / "m.json").write_text(json.dumps({"tensors": {"w": [1 << 20, 80]}}))
+    command = [sys.executable, "-m", "numinit", "init", "m.json", "--recipe", "r.toml"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    while not (left := list(tmp_path.glob(".*.tmp"))) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(getattr(signal, name))
+    _, stderr = process.communicate(timeout=30)
+    assert left and not (tmp_path / "m.safetensors").exists()
+    if name == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        expected = {"SIGTERM": (143, "terminated"), "SIGINT": (130, "interrupted")}[name]
+        assert (process.returncode, stderr) == (expected[0], f"numinit: {expected[1]}\n")
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_two_runs_at_once_have_their_own_temporaries(tmp_path):
+    path, inner = tmp_path / "m.safetensors", []
+
+    def again(done, total):
+        if not inner:
+            inner.append(write(path, SHAPES, RECIPE, seed=1, overwrite=True))
+
+    write(path, SHAPES, RECIPE, seed=2, overwrite=True, progress=again)
+    assert inner and read_header(path)[0]["numinit.seed"] == "2"
+    verify(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Verifying
+
+
+@pytest.mark.parametrize("tensor", ["a.weight", "a.bias", "ü/层", "scalar"])
+def test_one_flipped_bit_is_named(tmp_path, monkeypatch, tensor):
+    monkeypatch.setattr(checkpoint, "BUFFER", 4096)
+    path = tmp_path / "m.safetensors"
+    write(path, SHAPES, RECIPE, dtype="bfloat16")
+    _, entries, offset = read_header(path)
+    count = math.prod(SHAPES[tensor])
+    data = bytearray(path.read_bytes())
+    data[offset + entries[tensor].stop - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Mismatch, match="differs, first at element .* expected .* found") as caught:
+        verify(path)
+    last = tuple(int(i) for i in np.unravel_index(count - 1, SHAPES[tensor]))
+    assert (caught.value.tensor, caught.value.index) == (tensor, last)
+
+
+def rewritten(path, change):
+    """Apply `change` to a file's header and data, and write it whole."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    return safetensors_file(path, header, change(header, body) or body)
+
+
+def test_other_damage_is_told_apart(tmp_path):
+    def drop_last(header, body):
+        name = max(header, key=lambda n: header[n].get("data_offsets", [0])[0])
+        start = header.pop(name)["data_offsets"][0]
+        return body[:start]
+
+    def metadata(**changes):
+        return lambda header, body: header["__metadata__"].update(
+            {f"numinit.{key}": value for key, value in changes.items()}
+        )
+
+    def forget(header, body):
+        del header["__metadata__"]
+
+    shapes = {"a.weight": (30, 7), "a.bias": (30,)}
+    for change, error, message in [
+        (drop_last, Mismatch, "names, shapes or dtypes"),
+        (lambda h, b: h.update(x=h.pop("a.bias")), Mismatch, "names, shapes or dtypes"),
+        (lambda h, b: h["a.weight"].update(shape=[7, 30]), Mismatch, "names, shapes or dtypes"),
+        (metadata(seed="1"), Mismatch, "'a.weight' differs, first at element"),
+        (metadata(stream_version="2"), InputError, "stream version '2'; this numinit .* has 1"),
+        (metadata(seed="-1"), InputError, "damaged numinit metadata: '-1' is not a seed"),
+        (metadata(seed="9" * 5000), InputError, "damaged numinit metadata"),
+        (metadata(recipe_text="]"), InputError, "damaged numinit metadata: .*TOML"),
+        (metadata(recipe_text=RECIPE.text.replace('"*"', '"z"')), InputError, "no rule for tensor"),
+        (forget, InputError, "not written by numinit"),
+        (lambda h, b: b[:-1], InputError, "truncated"),
+        (lambda h, b: b + b"x", InputError, "bytes after the last tensor"),
+    ]:
+        path = tmp_path / "m.safetensors"
+        write(path, shapes, RECIPE, overwrite=True)
+        with pytest.raises(error, match=message):
+            verify(rewritten(path, change))
+
+
+# Reading what others wrote
+
+
+def entry(**changes):
+    return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
+
+
+HOSTILE = {
+    "empty": (b"", "cut off"),
+    "short": (b"\x02\0\0\0\0\0\0", "cut off"),
+    "length beyond the file": (b"\xff" * 8 + b"{}", "cut off"),
+    "not UTF-8": (b"\x03" + b"\0" * 7 + b'"\xff"', "not usable JSON"),
+    "not JSON": (b"\x02" + b"\0" * 7 + b"{]", "not usable JSON"),
+}
+HOSTILE_HEADERS = {
+    "not an object": ([], "needs a JSON object"),
+    "nesting": (b'{"a":' + b"[" * 1_000_000, "nested too deep"),
+    "many values": (b"[" + b"{}," * 2_000_001, "more than 4000000 values"),
+    "duplicate": (b'{"w":1,"w":2}', "'w' occurs twice"),
+    "NaN": (b'{"w":NaN}', "NaN is not JSON"),
+    "long integer": (b'{"w":' + b"9" * 5000 + b"}", "not usable JSON"),
+    "metadata": ({"__metadata__": {"a": 1}}, "strings to strings"),
+    "metadata list": ({"__metadata__": []}, "strings to strings"),
+    "entry": ({"w": 3}, "'w': needs dtype"),
+    "missing": ({"w": {"dtype": "F32", "shape": []}}, "'w': needs dtype"),
+    "extra": ({"w": entry(more=1)}, "'w': needs dtype"),
+    "dtype": ({"w": entry(dtype="F31")}, "'w': unknown dtype 'F31'"),
+    "dtype type": ({"w": entry(dtype=["F32"])}, "'w': unknown dtype"),
+    "shape type": ({"w": entry(shape="22")}, "'w': the shape must be a list"),
+    "negative": ({"w": entry(shape=[-2])}, "'w': got a dimension -2"),
+    "bool": ({"w": entry(shape=[2, True])}, "'w': got a dimension True"),
+    "float": ({"w": entry(shape=[2.0])}, "'w': got a dimension 2.0"),
+    "huge": ({"w": entry(shape=[2**70])}, "'w': got a dimension"),
+    "product": ({"w": entry(shape=[2**62, 4, 0])}, r"'w'.*more than 2\*\*63"),
+    "rank": ({"w": entry(shape=[1] * 100_000)}, "'w': 100000 dimensions"),
+    "offsets": ({"w": entry(data_offsets=[8])}, "'w': data_offsets"),
+    "offset types": ({"w": entry(data_offsets=[False, 8])}, "'w': data_offsets"),
+    "negative offset": ({"w": entry(data_offsets=[-8, 0])}, "'w': data_offsets"),
+    "backward": ({"w": entry(data_offsets=[8, 0])}, "'w': data_offsets"),
+    "size": ({"w": entry(data_offsets=[0, 7])}, "'w': F32 of shape"),
+    "beyond": ({"w": entry(shape=[4], data_offsets=[0, 16])}, "truncated"),
+    "hole": ({"w": entry(data_offsets=[4, 12])}, "'w' at 4:12 leaves a hole"),
+    "overlap": (
+        {"v": entry(shape=[1], data_offsets=[0, 4]), "w": entry(data_offsets=[0, 8])},
+        "'w' at 0:8 overlaps",
+    ),
+    "trailing": ({"w": entry(shape=[1], data_offsets=[0, 4])}, "bytes after the last"),
+    "half a byte": ({"w": entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, "'w': F4"),
+    "surrogate": (b'{"\\ud800":{}}', "not valid Unicode"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_bytes(tmp_path, case):
+    data, message = HOSTILE[case]
+    path = tmp_path / "h.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"h.safetensors.*{message}"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("case", HOSTILE_HEADERS)
+def test_hostile_headers(tmp_path, case):
+    header, message = HOSTILE_HEADERS[case]
+    path = safetensors_file(tmp_path / "h.safetensors", header, b"\0" * 8)
+    begin = time.perf_counter()
+    with pytest.raises(InputError, match=f"h.safetensors.*{message}") as caught:
+        read_header(path)
+    assert time.perf_counter() - begin < 5
+    assert len(str(caught.value)) < len(str(path)) + 1000
+
+
+def test_a_header_beyond_the_limit_is_not_read(tmp_path):
+    path = tmp_path / "h.safetensors"
+    with path.open("wb") as file:
+        file.write((MAX_HEADER + 1).to_bytes(8, "little"))
+        file.truncate(MAX_HEADER + 100)  # sparse
+    with pytest.raises(InputError, match="the format allows 100000000"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_what_is_not_a_file_is_refused_without_blocking(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    with pytest.raises(InputError, match="cannot be read"):
+        load_model(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_model(f"a\0b{suffix}")
+    path.mkdir()
+    with pytest.raises(InputError, match="not a regular file"):
+        load_model(path)
+    if hasattr(os, "mkfifo"):
+        path.rmdir()
+        os.mkfifo(path)
+        with pytest.raises(InputError, match="not a regular file"):
+            load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "not usable JSON"),
+        (b"[]", "needs a JSON object"),
+        (b"{}", "'tensors' must map"),
+        (b'{"tensors": {}}', "'tensors' must map"),
+        (b'{"tensors": [1]}', "'tensors' must map"),
+        (b'{"tensors": {"w": 3}}', "'w': the shape must be a list"),
+        (b'{"tensors": {"w": [1.5]}}', "'w': got a dimension 1.5"),
+        (b'{"tensors": {"w": [null]}}', "'w': got a dimension None"),
+        (b'{"tensors": {"w": [4294967296, 4294967296]}}', "'w': the shape .* more than"),
+        (b'{"tensors": {"w": [1], "w": [2]}}', "'w' occurs twice"),
+        (b'{"model": 3, "tensors": {"w": [1]}}', "'model' must be a string"),
+        (b'{"recipe": [], "tensors": {"w": [1]}}', "'recipe' must be a string"),
+        (b'{"tensors": ' + b'{"a":' * 100_000, "nested too deep"),
+    ],
+)
+def test_hostile_models(tmp_path, text, message):
+    path = tmp_path / "m.json"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match=f"m.json.*{message}"):
+        load_model(path)
+
+
+def test_sources(tmp_path, monkeypatch):
+    assert "gpt2-small" in available()
+    for name in available():
+        model = load_model(name)
+        parsed = json.loads(
+            (Path(inputs.__file__).parents[1] / f"data/models/{name}.json").read_bytes()
+        )
+        assert model.recipe == parsed["recipe"]
+        assert sum(math.prod(spec.shape) for spec in model.tensors.values()) == parsed["parameters"]
+    (tmp_path / "mine.json").write_text('{"tensors": {"w": [2, 3]}}')
+    assert load_model(tmp_path / "mine.json") == ("mine", None, {"w": ((2, 3), None)})
+    with pytest.raises(InputError, match="did you mean 'gpt2-small'"):
+        load_model("gpt2-smal")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+entries = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(sorted(BITS)) | json_values,
+        "shape": st.lists(st.integers(-1, 2**64) | st.integers(0, 3), max_size=4) | json_values,
+        "data_offsets": st.lists(st.integers(-1, 40), min_size=2, max_size=2) | json_values,
+    }
+)
+headers = st.dictionaries(st.text(max_size=3), entries | json_values, max_size=4)
+
+
+@given(
+    header=st.binary(max_size=60) | (headers | json_values).map(lambda v: json.dumps(v).encode()),
+    length=st.none() | st.integers(0, 2**64 - 1),
+    body=st.binary(max_size=40),
+)
+def test_fuzz(tmp_path_factory, header, length, body):
+    """Whatever the bytes: a header that describes the file exactly, or InputError."""
+    path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
+    size = len(header) if length is None else length
+    path.write_bytes(size.to_bytes(8, "little") + header + body)
+    try:
+        _, found, offset = read_header(path)
+    except InputError as error:
+        assert "fuzz.safetensors" in str(error)
+        return
+    assert offset + max((e.stop for e in found.values()), default=0) == path.stat().st_size
+
+
+@given(
+    tensors=st.dictionaries(
+        st.text(st.characters(codec="utf-8")).filter("__metadata__".__ne__),
+        st.tuples(
+            st.lists(st.integers(0, 4), max_size=3).map(tuple),
+            st.sampled_from(list(DTYPES.values())),
+        ),
+    ),
+    metadata=st.dictionaries(*[st.text(st.characters(codec="utf-8"))] * 2),
+)
+def test_layout_round_trip(tmp_path_factory, tensors, metadata):
+    path = tmp_path_factory.getbasetemp() / "layout.safetensors"
+    header, laid = layout(tensors, metadata)
+    path.write_bytes(header + bytes(max((e.stop for e in laid.values()), default=0)))
+    assert read_header(path) == (metadata, laid, len(header))
+    assert {name: (e.shape, e.dtype) for name, e in laid.items()} == {
+        name: (shape, dtype.safetensors) for name, (shape, dtype) in tensors.items()
+    }
+
+
+def run_python(code, *arguments, cwd):
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done
