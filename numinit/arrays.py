@@ -1,5 +1,6 @@
 """Arrays as memory: what every framework's array is turned into before it is filled."""
 
+import ctypes
 import functools
 import math
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numinit.dtypes import DTYPES, DType, as_dtype
-from numinit.keys import Key
+from numinit.keys import Key, default_generator
 
 
 class Memory(NamedTuple):
@@ -25,8 +26,8 @@ class Adapter(NamedTuple):
 
     memory: Callable[[Any], Memory | None]
     """The memory of an array that may be written, or None if it has none and nothing is to do."""
-    default_key: Callable[[Any], Key | None]
-    """The key for an array when no seed is given; None for the process-wide generator."""
+    default_key: Callable[[Any], Key]
+    """The next key for an array when no seed is given."""
     written: Callable[[Any], None]
     """Called after the memory was written."""
 
@@ -37,33 +38,40 @@ _NUMPY_DTYPES = {np.dtype(name): dtype for name, dtype in DTYPES.items() if name
 def _numpy_memory(array: np.ndarray) -> Memory:
     if not array.flags.writeable:
         raise ValueError("array: it is read-only; a writable array is accepted")
-    dtype = _NUMPY_DTYPES.get(array.dtype) or as_dtype(array.dtype)
-    return Memory(array.ctypes.data, dtype, array.shape, array.strides)
+    dtype = _NUMPY_DTYPES.get(array.dtype)
+    if dtype is not None and array.flags.c_contiguous and array.size:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(array))  # faster than array.ctypes
+    else:
+        dtype, address = dtype or as_dtype(array.dtype), array.ctypes.data
+    return Memory(address, dtype, array.shape, array.strides)
 
 
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
-    "numpy": Adapter(_numpy_memory, lambda array: None, lambda array: None)
+    "numpy": Adapter(
+        _numpy_memory, lambda array: default_generator.next_key(), lambda array: None
+    )
 }
 
 
-def adapter_of(array: Any) -> Adapter:
-    """The adapter for an array's type.
+@functools.lru_cache(256)
+def adapter_of(kind: Any) -> Adapter:
+    """The adapter for a type of arrays.
 
     Raises
     ------
     TypeError
         If no package in its type's ancestry has one.
     """
-    for base in type(array).__mro__:
+    for base in kind.__mro__:
         package = base.__module__.partition(".")[0]
         entry = ADAPTERS.get(package)
-        if entry is not None and not (package == "numpy" and not isinstance(array, np.ndarray)):
+        if entry is not None and not (package == "numpy" and not issubclass(kind, np.ndarray)):
             if not isinstance(entry, Adapter):
                 entry = ADAPTERS[package] = entry()
             return entry
     raise TypeError(
-        f"array: {type(array).__name__} was given; a NumPy array or a torch tensor is accepted"
+        f"array: {kind.__name__} was given; a NumPy array or a torch tensor is accepted"
     )
 
 

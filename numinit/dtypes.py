@@ -72,7 +72,9 @@ def as_dtype(dtype: Any) -> DType:
     if isinstance(dtype, DType):
         return dtype
     if getattr(dtype, "isnative", True) is False:
-        raise TypeError(f"dtype: {dtype!r} is byte-swapped; only the machine's own byte order is accepted")
+        raise TypeError(
+            f"dtype: {dtype!r} is byte-swapped; only the machine's own byte order is accepted"
+        )
     if isinstance(dtype, str):
         name = dtype
     else:
@@ -81,4 +83,6 @@ def as_dtype(dtype: Any) -> DType:
     try:
         return DTYPES[name.removeprefix("torch.")]
     except KeyError:
-        raise TypeError(f"dtype: {dtype!r} is not accepted; one of {', '.join(DTYPES)} is") from None
+        raise TypeError(
+            f"dtype: {dtype!r} is not accepted; one of {', '.join(DTYPES)} is"
+        ) from None

@@ -22,7 +22,9 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
         dims = (shape,) if isinstance(shape, int) else tuple(shape)
         result = tuple(operator.index(d) for d in dims)
     except TypeError:
-        raise TypeError(f"{name}: {shape!r} was given; a sequence of integers is accepted") from None
+        raise TypeError(
+            f"{name}: {shape!r} was given; a sequence of integers is accepted"
+        ) from None
     if any(d < 0 for d in result):
         raise ValueError(f"{name}: {shape!r} has a negative size")
     if math.prod(d for d in result if d) >= 1 << 63:
@@ -79,7 +81,9 @@ def fans(
     fan_in = field * math.prod(shape[a] for a, name in owner.items() if name == "in_axis")
     fan_out = field * math.prod(shape[a] for a, name in owner.items() if name == "out_axis")
     if fan_out % groups:
-        raise ValueError(f"groups: {groups} does not divide the fan_out {fan_out} of shape {tuple(shape)}")
+        raise ValueError(
+            f"groups: {groups} does not divide the fan_out {fan_out} of shape {tuple(shape)}"
+        )
     return fan_in, fan_out // groups
 
 
@@ -88,7 +92,9 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
     try:
         return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
     except TypeError:
-        raise TypeError(f"{name}: {axes!r} was given; an integer or a sequence of them is accepted") from None
+        raise TypeError(
+            f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
+        ) from None
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:

@@ -26,9 +26,11 @@ _made = functools.lru_cache(1024, typed=True)(lambda kind, *fields: kind(*fields
 
 
 def _fill(tensor: Any, initializer: Initializer, generator: Any, seed: Any) -> Any:
-    if generator is not None and seed is not None:
-        raise TypeError("generator, seed: both were given; they are two names of one argument")
-    return initializer.fill_(tensor, seed=generator if seed is None else seed)
+    if generator is not None:
+        if seed is not None:
+            raise TypeError("generator, seed: both were given; they are two names of one argument")
+        seed = generator
+    return initializer.fill_(tensor, seed=seed)
 
 
 def uniform_(
@@ -140,7 +142,7 @@ def kaiming_uniform_(
     ValueError
         For fewer than 2 dimensions, an unknown mode or nonlinearity.
     """
-    return _kaiming(KaimingUniform, tensor, a, mode, nonlinearity, generator, seed)
+    return _kaiming(KaimingUniform, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
 def kaiming_normal_(
@@ -164,14 +166,14 @@ def kaiming_normal_(
     ValueError
         For fewer than 2 dimensions, an unknown mode or nonlinearity.
     """
-    return _kaiming(KaimingNormal, tensor, a, mode, nonlinearity, generator, seed)
+    return _kaiming(KaimingNormal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
 def _kaiming(
     kind: type, tensor: Any, a: Any, mode: Any, nonlinearity: Any, generator: Any, seed: Any
 ) -> Any:
     if 0 in getattr(tensor, "shape", ()):
-        adapter_of(tensor)
+        adapter_of(type(tensor))  # type: ignore[arg-type]
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     return _fill(tensor, _made(kind, a, mode, nonlinearity), generator, seed)

@@ -47,4 +47,6 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
         return GAINS[nonlinearity]
     except (KeyError, TypeError):
         known = ", ".join([*GAINS, "leaky_relu"])
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity!r}; one of {known} is accepted") from None
+        raise ValueError(
+            f"Unsupported nonlinearity {nonlinearity!r}; one of {known} is accepted"
+        ) from None

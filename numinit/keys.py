@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 LIMIT = 1 << 64
+_PAIR = struct.Struct("<QQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Key:
     stream: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("seed", "stream"):
-            value = getattr(self, name)
-            if type(value) is not int or not 0 <= value < LIMIT:  # a NumPy integer, say
-                object.__setattr__(self, name, _word(name, value))
+        if type(self.seed) is not int or not 0 <= self.seed < LIMIT:
+            object.__setattr__(self, "seed", _word("seed", self.seed))  # a NumPy integer, say
+        if type(self.stream) is not int or not 0 <= self.stream < LIMIT:
+            object.__setattr__(self, "stream", _word("stream", self.stream))
 
     def fold_in(self, data: str | int) -> "Key":
         """A new key from this one and a name or number.
@@ -58,14 +59,15 @@ class Key:
         if isinstance(data, str):
             tail = b"s" + data.encode("utf-8", "surrogatepass")
         else:
-            tail = b"i" + struct.pack("<Q", _word("data", data))
-        old = struct.pack("<QQ", self.seed, self.stream)
-        digest = hashlib.blake2b(old + tail, digest_size=16).digest()
-        return Key(*struct.unpack("<QQ", digest))
+            tail = b"i" + _word("data", data).to_bytes(8, "little")
+        digest = hashlib.blake2b(_PAIR.pack(self.seed, self.stream) + tail, digest_size=16)
+        return Key(*_PAIR.unpack(digest.digest()))
 
 
 def _word(name: str, value: Any) -> int:
     """`value` as an integer of 64 bits."""
+    if type(value) is int and 0 <= value < LIMIT:
+        return value
     try:
         number = operator.index(value)
     except TypeError:

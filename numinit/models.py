@@ -1,18 +1,16 @@
 """Whole models: names and shapes in, arrays out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .adapters.shapes import load_shapes
-from .dtypes import as_dtype
-from .initializers import Initializer
-from .keys import as_key
-from .recipes import Recipe, as_recipe
+from numinit.adapters.shapes import load_shapes
+from numinit.dtypes import as_dtype
+from numinit.initializers import Initializer
+from numinit.keys import as_key
+from numinit.recipes import Recipe, as_recipe
 
 __all__ = ["init_params"]
 

@@ -22,8 +22,6 @@ A recipe is a small TOML file. Its rules are tried from the top; the first one t
 the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7".
 """
 
-from __future__ import annotations
-
 import math
 import reprlib
 import tomllib
@@ -306,7 +304,7 @@ def _initializers() -> dict[str, type[Initializer]]:
     return {
         name: value
         for name, value in vars(initializers).items()
-        if is_dataclass(value) and isinstance(value, type) and not name.startswith("_")
+        if isinstance(value, type) and issubclass(value, Initializer) and is_dataclass(value)
     }
 
 

@@ -4,7 +4,20 @@ definition, sharing no code with the package."""
 import mpmath
 
 MASK = 0xFFFFFFFF
-EDGE_WORDS = (0, 1, 2, 2**29, 2**30 - 1, 2**30, 2**31 - 1, 2**31, 0xB504F333, 0xB504F334, 2**32 - 2, 2**32 - 1)
+EDGE_WORDS = (
+    0,
+    1,
+    2,
+    2**29,
+    2**30 - 1,
+    2**30,
+    2**31 - 1,
+    2**31,
+    0xB504F333,
+    0xB504F334,
+    2**32 - 2,
+    2**32 - 1,
+)
 
 
 def philox(counter, key, rounds=10):

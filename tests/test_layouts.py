@@ -1,5 +1,7 @@
 """One set of values, however it is asked for: any layout, window, block or rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,6 @@ from hypothesis import strategies as st
 
 import numinit as ni
 
-# Derandomized, so that a failure is the change's own; no deadline, for compiling takes its time.
-settings.register_profile("numinit", deadline=None, max_examples=150, derandomize=True)
-settings.load_profile("numinit")
 
 KEY = ni.Key(11, 13)
 INITIALIZERS = [ni.Normal(), ni.Uniform(-1, 1), ni.Constant(3)]
@@ -137,17 +136,18 @@ def test_a_row_shard_of_a_table_of_dlrm_size():
 
 def free_memory():
     try:
-        lines = open("/proc/meminfo").read().splitlines()
+        lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return 0
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
-@pytest.mark.skipif(free_memory() < 8 << 30, reason="needs 8 GiB of free memory, as Linux reports it")
+@pytest.mark.skipif(
+    free_memory() < 8 << 30, reason="needs 8 GiB of free memory, as Linux reports it"
+)
 def test_more_than_2_to_the_31_elements():
     array = np.empty(2**31 + 1001, np.float16)
     ni.Uniform().fill_(array, seed=KEY)
     for start in (0, 2**31 - 500, array.size - 500):
         expected = ni.Uniform().block(array.shape, slice(start, start + 500), "float16", seed=KEY)
         np.testing.assert_array_equal(array[start : start + 500], expected)
-

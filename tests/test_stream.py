@@ -66,7 +66,9 @@ def test_16_bits_are_float32_rounded_once(init, dtype):
     with np.errstate(over="ignore"):
         expected = wide.astype(narrow.dtype)
     if isinstance(init, ni.Uniform):  # the clamp that keeps the interval half-open
-        inside = (expected.astype(np.float64) < init.high) & (expected.astype(np.float64) >= init.low)
+        inside = (expected.astype(np.float64) < init.high) & (
+            expected.astype(np.float64) >= init.low
+        )
         assert inside.mean() > 0.99
         narrow, expected = narrow[inside], expected[inside]
     np.testing.assert_array_equal(narrow.view(np.uint16), expected.view(np.uint16))

@@ -106,7 +106,10 @@ def rounded(convert, values):
     return out
 
 
-SPECIAL = np.array([0, -0.0, np.inf, -np.inf, 65519.996, 65520, -65520, 1e5, 1e30, 3.4e38, 1e-8, -1e-45], np.float32)
+SPECIAL = np.array(
+    [0, -0.0, np.inf, -np.inf, 65519.996, 65520, -65520, 1e5, 1e30, 3.4e38, 1e-8, -1e-45],
+    np.float32,
+)
 
 
 def test_float16_rounds_to_nearest_even():

@@ -1,7 +1,7 @@
 """torch tensors: their memory, torch's generators as seeds, autograd's version counter."""
 
+import functools
 import threading
-from typing import Any
 
 import torch
 
@@ -10,7 +10,6 @@ from numinit.dtypes import DTYPES
 from numinit.keys import Key
 
 _DTYPES = {getattr(torch, name): dtype for name, dtype in DTYPES.items()}
-_draws = threading.local()
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -22,10 +21,9 @@ def memory(tensor: torch.Tensor) -> Memory | None:
     TypeError
         For other devices, layouts and dtypes, and for tensors that only stand for one.
     """
-    device = tensor.device.type
-    if device == "meta":
+    if tensor.is_meta:
         return None
-    if device != "cpu":
+    if not tensor.is_cpu:
         raise TypeError(
             f"tensor: it is on {tensor.device}; CPU tensors are accepted by this version of numinit"
         )
@@ -40,11 +38,16 @@ def memory(tensor: torch.Tensor) -> Memory | None:
         )
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
-        raise TypeError(f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is")
-    size = dtype.itemsize
-    return Memory(
-        tensor.data_ptr(), dtype, tuple(tensor.shape), tuple([size * s for s in tensor.stride()])
-    )
+        raise TypeError(
+            f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
+        )
+    strides = _bytes(tensor.stride(), dtype.itemsize)
+    return Memory(tensor.data_ptr(), dtype, tuple(tensor.shape), strides)
+
+
+@functools.lru_cache(1024)
+def _bytes(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    return tuple(stride * itemsize for stride in strides)
 
 
 def _stands_for_others(tensor: torch.Tensor) -> bool:
@@ -53,20 +56,27 @@ def _stands_for_others(tensor: torch.Tensor) -> bool:
     return getattr(type(tensor), "__torch_dispatch__", plain) is not plain
 
 
+class _Draw(threading.local):
+    """A thread's place for one number of torch's global generator: cheaper than a new tensor."""
+
+    def __init__(self) -> None:
+        self.place = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+_draw = _Draw()
+
+
 def default_key(tensor: torch.Tensor) -> Key:
     """A key from torch's global generator, so that torch.manual_seed governs it."""
-    return key_from(torch.default_generator)
+    return Key(_draw.place.random_().item())  # 63 bits
 
 
-def key_from(generator: Any) -> Key | None:
+def key_from(generator: object) -> Key | None:
     """A key from a torch.Generator, which advances; None for other objects."""
     if not isinstance(generator, torch.Generator):
         return None
-    draw = getattr(_draws, str(generator.device), None)
-    if draw is None:  # one number for each thread and device: cheaper than a new tensor
-        draw = torch.empty((), dtype=torch.int64, device=generator.device)
-        setattr(_draws, str(generator.device), draw)
-    return Key(draw.random_(generator=generator).item())  # 63 bits
+    place = torch.empty((), dtype=torch.int64, device=generator.device)
+    return Key(place.random_(generator=generator).item())
 
 
 def written(tensor: torch.Tensor) -> None:

@@ -114,7 +114,7 @@ class Fill:
         The global row of each index of axis 0 is given at the call; the layout is contiguous.
     """
 
-    __slots__ = ("_fixed", "_kernel", "_plan")
+    __slots__ = ("_chunks", "_fixed", "_kernel", "_outer", "_serial")
 
     def __init__(
         self,
@@ -127,7 +127,9 @@ class Fill:
         by_rows: bool = False,
     ) -> None:
         self._kernel = fill_kernel(law, dtype)
-        self._plan = p = _plan(shape, strides, steps, by_rows)
+        p = _plan(shape, strides, steps, by_rows)
+        self._chunks, self._serial = p.chunks, p.elements <= SERIAL
+        self._outer = p.outer  # kept, for the kernel has its address
         self._fixed = (
             p.grain, p.units, p.inner, p.inner_stride, p.segment, p.tile,
             len(p.outer), p.outer.ctypes.data, *parameters,
@@ -147,14 +149,14 @@ class Fill:
         seed, stream : int
             The key, each below 2**64.
         """
-        kernel, chunks = self._kernel, self._plan.chunks
+        kernel, chunks = self._kernel, self._chunks
         # 64-bit words in two's complement, so that the kernel sees one integer type.
         seed = seed - (1 << 64) if seed >> 63 else seed
         stream = stream - (1 << 64) if stream >> 63 else stream
-        work = (chunks, address, first, rows, seed, stream, *self._fixed)
-        if self._plan.elements <= SERIAL:
-            kernel(0, chunks, *work)
+        if self._serial:
+            kernel(0, chunks, chunks, address, first, rows, seed, stream, *self._fixed)
             return
+        work = (chunks, address, first, rows, seed, stream, *self._fixed)
         counter = np.zeros(1, np.int64)
         place = counter.ctypes.data
         with _helpers(kernel, min(num_threads(), chunks) - 1, counter, (place, chunks, *work)):

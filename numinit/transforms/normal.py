@@ -113,7 +113,7 @@ def radius_float32(word):
 
 @inline
 def cos_sin_float32(word):
-    """cos and sin of 2 pi v with v = (word + 1/2) / 2**32, float32."""
+    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**32, float32."""
     turned = np.uint32(word + EIGHTH32)  # its top two bits are the nearest quadrant
     rest = np.int32(np.uint32(word << np.uint32(2)))  # from there, four times as large
     x = fma(np.float32(rest), TURN32, HALF_TURN32)
@@ -158,7 +158,7 @@ def radius_float64(word):
 
 @inline
 def cos_sin_float64(word):
-    """cos and sin of 2 pi v with v = (word + 1/2) / 2**64, float64."""
+    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**64, float64."""
     turned = np.uint64(word + EIGHTH64)
     rest = np.int64(word << np.uint64(2))
     x = fma(np.float64(rest), TURN64, HALF_TURN64)

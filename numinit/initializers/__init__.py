@@ -1,0 +1,43 @@
+"""Initializers: distributions whose parameters may follow from a weight's shape.
+
+Every initializer is a small frozen dataclass. The value of an element is a pure function of the
+initializer, the key, the whole weight's logical shape and the element's index; the four ways to
+ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the bit.
+"""
+
+from numinit.initializers.base import Initializer, Law
+from numinit.initializers.laws import Constant, Normal, Ones, Uniform, Zeros
+from numinit.initializers.scaling import (
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    KaimingNormal,
+    KaimingUniform,
+    LecunNormal,
+    LecunUniform,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+)
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "KaimingNormal",
+    "KaimingUniform",
+    "Law",
+    "LecunNormal",
+    "LecunUniform",
+    "Normal",
+    "Ones",
+    "Uniform",
+    "VarianceScaling",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
+]

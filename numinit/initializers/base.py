@@ -1,0 +1,283 @@
+"""What all initializers share: the ways to ask for values, checked and handed to the engine."""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from numinit.arrays import adapter_of, c_steps, refuse_overlap
+from numinit.dtypes import DType, as_dtype
+from numinit.engines import cpu
+from numinit.fans import as_shape
+from numinit.keys import Key, as_key
+
+
+class Initializer:
+    """What all initializers can do. `law` is the one method that they differ in."""
+
+    def law(self, shape: Sequence[int]) -> "Law":
+        """The distribution of the elements of a weight of this shape."""
+        raise NotImplementedError
+
+    def __call__(self, shape: Any, dtype: Any = "float32", *, seed: Any = None) -> np.ndarray:
+        """A new array.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            Of the whole weight.
+        dtype : str or dtype, optional
+            float32, float64, float16, or bfloat16 (which needs the extra numinit[bfloat16]).
+        seed : int, Key, Generator or None, optional
+            See `numinit.keys.as_key`.
+        """
+        shape = as_shape(shape)
+        return self._new(shape, None, 0, shape, as_dtype(dtype), seed)
+
+    def fill_(self, array: Any, *, shape: Any = None, offset: Any = None, seed: Any = None) -> Any:
+        """Fill an array, or the part of a weight that it is, in place.
+
+        Parameters
+        ----------
+        array : numpy.ndarray or torch.Tensor
+            Writable, of any layout whose elements do not overlap.
+        shape : sequence of int, optional
+            Of the whole weight; that of `array` if left out.
+        offset : sequence of int, optional
+            Where in the whole weight `array` begins, one index for each axis; the origin if
+            left out.
+        seed : int, Key, Generator or None, optional
+            See `numinit.keys.as_key`. For a torch tensor None draws from torch's own generator.
+
+        Returns
+        -------
+        array
+            The same object.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument; the array is untouched then.
+        """
+        adapter = adapter_of(type(array))  # type: ignore[arg-type]
+        memory = adapter.memory(array)
+        if memory is None:
+            return array
+        address, dtype, part, strides = memory
+        whole, start = part, 0
+        if shape is not None or offset is not None:
+            whole = part if shape is None else as_shape(shape)
+            start = _window_start(part, whole, offset)
+        fill, random = _ready(self, whole, dtype, part, strides)
+        if fill is None:
+            return array
+        unseeded = seed is None and random
+        key = adapter.default_key(array) if unseeded else _key(random, seed)
+        try:
+            fill(address, start, 0, key.seed, key.stream)
+        finally:
+            adapter.written(array)
+        return array
+
+    def block(
+        self, shape: Any, index: Any, dtype: Any = "float32", *, seed: Any = None
+    ) -> np.ndarray:
+        """``self(shape, dtype, seed=seed)[index]`` without making the rest.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the whole weight.
+        index : int, slice, Ellipsis or tuple of them
+            Slices with step 1; as in NumPy, an integer drops its axis.
+        dtype, seed
+            As for `__call__`.
+        """
+        whole = as_shape(shape)
+        index = index if isinstance(index, tuple) else (index,)
+        ellipses = sum(i is Ellipsis for i in index)
+        if ellipses > 1 or len(index) - ellipses > len(whole):
+            raise IndexError(f"index: {index!r} does not fit shape {whole}")
+        at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
+        missing = len(whole) - (len(index) - ellipses)
+        index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+        start, part, steps = 0, [], []
+        for axis, (item, size, step) in enumerate(zip(index, whole, c_steps(whole), strict=True)):
+            if isinstance(item, slice):
+                low, high, stride = item.indices(size)
+                if stride != 1:
+                    raise IndexError(
+                        f"index: step {stride} on axis {axis}; only step 1 is accepted"
+                    )
+                part.append(max(0, high - low))
+                steps.append(step)
+            else:
+                try:
+                    low = operator.index(item)
+                except TypeError:
+                    raise IndexError(
+                        f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
+                    ) from None
+                if not -size <= low < size:
+                    raise IndexError(
+                        f"index: {low} is out of range for axis {axis} of shape {whole}"
+                    )
+                low %= size
+            start += low * step
+        return self._new(tuple(part), tuple(steps), start, whole, as_dtype(dtype), seed)
+
+    def rows(self, shape: Any, ids: Any, dtype: Any = "float32", *, seed: Any = None) -> np.ndarray:
+        """``self(shape, dtype, seed=seed)[ids]`` without making the rest.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the whole weight, at least one axis.
+        ids : array_like of int
+            Any rows (indices of axis 0) in any order, repeated or not; negative ones count from
+            the end.
+        dtype, seed
+            As for `__call__`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of shape ``ids.shape + shape[1:]``.
+        """
+        whole = as_shape(shape)
+        if not whole:
+            raise ValueError("shape: () has no rows; at least one axis is accepted")
+        ids = np.asarray(ids)
+        if ids.dtype.kind not in "iu" and ids.size:
+            raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
+        bad = (ids >= whole[0]) | (ids < -whole[0])
+        if bad.any():
+            raise IndexError(f"ids: {ids[bad].flat[0]} is out of range for {whole[0]} rows")
+        flat = np.ascontiguousarray(ids.reshape(-1), dtype=np.int64)
+        flat = np.where(flat < 0, flat + whole[0], flat)
+        part, steps = (flat.size, *whole[1:]), (0, *c_steps(whole)[1:])
+        made = self._new(part, steps, 0, whole, as_dtype(dtype), seed, flat)
+        return made.reshape(ids.shape + whole[1:])
+
+    def fill_flat(
+        self, out: np.ndarray, start: int, shape: Sequence[int], dtype: Any, key: Key
+    ) -> None:
+        """Write elements `start`, `start` + 1, ... of a weight, in C order, as raw bytes.
+
+        Parameters
+        ----------
+        out : numpy.ndarray of uint8
+            Contiguous and writable, for instance a window of a mapped file.
+        start : int
+            The first element's index in the whole weight.
+        shape, dtype, key
+            Of the whole weight.
+        """
+        kind = as_dtype(dtype)
+        size = kind.itemsize
+        fill, _ = _ready(self, tuple(shape), kind, (out.size // size,), (size,), (1,))
+        if fill is not None:
+            fill(out.ctypes.data, start, 0, key.seed, key.stream)
+
+    def _new(
+        self,
+        part: tuple[int, ...],
+        steps: tuple[int, ...] | None,
+        start: int,
+        whole: tuple[int, ...],
+        dtype: DType,
+        seed: Any,
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """A new array of shape `part` whose elements have the given global indices."""
+        array = np.empty(part, numpy_dtype(dtype))
+        fill, random = _ready(self, whole, dtype, part, array.strides, steps, rows is not None)
+        key = _key(random, seed)
+        if fill is not None:
+            rows_address = 0 if rows is None else rows.ctypes.data
+            fill(array.ctypes.data, start, rows_address, key.seed, key.stream)
+        return array
+
+
+_NO_KEY = Key(0)
+
+
+def _key(random: bool, seed: Any) -> Key:
+    """The key of a seed argument; a law that draws nothing advances no generator."""
+    return _NO_KEY if seed is None and not random else as_key(seed)
+
+
+@functools.lru_cache(1024)
+def _ready(
+    initializer: Initializer,
+    whole: tuple[int, ...],
+    dtype: DType,
+    part: tuple[int, ...],
+    strides: tuple[int, ...],
+    steps: tuple[int, ...] | None = None,
+    by_rows: bool = False,
+) -> tuple[cpu.Fill | None, bool]:
+    """What fills such a part of such a weight, or None if it has no elements; whether it is random.
+
+    `steps` are those of `whole` if left out. Cached, for the layers of a model are alike and
+    small ones must not wait for Python.
+    """
+    law = initializer.law(whole)
+    parameters = law.parameters(dtype)
+    if 0 in part:
+        return None, law.random
+    refuse_overlap(part, strides, dtype.itemsize)
+    if steps is None:
+        steps = c_steps(whole)
+    return cpu.Fill(part, strides, steps, law.name, dtype.name, parameters, by_rows), law.random
+
+
+def _window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
+    """The global index of a window's first element, after checking that it lies inside."""
+    begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
+    if not len(part) == len(whole) == len(begin):
+        raise ValueError(
+            f"shape, offset: {whole} and {begin} were given; as many axes as the array's "
+            f"shape {part} has are accepted"
+        )
+    if any(o + p > w for o, p, w in zip(begin, part, whole, strict=True)):
+        raise ValueError(
+            f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
+        )
+    return sum(map(operator.mul, begin, c_steps(whole)))
+
+
+def numpy_dtype(dtype: DType) -> np.dtype:
+    """The NumPy dtype of an element type.
+
+    Raises
+    ------
+    ImportError
+        For bfloat16 without the package ml_dtypes, naming the extra.
+    """
+    if dtype.name != "bfloat16":
+        return np.dtype(dtype.name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            "dtype: bfloat16 NumPy arrays need ml_dtypes: pip install 'numinit[bfloat16]'"
+        ) from None
+    found: np.dtype = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
+class Law(Initializer):
+    """An initializer whose distribution is the same for every shape."""
+
+    name: ClassVar[str]
+    random: ClassVar[bool] = True
+
+    def law(self, shape: Sequence[int]) -> "Law":
+        return self
+
+    def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
+        """The four parameters of the law's transform, for arrays of `dtype`."""
+        raise NotImplementedError

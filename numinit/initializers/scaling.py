@@ -1,0 +1,190 @@
+"""Variance scaling: distributions whose spread follows from the fans of the weight."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from numinit.fans import MODES, Axes, as_axes, fan, fans
+from numinit.gains import calculate_gain
+from numinit.initializers.base import Initializer, Law
+from numinit.initializers.laws import Normal, Uniform, real
+
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fans(Initializer):
+    """The fields of initializers that look at fans; see `numinit.fans.fans`."""
+
+    in_axis: Axes = 1
+    out_axis: Axes = 0
+    batch_axis: Axes = ()
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("in_axis", "out_axis", "batch_axis"):
+            axes = as_axes(name, given := getattr(self, name))
+            if isinstance(given, list):  # as in TOML; fields are hashable
+                object.__setattr__(self, name, axes)
+
+    def _scaled(self, shape: Sequence[int], scale: float, mode: str, distribution: str) -> Law:
+        """Variance scale / fan; a weight without elements has variance 0."""
+        sizes = fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups)
+        n = fan(mode, *sizes)
+        variance = scale / n if n else 0.0
+        if distribution == "normal":
+            return Normal(0.0, math.sqrt(variance))
+        bound = math.sqrt(3.0 * variance)
+        return Uniform(-bound, bound)
+
+
+@dataclass(frozen=True)
+class VarianceScaling(_Fans):
+    """Variance ``scale / fan``: the one formula behind Xavier, Kaiming and LeCun.
+
+    Parameters
+    ----------
+    scale : float
+        At least 0.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        Which fan n the variance is divided by.
+    distribution : {"normal", "uniform"}
+        Normal with std sqrt(scale / n), or uniform on +-sqrt(3 scale / n).
+    in_axis, out_axis, batch_axis, groups
+        See `numinit.fans.fans`.
+    """
+
+    scale: float = 1.0
+    mode: Mode = "fan_in"
+    distribution: Literal["normal", "uniform"] = "normal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not real("scale", self.scale) >= 0:
+            raise ValueError(f"scale: {self.scale!r} was given; a number >= 0 is accepted")
+        _check_mode(self.mode)
+        if self.distribution not in ("normal", "uniform"):
+            raise ValueError(
+                f"distribution: {self.distribution!r} was given; 'normal' or 'uniform' is accepted"
+            )
+
+    def law(self, shape: Sequence[int]) -> Law:
+        return self._scaled(shape, self.scale, self.mode, self.distribution)
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode: {mode!r} was given; one of {', '.join(MODES)} is accepted")
+
+
+@dataclass(frozen=True)
+class _Xavier(_Fans):
+    """Variance gain**2 / fan_avg."""
+
+    gain: float = 1.0
+
+    distribution: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real("gain", self.gain)
+
+    def law(self, shape: Sequence[int]) -> Law:
+        return self._scaled(shape, self.gain**2, "fan_avg", self.distribution)
+
+
+@dataclass(frozen=True)
+class XavierNormal(_Xavier):
+    """Normal with std = gain * sqrt(2 / (fan_in + fan_out)).
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010, eq. 12.
+
+    Parameters
+    ----------
+    gain : float
+        See `numinit.calculate_gain`.
+    in_axis, out_axis, batch_axis, groups
+        See `numinit.fans`.
+    """
+
+    distribution: ClassVar[str] = "normal"
+
+
+@dataclass(frozen=True)
+class XavierUniform(_Xavier):
+    """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)), with the fields of `XavierNormal`.
+
+    Glorot and Bengio, AISTATS 2010, eq. 16.
+    """
+
+    distribution: ClassVar[str] = "uniform"
+
+
+@dataclass(frozen=True)
+class _Kaiming(_Fans):
+    """Variance gain**2 / fan, with the gain of the layer's activation."""
+
+    a: float = 0.0
+    mode: Mode = "fan_in"
+    nonlinearity: str = "leaky_relu"
+
+    distribution: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_mode(self.mode)
+        calculate_gain(self.nonlinearity, self.a)
+
+    def law(self, shape: Sequence[int]) -> Law:
+        gain = calculate_gain(self.nonlinearity, self.a)
+        return self._scaled(shape, gain**2, self.mode, self.distribution)
+
+
+@dataclass(frozen=True)
+class KaimingNormal(_Kaiming):
+    """Normal with std = gain / sqrt(fan).
+
+    He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, eqs. 10 and 14.
+
+    Parameters
+    ----------
+    a : float
+        Negative slope of leaky_relu; used with that nonlinearity only.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        fan_in keeps the variance in the forward pass, fan_out in the backward pass.
+    nonlinearity : str
+        See `numinit.calculate_gain`.
+    in_axis, out_axis, batch_axis, groups
+        See `numinit.fans`.
+    """
+
+    distribution: ClassVar[str] = "normal"
+
+
+@dataclass(frozen=True)
+class KaimingUniform(_Kaiming):
+    """Uniform on +-gain * sqrt(3 / fan), with the fields of `KaimingNormal`."""
+
+    distribution: ClassVar[str] = "uniform"
+
+
+@dataclass(frozen=True)
+class LecunUniform(_Fans):
+    """Uniform, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
+
+    def law(self, shape: Sequence[int]) -> Law:
+        return self._scaled(shape, 1.0, "fan_in", "uniform")
+
+
+@dataclass(frozen=True)
+class LecunNormal(_Fans):
+    """Normal, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
+
+    def law(self, shape: Sequence[int]) -> Law:
+        return self._scaled(shape, 1.0, "fan_in", "normal")
+
+
+GlorotUniform, GlorotNormal = XavierUniform, XavierNormal
+HeUniform, HeNormal = KaimingUniform, KaimingNormal
