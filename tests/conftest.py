@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Derandomized, so that a failure is the change's own; no deadline, for compiling takes its time.
+settings.register_profile("numinit", deadline=None, max_examples=150, derandomize=True)
+settings.load_profile("numinit")
 
 
 @pytest.fixture(scope="session")

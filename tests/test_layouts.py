@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import numinit as ni
 
-
 KEY = ni.Key(11, 13)
 INITIALIZERS = [ni.Normal(), ni.Uniform(-1, 1), ni.Constant(3)]
 
