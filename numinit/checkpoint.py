@@ -1,11 +1,11 @@
 """Whole checkpoints: written straight into the mapped file, and verified from the file alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numinit._version import STREAM_VERSION, __version__
 from numinit.adapters import npy, safetensors
 from numinit.adapters.inputs import InputError, check_shape, open_regular, show
-from numinit.adapters.mapped import check_target, map_window, new_file
+from numinit.adapters.mapped import check_target, map_window, new_file, start_writing
 from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
 from numinit.dtypes import DTYPES, DType, as_dtype
@@ -38,6 +38,17 @@ class Summary(NamedTuple):
     """How much was written or verified."""
 
     tensors: int
+    nbytes: int
+
+
+class Piece(NamedTuple):
+    """A run of one tensor's elements."""
+
+    tensor: str
+    dtype: DType
+    shape: tuple[int, ...]  # of the whole tensor
+    first: int  # element
+    begin: int  # byte in the data
     nbytes: int
 
 
@@ -122,14 +133,17 @@ def write(
     target = check_target(path, overwrite)
     with new_file(target, len(header) + total) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
-        for name, entry in entries.items():
-            tensor_key, stored = key.fold_in(name), tensors[name][1]
-            for begin, first, nbytes in _pieces(entry, stored.itemsize, WINDOW):
-                window = map_window(fd, len(header) + begin, nbytes)
-                laws[name].fill_flat(window, first, entry.shape, stored, tensor_key)
-                del window  # one at a time
-                if progress:
-                    progress(begin + nbytes, total)
+        started = 0
+        for piece in _pieces(entries, WINDOW):
+            window = map_window(fd, len(header) + piece.begin, piece.nbytes)
+            _fill(window, piece, laws, key)
+            del window  # one at a time
+            done = piece.begin + piece.nbytes
+            if done - started >= WINDOW:
+                start_writing(fd, started, done)
+                started = done
+            if progress:
+                progress(done, total)
     return Summary(len(entries), total)
 
 
@@ -170,25 +184,18 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     total = max((entry.stop for entry in entries.values()), default=0)
-    # Read, not mapped: a file that shrinks or a bad disk is then an error, never a signal.
-    found, expected = np.empty((2, min(BUFFER, max(total, 1))), np.uint8)
-    file, _ = open_regular(path)
-    with file:
-        file.seek(data_offset)
-        for name, entry in entries.items():
-            tensor_key, stored = key.fold_in(name), _BY_CODE[entry.dtype]
-            for begin, first, nbytes in _pieces(entry, stored.itemsize, BUFFER):
-                if file.readinto(memoryview(found)[:nbytes]) != nbytes:  # type: ignore[attr-defined]
-                    raise InputError(f"{path}: truncated while it was read, in tensor {show(name)}")
-                laws[name].fill_flat(expected[:nbytes], first, entry.shape, stored, tensor_key)
-                _compare(found[:nbytes], expected[:nbytes], path, name, entry, stored, first)
-                if progress:
-                    progress(begin + nbytes, total)
+    buffer = np.empty(min(BUFFER, total), np.uint8)
+    for piece, found in _read_ahead(path, data_offset, _pieces(entries, BUFFER)):
+        expected = buffer[: piece.nbytes]
+        _fill(expected, piece, laws, key)
+        _compare(found, expected, piece, path)
+        if progress:
+            progress(piece.begin + piece.nbytes, total)
     return Summary(len(entries), total)
 
 
 def _resolve(specs: Specs, dtype: Any) -> Tensors:
-    """Return every tensor's checked shape and the dtype to write."""
+    """Every tensor's checked shape and the dtype to write."""
     override = None if dtype is None else as_dtype(dtype)
     if not specs:
         raise InputError("no tensors: at least one name and shape is needed")
@@ -196,7 +203,7 @@ def _resolve(specs: Specs, dtype: Any) -> Tensors:
     for name, given in specs.items():
         if not isinstance(name, str):
             raise InputError(f"tensor names must be strings, got {show(name)}")
-        spec = given if isinstance(given, TensorSpec) else TensorSpec(tuple(given))
+        spec = given if isinstance(given, TensorSpec) else TensorSpec(given)  # type: ignore[arg-type]
         shape = check_shape(spec.shape, f"tensor {show(name)}")
         try:
             # Even where `dtype` is given: an integer tensor has a meaning that no recipe knows.
@@ -210,7 +217,7 @@ def _resolve(specs: Specs, dtype: Any) -> Tensors:
 
 
 def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Initializer]:
-    """Return every tensor's distribution, after checking that its dtype can hold it."""
+    """Every tensor's distribution, after checking that its dtype can hold it."""
     laws = recipe.plan({name: shape for name, (shape, _) in tensors.items()})
     for name, (shape, dtype) in tensors.items():
         try:
@@ -232,11 +239,44 @@ def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
     return chosen
 
 
-def _pieces(entry: Entry, itemsize: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Cut a tensor into (first byte in the data, first element, bytes) of at most `size` bytes."""
-    step = max(size // itemsize, 1) * itemsize
-    for begin in range(entry.start, entry.stop, step):
-        yield begin, (begin - entry.start) // itemsize, min(step, entry.stop - begin)
+def _pieces(entries: Mapping[str, Entry], size: int) -> Iterator[Piece]:
+    """All tensors in the order of their bytes, in pieces of at most `size` bytes."""
+    for name, entry in entries.items():
+        dtype = _BY_CODE[entry.dtype]
+        step = size // dtype.itemsize * dtype.itemsize
+        for begin in range(entry.start, entry.stop, step):
+            first, nbytes = (begin - entry.start) // dtype.itemsize, min(step, entry.stop - begin)
+            yield Piece(name, dtype, entry.shape, first, begin, nbytes)
+
+
+def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Initializer], key: Key) -> None:
+    """Write a piece's elements."""
+    name = piece.tensor
+    laws[name].fill_flat(out, piece.first, piece.shape, piece.dtype, key.fold_in(name))
+
+
+def _read_ahead(
+    path: Path, data_offset: int, pieces: Iterable[Piece]
+) -> Iterator[tuple[Piece, np.ndarray]]:
+    """Each piece and its bytes, which are read while the piece before is in use."""
+    # Not mapped: a file that shrinks or a bad disk is then an error, never a signal.
+    file, _ = open_regular(path)
+
+    def read(piece: Piece, buffer: np.ndarray) -> tuple[Piece, np.ndarray]:
+        found = buffer[: piece.nbytes]
+        if file.readinto(found.data) != piece.nbytes:  # type: ignore[attr-defined]
+            raise InputError(f"{path}: cut off while it was read, at tensor {show(piece.tensor)}")
+        return piece, found
+
+    ahead: Future[tuple[Piece, np.ndarray]] | None = None
+    with file, ThreadPoolExecutor(1) as reader:
+        file.seek(data_offset)
+        for piece, buffer in zip(pieces, cycle(np.empty((2, BUFFER), np.uint8)), strict=False):
+            ready, ahead = ahead, reader.submit(read, piece, buffer)
+            if ready:
+                yield ready.result()
+        if ahead:
+            yield ahead.result()
 
 
 def _metadata(tensors: Tensors, recipe: Recipe, key: Key) -> dict[str, str]:
@@ -259,12 +299,12 @@ def _metadata(tensors: Tensors, recipe: Recipe, key: Key) -> dict[str, str]:
 
 
 def _digest(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """Return a digest of the set of tensors, so that a missing one is noticed."""
+    """A digest of the set of tensors, so that a missing one is noticed."""
     return hashlib.sha256(json.dumps(sorted(tensors.items())).encode()).hexdigest()
 
 
 def _provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
-    """Return the recipe and key that a file's metadata describes."""
+    """The recipe and key that a file's metadata describes."""
     version = metadata.get("numinit.stream_version")
     if version is None:
         raise InputError(f"{path}: not written by numinit: its metadata has no numinit.* keys")
@@ -288,32 +328,27 @@ def _word(text: str) -> int:
     return int(text)
 
 
-def _compare(
-    found: np.ndarray,
-    expected: np.ndarray,
-    path: Path,
-    name: str,
-    entry: Entry,
-    dtype: DType,
-    first: int,
-) -> None:
-    word = f"<u{dtype.itemsize}"
+def _compare(found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path) -> None:
+    word = f"<u{piece.dtype.itemsize}"
     differs = found.view(word) != expected.view(word)
     if not differs.any():
         return
     position = int(differs.argmax())
-    index = tuple(map(int, np.unravel_index(first + position, entry.shape)))
-    got, want = (_describe(a.view(word)[position : position + 1], dtype) for a in (found, expected))
+    index = tuple(map(int, np.unravel_index(piece.first + position, piece.shape)))
+    got, want = (
+        _describe(words.view(word)[position : position + 1], piece.dtype)
+        for words in (found, expected)
+    )
     raise Mismatch(
-        f"{path}: tensor {show(name)} differs, first at element {list(index)}: "
+        f"{path}: tensor {show(piece.tensor)} differs, first at element {list(index)}: "
         f"expected {want}, found {got}",
-        name,
+        piece.tensor,
         index,
     )
 
 
 def _describe(bits: np.ndarray, dtype: DType) -> str:
-    """Return a value and its bits: NaN, and zeros of both signs, look alike without them."""
+    """A value and its bits: NaN, and zeros of both signs, look alike without them."""
     if dtype.name == "bfloat16":
         value = (bits.astype(np.uint32) << 16).view(np.float32)[0]
     else:

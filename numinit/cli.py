@@ -1,23 +1,30 @@
 """The command line: ``numinit init``, ``verify`` and ``info``."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from importlib import metadata, util
+from platform import python_version
 from typing import Any
 
+import llvmlite.binding as llvm
+
+from numinit import jit, recipes
 from numinit._version import STREAM_VERSION, __version__
+from numinit.adapters import shapes
+from numinit.adapters.inputs import InputError
+from numinit.checkpoint import Mismatch, Summary, verify, write
+from numinit.dtypes import DTYPES
+from numinit.engines import cpu
 
 __all__ = ["main"]
-
-# Modules that need Numba are imported where they are used: --help answers at once.
 
 OK, DIFFERS, USAGE, IO_FAILURE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 
@@ -30,13 +37,13 @@ exit codes:
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
   143  terminated
-After 3, 130, 141 in the middle of a file and 143 nothing is left behind."""
+Whatever the code, OUT is either whole or as it was before."""
 
 OPTIONAL = ("torch", "ml_dtypes", "safetensors", "transformers", "jax", "cupy", "keras", "dask")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, cleaned up after as Ctrl-C is."""
+    """A signal that ends the process, cleaned up after as Ctrl-C is."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name of a tensor must not be able to end a run
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    arguments = _parser().parse_args(argv)
     try:
         with _termination_as_exception():
-            code: int = arguments.run(arguments)
-            sys.stdout.flush()
+            try:
+                arguments = _parser().parse_args(argv)
+                code: int = arguments.run(arguments)
+            finally:
+                print(end="", flush=True)  # so that a failure to write is seen here
             return code
     except Terminated:
         return _fail("terminated", TERMINATED)
@@ -62,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         return _fail(f"error: {error}", USAGE)
     except (OSError, MemoryError) as error:
-        return _fail(f"error: {error or 'out of memory'}", IO_FAILURE)
+        return _fail(f"error: {str(error) or 'out of memory'}", IO_FAILURE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--seed", type=_seed, default=0, help="0 to 2**64 - 1, decimal or 0x hex")
     init.add_argument(
         "--dtype",
-        choices=("float32", "float64", "float16", "bfloat16"),
+        choices=DTYPES,
         help="default: the source's dtypes, else float32",
     )
     init.add_argument(
@@ -122,9 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from numinit.adapters.shapes import InputError, load_model
-
-    model = load_model(arguments.source)
+    model = shapes.load_model(arguments.source)
     recipe = arguments.recipe or model.recipe
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
@@ -134,8 +141,6 @@ def _init(arguments: argparse.Namespace) -> int:
         if not re.fullmatch(r"\w[\w.+ -]*", model.name):
             raise InputError(f"model name {model.name!r} makes no file name: -o is needed")
         output = f"{model.name}.safetensors"
-
-    from numinit.checkpoint import write
 
     begin = time.perf_counter()
     with _progress(arguments.quiet) as progress:
@@ -155,8 +160,6 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from numinit.checkpoint import Mismatch, verify
-
     begin = time.perf_counter()
     try:
         with _progress(arguments.quiet) as progress:
@@ -169,15 +172,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from importlib import metadata, util
-    from platform import python_version
-
-    import llvmlite.binding as llvm
-
-    from numinit import jit, recipes
-    from numinit.adapters import shapes
-    from numinit.engines import cpu
-
     features = llvm.get_host_cpu_features()
     widths = (("avx512f", 512), ("avx2", 256), ("sse2", 128), ("neon", 128))
     width = next((bits for name, bits in widths if features.get(name)), None)
@@ -226,7 +220,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _summary(summary: Any, begin: float) -> str:
+def _summary(summary: Summary, begin: float) -> str:
     seconds = max(time.perf_counter() - begin, 1e-9)
     many = "" if summary.tensors == 1 else "s"
     return (
@@ -245,12 +239,13 @@ def _bytes(count: float) -> str:
 
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Any]:
-    """Give a progress function that draws a bar on stderr, or None where no person would see it."""
+    """A progress function that draws a bar on stderr, or None where no person would see it."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     begin = time.perf_counter()
     drawn = 0.0
+    width = shutil.get_terminal_size().columns - 1
 
     def draw(done: int, total: int) -> None:
         nonlocal drawn
@@ -258,32 +253,32 @@ def _progress(quiet: bool) -> Iterator[Any]:
         if now - drawn < 0.1 and done < total:
             return
         drawn, share, speed = now, done / total, done / max(now - begin, 1e-9)
-        bar = "#" * round(30 * share)
+        bar = "#" * round(24 * share)
         text = (
-            f"[{bar:30}] {share:4.0%}  {_bytes(done)} of {_bytes(total)}  "
+            f"[{bar:24}] {share:4.0%}  {_bytes(done)} of {_bytes(total)}  "
             f"{speed / 1e9:.2f} GB/s  {(total - done) / speed:.0f} s left"
         )
         with contextlib.suppress(OSError):
-            print(f"\r{text:79}", end="", file=sys.stderr, flush=True)
+            print(f"\r{text[:width]:{width}}", end="", file=sys.stderr, flush=True)
 
     try:
         yield draw
     finally:
         if drawn:
             with contextlib.suppress(OSError):
-                print(f"\r{'':79}\r", end="", file=sys.stderr, flush=True)
+                print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _termination_as_exception() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise, so that what is half-written is removed; nohup still works."""
+    """Let signals that end the process raise, so that what is half-written is removed; nohup still works."""
 
     def terminate(signum: int, frame: object) -> None:
         raise Terminated
 
     replaced = []
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, terminate)

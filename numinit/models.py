@@ -2,22 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numinit.adapters.shapes import load_shapes
 from numinit.dtypes import as_dtype
 from numinit.initializers import Initializer
 from numinit.keys import as_key
-from numinit.recipes import Recipe, as_recipe
+
+if TYPE_CHECKING:
+    from numinit.recipes import Recipe
 
 __all__ = ["init_params"]
 
 
 def init_params(
     shapes: Mapping[str, Sequence[int]] | str | Path,
-    recipe: Recipe | str | Path | Mapping[str, Initializer],
+    recipe: "Recipe | str | Path | Mapping[str, Initializer]",
     seed: Any = 0,
     dtype: Any = "float32",
 ) -> dict[str, np.ndarray]:
@@ -57,6 +58,10 @@ def init_params(
     >>> {name: array.shape for name, array in params.items()}
     {'fc.weight': (10, 64), 'fc.bias': (10,)}
     """
+    # Imported here, for most processes initialize no whole model.
+    from numinit.adapters.shapes import load_shapes
+    from numinit.recipes import as_recipe
+
     if isinstance(shapes, str | Path):
         shapes = {name: spec.shape for name, spec in load_shapes(shapes).items()}
     # Everything that can be refused is refused before the first tensor is drawn.

@@ -24,7 +24,6 @@ the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7".
 
 import math
 import reprlib
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from difflib import get_close_matches
@@ -215,6 +214,8 @@ def parse(text: str, where: str = "recipe") -> Recipe:
             raise RecipeError(
                 f"{where}, line {number}: {len(line)} characters; at most {MAX_LINE} are accepted"
             )
+    import tomllib  # here, for a process that needs no recipe
+
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

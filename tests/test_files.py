@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -213,7 +212,7 @@ def test_refused_requests(tmp_path):
     wide = parse(
         'name = "wide"\n[[rules]]\nmatch = "*"\ninit = "Uniform"\nlow = -1e300\nhigh = 1e300'
     )
-    with pytest.raises(InputError, match="'w': .*too wide"):
+    with pytest.raises(InputError, match=r"'w': .*too wide"):
         write(tmp_path / "m.safetensors", one, wide)
     with pytest.raises(ValueError, match="seed"):
         write(tmp_path / "m.safetensors", one, RECIPE, seed=-1)
@@ -243,9 +242,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, unsup
         raise OSError(errno.EOPNOTSUPP if unsupported else errno.ENOSPC, "")
 
     monkeypatch.setattr(mapped.os, "posix_fallocate", fail)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=f"Errno {errno.ENOSPC}.*m.safetensors"):
         write(tmp_path / "m.safetensors", {"w": (2**58 if unsupported else 2,)}, RECIPE)
-    assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
     if unsupported:
         write(tmp_path / "m.safetensors", SHAPES, RECIPE)  # it is only asked whether it would fit
@@ -261,28 +259,6 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, error):
     with pytest.raises(error):
         write(tmp_path / "m.safetensors", SHAPES, RECIPE, progress=stop)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_a_killed_run_leaves_nothing_under_the_name(tmp_path, name):
-    (tmp_path / "r.toml").write_text(RECIPE.text)
-    (tmp_path / "m.json").write_text(json.dumps({"tensors": {"w": [1 << 20, 80]}}))
-    command = [sys.executable, "-m", "numinit", "init", "m.json", "--recipe", "r.toml"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
-    while not (left := list(tmp_path.glob(".*.tmp"))) and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(getattr(signal, name))
-    _, stderr = process.communicate(timeout=30)
-    assert left and not (tmp_path / "m.safetensors").exists()
-    if name == "SIGKILL":
-        assert process.returncode == -signal.SIGKILL
-    else:
-        expected = {"SIGTERM": (143, "terminated"), "SIGINT": (130, "interrupted")}[name]
-        assert (process.returncode, stderr) == (expected[0], f"numinit: {expected[1]}\n")
-        assert not list(tmp_path.glob(".*"))
 
 
 def test_two_runs_at_once_have_their_own_temporaries(tmp_path):
@@ -311,7 +287,7 @@ def test_one_flipped_bit_is_named(tmp_path, monkeypatch, tensor):
     data = bytearray(path.read_bytes())
     data[offset + entries[tensor].stop - 1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(Mismatch, match="differs, first at element .* expected .* found") as caught:
+    with pytest.raises(Mismatch, match=r"differs, first at element .* expected .* found") as caught:
         verify(path)
     last = tuple(int(i) for i in np.unravel_index(count - 1, SHAPES[tensor]))
     assert (caught.value.tensor, caught.value.index) == (tensor, last)

@@ -1,7 +1,5 @@
 """Reading what others wrote: JSON and shapes, checked in bounded time and memory."""
 
-from __future__ import annotations
-
 import json
 import math
 import reprlib
@@ -22,7 +20,7 @@ class InputError(ValueError):
 
 
 def open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """Open a file to read; return it and its size. A pipe or a device would block or never end."""
+    """A file, open to be read, and its size; a pipe or a device would block or never end."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -36,7 +34,7 @@ def open_regular(path: Path) -> tuple[BinaryIO, int]:
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """Parse a JSON object; refuse duplicate keys, NaN, absurd nesting and absurdly many values."""
+    """A JSON object; refuse duplicate keys, NaN, absurd nesting and absurdly many values."""
     if sum(map(data.count, (b"[", b"{", b",", b":"))) > MAX_VALUES:
         raise InputError(f"{where}: more than {MAX_VALUES} values; at most that many are accepted")
     try:
@@ -53,7 +51,7 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def check_name(name: str, where: str) -> str:
-    """Return a tensor's name if UTF-8 can spell it."""
+    """A tensor's name, if UTF-8 can spell it."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -62,7 +60,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def check_shape(shape: object, where: str) -> tuple[int, ...]:
-    """Return a shape as a tuple if its elements can be counted by an int64."""
+    """A shape as a tuple, if its elements can be counted by an int64."""
     if not isinstance(shape, list | tuple):
         raise InputError(f"{where}: the shape must be a list of integers, got {show(shape)}")
     if len(shape) > MAX_DIMENSIONS:
@@ -79,7 +77,7 @@ def check_shape(shape: object, where: str) -> tuple[int, ...]:
 
 
 def show(value: object) -> str:
-    """Return a repr of bounded length, for messages."""
+    """A repr of bounded length, for messages."""
     return _repr.repr(value)
 
 

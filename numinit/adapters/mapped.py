@@ -1,7 +1,5 @@
 """A new file: its space reserved, filled through mapped windows, and visible only when whole."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import mmap
@@ -16,11 +14,11 @@ import numpy as np
 
 from numinit.adapters.inputs import InputError
 
-__all__ = ["check_target", "map_window", "new_file"]
+__all__ = ["check_target", "map_window", "new_file", "start_writing"]
 
 
 def check_target(path: str | Path, overwrite: bool) -> Path:
-    """Return where a file may be written, symbolic links followed; refuse what cannot be right."""
+    """Where a file may be written, symbolic links followed; refuse what cannot be right."""
     try:
         target = Path(path).resolve()
         if not target.parent.is_dir():
@@ -36,7 +34,7 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
 
 @contextlib.contextmanager
 def new_file(target: Path, size: int) -> Iterator[int]:
-    """Give the descriptor of a temporary file of `size` bytes, which replaces `target` at the end.
+    """The descriptor of a temporary file of `size` bytes, which replaces `target` at the end.
 
     On any exception the temporary is removed. A killed process leaves it beside the target, under
     a name that starts with a dot and ends in ``.tmp``.
@@ -66,20 +64,19 @@ def new_file(target: Path, size: int) -> Iterator[int]:
 
 def _reserve(fd: int, target: Path, size: int) -> None:
     """Take the disk space now: a mapped write to a full disk would kill the process."""
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    if size and hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(fd, 0, size)
-            return
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise full from None
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise OSError(error.errno, error.strerror, str(target)) from None
-    # Not every system and file system can reserve: ask, and hope that nobody else takes it.
-    if size > shutil.disk_usage(target.parent).free:
-        raise full
-    os.ftruncate(fd, size)
+    try:
+        if size and hasattr(os, "posix_fallocate"):
+            try:
+                return os.posix_fallocate(fd, 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+        # Not every system and file system can: ask, and hope that nobody else takes it.
+        if size > shutil.disk_usage(target.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(fd, size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def map_window(fd: int, offset: int, size: int) -> np.ndarray:
@@ -87,6 +84,13 @@ def map_window(fd: int, offset: int, size: int) -> np.ndarray:
     lead = offset % mmap.ALLOCATIONGRANULARITY
     window = mmap.mmap(fd, lead + size, access=mmap.ACCESS_WRITE, offset=offset - lead)
     return np.frombuffer(window, np.uint8)[lead:]
+
+
+def start_writing(fd: int, begin: int, end: int) -> None:
+    """Let the disk begin with bytes that are done, while others are made; not all systems can."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # advice
+            os.posix_fadvise(fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -1,7 +1,5 @@
 """The .npy format: one array behind a short header."""
 
-from __future__ import annotations
-
 import io
 import math
 
@@ -14,7 +12,7 @@ __all__ = ["header"]
 
 
 def header(name: str, shape: tuple[int, ...], dtype: DType) -> bytes:
-    """Return all that comes before the data of a C-ordered array; a multiple of 64 bytes.
+    """All that comes before the data of a C-ordered array; a multiple of 64 bytes.
 
     Raises
     ------

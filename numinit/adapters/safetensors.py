@@ -1,7 +1,5 @@
 """The safetensors format: an 8-byte length, a JSON header, then the tensors without holes."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -46,7 +44,7 @@ class Entry(NamedTuple):
 
 
 def read_header(path: str | Path) -> tuple[dict[str, str], dict[str, Entry], int]:
-    """Read and check a file's header.
+    """A file's header, checked.
 
     Parameters
     ----------
@@ -126,7 +124,7 @@ def _entry(name: str, fields: object, path: Path) -> Entry:
 def layout(
     tensors: Mapping[str, tuple[tuple[int, ...], DType]], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, Entry]]:
-    """Lay out a file.
+    """The layout of a new file.
 
     Parameters
     ----------

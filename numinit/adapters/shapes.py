@@ -1,7 +1,5 @@
 """Names and shapes of a model: from JSON, from a safetensors file, or shipped with the package."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
@@ -42,12 +40,12 @@ class Model(NamedTuple):
 
 
 def load_shapes(source: str | Path) -> dict[str, TensorSpec]:
-    """Return the names, shapes and dtypes of a model's tensors; see `load_model`."""
+    """The names, shapes and dtypes of a model's tensors; see `load_model`."""
     return load_model(source).tensors
 
 
 def load_model(source: str | Path) -> Model:
-    """Read a model's names and shapes.
+    """A model's names and shapes.
 
     Parameters
     ----------
@@ -89,7 +87,7 @@ def load_model(source: str | Path) -> Model:
 
 
 def available() -> list[str]:
-    """Return the names of the shipped models, sorted."""
+    """The names of the shipped models, sorted."""
     files = _shipped().iterdir()
     return sorted(f.name.removesuffix(".json") for f in files if f.name.endswith(".json"))
 

@@ -6,41 +6,26 @@ when two Python threads meet, and neither can be interrupted. The number of thre
 """
 
 import contextlib
-import math
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import config
 
-from numinit.engines.kernels import TILE, TILE_SEGMENT, fill_kernel
+from numinit.engines.plan import plan
 
-SEGMENT = 1 << 16  # elements of a long row in one unit
-GRAIN = 1 << 18  # elements in a chunk: what one thread takes at a time
+if TYPE_CHECKING:  # imported at the first large fill
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
 SLICE = 16  # chunks that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
-_pool: ThreadPoolExecutor | None = None
+_pool: "ThreadPoolExecutor | None" = None
 _pool_lock = threading.Lock()
-
-
-class Plan(NamedTuple):
-    """A view's layout as the kernels take it; see `numinit.engines.kernels.fill_kernel`."""
-
-    elements: int
-    chunks: int
-    grain: int
-    units: int
-    inner: int
-    inner_stride: int
-    segment: int
-    tile: int
-    outer: np.ndarray  # (dimensions, 3): size, stride, step
 
 
 def num_threads() -> int:
@@ -49,46 +34,6 @@ def num_threads() -> int:
     if parallel is not None and getattr(parallel, "_is_initialized", True):
         return int(parallel.get_num_threads())  # somebody may have called set_num_threads
     return int(config.NUMBA_NUM_THREADS)
-
-
-def _plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
-) -> Plan:
-    """Choose rows, segments, tiles and chunks for a layout that is not empty."""
-    dims = _merged(shape, strides, steps, by_rows)
-    inner, inner_stride, segment, tile = 1, 0, 1, 1
-    if len(dims) > by_rows and dims[-1][2] == 1:
-        inner, inner_stride, _ = dims.pop()
-        segment = min(inner, SEGMENT)
-    if not by_rows:
-        dims.sort(key=lambda dim: -abs(dim[1]))  # neighbours in memory last
-        if dims and inner > 1 and abs(dims[-1][1]) < abs(inner_stride):
-            segment, tile = min(inner, TILE_SEGMENT), TILE
-    units = -(-inner // segment)
-    if dims:
-        units *= math.prod(size for size, _, _ in dims[:-1]) * -(-dims[-1][0] // tile)
-    grain = max(1, GRAIN // (segment * tile))
-    outer = np.array(dims, np.int64).reshape(-1, 3)
-    return Plan(
-        math.prod(shape), -(-units // grain), grain, units, inner, inner_stride, segment, tile,
-        outer,
-    )  # fmt: skip
-
-
-def _merged(
-    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
-) -> list[tuple[int, int, int]]:
-    """(size, stride, step) of the dimensions but those of size 1, neighbours merged."""
-    dims: list[tuple[int, int, int]] = []
-    for axis, (size, stride, step) in enumerate(zip(shape, strides, steps, strict=True)):
-        row_axis = by_rows and axis == 0
-        if size == 1 and not row_axis:
-            continue
-        if len(dims) > by_rows and dims[-1][1:] == (size * stride, size * step):
-            dims[-1] = (dims[-1][0] * size, stride, step)
-        else:
-            dims.append((size, stride, step))
-    return dims
 
 
 class Fill:
@@ -126,8 +71,10 @@ class Fill:
         parameters: Sequence[float],
         by_rows: bool = False,
     ) -> None:
+        from numinit.engines.kernels import fill_kernel  # here, for it makes Numba work
+
         self._kernel = fill_kernel(law, dtype)
-        p = _plan(shape, strides, steps, by_rows)
+        p = plan(shape, strides, steps, by_rows)
         self._chunks, self._serial = p.chunks, p.elements <= SERIAL
         self._outer = p.outer  # kept, for the kernel has its address
         self._fixed = (
@@ -181,7 +128,7 @@ def _helpers(
         _finish(futures)
 
 
-def _finish(futures: list[Future[int]]) -> None:
+def _finish(futures: "list[Future[int]]") -> None:
     """Wait for the helpers that have begun, whatever interrupts: they write the user's memory."""
     running = [future for future in futures if not future.cancel()]
     interrupt: BaseException | None = None
@@ -196,11 +143,13 @@ def _finish(futures: list[Future[int]]) -> None:
         raise interrupt
 
 
-def _executor() -> ThreadPoolExecutor:
+def _executor() -> "ThreadPoolExecutor":
     """The pool of helper threads, made at the first large fill of a process."""
     global _pool
     with _pool_lock:
         if _pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             _pool = ThreadPoolExecutor(config.NUMBA_NUM_THREADS, thread_name_prefix="numinit")
         return _pool
 

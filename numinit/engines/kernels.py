@@ -15,6 +15,7 @@ import numpy as np
 from numba import types
 
 from numinit.bits import LOW, SHIFT, block_words, counter_high
+from numinit.engines.plan import TILE, TILE_SEGMENT
 from numinit.jit import (
     address_of,
     as_uint32,
@@ -31,8 +32,6 @@ from numinit.transforms.uniform import constant, uniform_float32, uniform_float6
 
 BATCH = 128  # blocks between the two stages: their words and values stay in the first-level cache
 LANES = 16  # batches are padded to two of the widest vectors, so that no scalar tail runs
-TILE = 16  # rows of a tile: 64 bytes of float32, a whole cache line
-TILE_SEGMENT = 512  # elements of a row in a tile
 
 
 @inline

@@ -1,0 +1,70 @@
+"""Plans: a strided view as rows, tiles and chunks, the way the kernels take it.
+
+See `numinit.engines.kernels` for the terms.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+SEGMENT = 1 << 16  # elements of a long row in one unit
+TILE = 16  # rows of a tile: 64 bytes of float32, a whole cache line
+TILE_SEGMENT = 512  # elements of a row in a tile
+GRAIN = 1 << 20  # elements in a chunk, what one thread takes at a time: a few huge pages
+CHUNKS = 64  # in a smaller array, for the threads to share evenly
+
+
+class Plan(NamedTuple):
+    """A view's layout as the kernels take it; see `numinit.engines.kernels.fill_kernel`."""
+
+    elements: int
+    chunks: int
+    grain: int
+    units: int
+    inner: int
+    inner_stride: int
+    segment: int
+    tile: int
+    outer: np.ndarray  # (dimensions, 3): size, stride, step
+
+
+def plan(
+    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
+) -> Plan:
+    """Choose rows, segments, tiles and chunks for a layout that is not empty."""
+    dims = _merged(shape, strides, steps, by_rows)
+    inner, inner_stride, segment, tile = 1, 0, 1, 1
+    if len(dims) > by_rows and dims[-1][2] == 1:
+        inner, inner_stride, _ = dims.pop()
+        segment = min(inner, SEGMENT)
+    if not by_rows:
+        dims.sort(key=lambda dim: -abs(dim[1]))  # neighbours in memory last
+        if dims and inner > 1 and abs(dims[-1][1]) < abs(inner_stride):
+            segment, tile = min(inner, TILE_SEGMENT), TILE
+    units = -(-inner // segment)
+    if dims:
+        units *= math.prod(size for size, _, _ in dims[:-1]) * -(-dims[-1][0] // tile)
+    elements = math.prod(shape)
+    grain = max(1, min(GRAIN, elements // CHUNKS) // (segment * tile))
+    outer = np.array(dims, np.int64).reshape(-1, 3)
+    return Plan(
+        elements, -(-units // grain), grain, units, inner, inner_stride, segment, tile,
+        outer,
+    )  # fmt: skip
+
+
+def _merged(
+    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
+) -> list[tuple[int, int, int]]:
+    """(size, stride, step) of the dimensions but those of size 1, neighbours merged."""
+    dims: list[tuple[int, int, int]] = []
+    for axis, (size, stride, step) in enumerate(zip(shape, strides, steps, strict=True)):
+        row_axis = by_rows and axis == 0
+        if size == 1 and not row_axis:
+            continue
+        if len(dims) > by_rows and dims[-1][1:] == (size * stride, size * step):
+            dims[-1] = (dims[-1][0] * size, stride, step)
+        else:
+            dims.append((size, stride, step))
+    return dims
