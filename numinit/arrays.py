@@ -15,7 +15,7 @@ from numinit.keys import Key, default_generator
 class Memory(NamedTuple):
     """A strided array's memory; valid while the array it was taken from lives."""
 
-    address: int
+    address: int | None  # None: the array has a shape only, and there is nothing to fill
     dtype: DType
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # bytes
@@ -24,8 +24,8 @@ class Memory(NamedTuple):
 class Adapter(NamedTuple):
     """What a framework's adapter offers."""
 
-    memory: Callable[[Any], Memory | None]
-    """The memory of an array that may be written, or None if it has none and nothing is to do."""
+    memory: Callable[[Any], Memory]
+    """The memory of an array that may be written."""
     default_key: Callable[[Any], Key]
     """The next key for an array when no seed is given."""
     written: Callable[[Any], None]
@@ -48,9 +48,7 @@ def _numpy_memory(array: np.ndarray) -> Memory:
 
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
-    "numpy": Adapter(
-        _numpy_memory, lambda array: default_generator.next_key(), lambda array: None
-    )
+    "numpy": Adapter(_numpy_memory, lambda array: default_generator.next_key(), lambda array: None)
 }
 
 

@@ -1,6 +1,7 @@
 """Fans: how many inputs and outputs one unit of a layer has, from the shape of its weight."""
 
 import math
+import numbers
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
         Naming the argument `name`.
     """
     try:
-        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        dims = shape if isinstance(shape, Iterable) else (shape,)
         result = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(
@@ -58,32 +59,30 @@ def fans(
     ValueError
         If the shape lacks an axis, an axis is named twice, or `groups` does not divide fan_out.
     """
+    shape = as_shape(shape)
     rank = len(shape)
     given = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
     if rank < 2 and in_axis == 1 and out_axis == 0:
         raise ValueError(
             "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions: "
-            f"shape {tuple(shape)} was given; pass in_axis and out_axis to say what its axes are"
+            f"shape {shape} was given; pass in_axis and out_axis to say what its axes are"
         )
     owner: dict[int, str] = {}
     for name, axes in given.items():
         for axis in as_axes(name, axes):
             if not -rank <= axis < rank:
-                raise ValueError(f"{name}: axis {axis} is out of range for shape {tuple(shape)}")
+                raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
             if axis % rank in owner:
                 raise ValueError(
-                    f"{name}: axis {axis} of shape {tuple(shape)} is also in {owner[axis % rank]}"
+                    f"{name}: axis {axis} of shape {shape} is also in {owner[axis % rank]}"
                 )
             owner[axis % rank] = name
-    if groups < 1:
-        raise ValueError(f"groups: {groups!r} was given; an integer of at least 1 is accepted")
+    check_groups(groups)
     field = math.prod(size for axis, size in enumerate(shape) if axis not in owner)
     fan_in = field * math.prod(shape[a] for a, name in owner.items() if name == "in_axis")
     fan_out = field * math.prod(shape[a] for a, name in owner.items() if name == "out_axis")
     if fan_out % groups:
-        raise ValueError(
-            f"groups: {groups} does not divide the fan_out {fan_out} of shape {tuple(shape)}"
-        )
+        raise ValueError(f"groups: {groups} does not divide the fan_out {fan_out} of shape {shape}")
     return fan_in, fan_out // groups
 
 
@@ -95,6 +94,14 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
         raise TypeError(
             f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
         ) from None
+
+
+def check_groups(groups: Any) -> None:
+    """Refuse what is not a number of groups."""
+    integral = isinstance(groups, numbers.Integral)
+    if not integral or groups < 1:
+        kind = ValueError if integral else TypeError
+        raise kind(f"groups: {groups!r} was given; an integer of at least 1 is accepted")
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:

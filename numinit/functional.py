@@ -6,9 +6,11 @@ spellings of one argument; see `numinit.keys.as_key` for what it takes.
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numinit.arrays import adapter_of
+from numinit.gains import calculate_gain
 from numinit.initializers import (
     Constant,
     Initializer,
@@ -19,18 +21,32 @@ from numinit.initializers import (
     XavierNormal,
     XavierUniform,
 )
+from numinit.initializers.laws import RangeError, real
 
 Array = TypeVar("Array")
 
-_made = functools.lru_cache(1024, typed=True)(lambda kind, *fields: kind(*fields))
+# Cached, for the initializer of a small tensor takes longer to make than its values.
+_cached = functools.lru_cache(256)
+_uniform, _normal = _cached(Uniform), _cached(Normal)
+_xavier_uniform, _xavier_normal = _cached(XavierUniform), _cached(XavierNormal)
+_kaiming_uniform, _kaiming_normal = _cached(KaimingUniform), _cached(KaimingNormal)
 
 
-def _fill(tensor: Any, initializer: Initializer, generator: Any, seed: Any) -> Any:
+def _fill(
+    tensor: Any,
+    make: Callable[..., Initializer],
+    fields: tuple[Any, ...],
+    generator: Any,
+    seed: Any,
+) -> Any:
     if generator is not None:
         if seed is not None:
             raise TypeError("generator, seed: both were given; they are two names of one argument")
         seed = generator
-    return initializer.fill_(tensor, seed=seed)
+    try:
+        return make(*fields).fill_(tensor, seed=seed)
+    except RangeError as error:  # torch's type for it
+        raise RuntimeError(str(error)) from None
 
 
 def uniform_(
@@ -50,13 +66,7 @@ def uniform_(
     RuntimeError
         If a > b or the interval is too wide for the dtype, as torch does.
     """
-    if not a <= b:
-        raise RuntimeError(f"uniform_ expects to return a [a, b) range, but found a={a} > b={b}")
-    try:
-        initializer = _made(Uniform, a, b)
-    except ValueError as error:
-        raise RuntimeError(f"uniform_: {error}") from None
-    return _fill(tensor, initializer, generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _uniform, (real("a", a), real("b", b)), generator, seed)  # type: ignore[no-any-return]
 
 
 def normal_(
@@ -75,14 +85,19 @@ def normal_(
     RuntimeError
         If std is negative, as torch does.
     """
-    if not std >= 0:
-        raise RuntimeError(f"normal_ expects std >= 0.0, but found std {std}")
-    return _fill(tensor, _made(Normal, mean, std), generator, seed)  # type: ignore[no-any-return]
+    fields = real("mean", mean), real("std", std)
+    return _fill(tensor, _normal, fields, generator, seed)  # type: ignore[no-any-return]
 
 
 def constant_(tensor: Array, val: float) -> Array:
-    """Fill with the value `val`."""
-    return _fill(tensor, Constant(val), None, None)  # type: ignore[no-any-return]
+    """Fill with the value `val`.
+
+    Raises
+    ------
+    RuntimeError
+        If a finite `val` is beyond the largest number of the dtype, as torch does.
+    """
+    return _fill(tensor, Constant, (real("val", val),), None, None)  # type: ignore[no-any-return]
 
 
 def ones_(tensor: Array) -> Array:
@@ -105,7 +120,7 @@ def xavier_uniform_(
     ValueError
         For fewer than 2 dimensions.
     """
-    return _fill(tensor, _made(XavierUniform, gain), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _xavier_uniform, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def xavier_normal_(
@@ -118,7 +133,7 @@ def xavier_normal_(
     ValueError
         For fewer than 2 dimensions.
     """
-    return _fill(tensor, _made(XavierNormal, gain), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _xavier_normal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def kaiming_uniform_(
@@ -142,7 +157,7 @@ def kaiming_uniform_(
     ValueError
         For fewer than 2 dimensions, an unknown mode or nonlinearity.
     """
-    return _kaiming(KaimingUniform, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
+    return _kaiming(_kaiming_uniform, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
 def kaiming_normal_(
@@ -166,14 +181,24 @@ def kaiming_normal_(
     ValueError
         For fewer than 2 dimensions, an unknown mode or nonlinearity.
     """
-    return _kaiming(KaimingNormal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
+    return _kaiming(_kaiming_normal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
 def _kaiming(
-    kind: type, tensor: Any, a: Any, mode: Any, nonlinearity: Any, generator: Any, seed: Any
+    make: Callable[..., Initializer],
+    tensor: Any,
+    a: Any,
+    mode: Any,
+    nonlinearity: Any,
+    generator: Any,
+    seed: Any,
 ) -> Any:
-    if 0 in getattr(tensor, "shape", ()):
-        adapter_of(type(tensor))  # type: ignore[arg-type]
+    adapter_of(type(tensor))  # type: ignore[arg-type]
+    if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
-    return _fill(tensor, _made(kind, a, mode, nonlinearity), generator, seed)
+    if isinstance(mode, str):
+        mode = mode.lower()
+    if not isinstance(nonlinearity, str):
+        calculate_gain(nonlinearity, a)  # which refuses it; the cache could not take a list
+    return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)

@@ -26,7 +26,7 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     Parameters
     ----------
     nonlinearity : str
-        A name of `GAINS`, or "leaky_relu", whose gain is sqrt(2 / (1 + slope**2)).
+        A name of `GAINS`, or "leaky_relu", whose gain is sqrt(2 / (1 + slope * slope)).
     param : real number, optional
         The negative slope of leaky_relu; None means 0.01. Ignored by the others.
 
@@ -42,7 +42,7 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
             slope = float(param)
         else:
             raise ValueError(f"negative_slope {param!r} not a valid number")
-        return math.sqrt(2.0 / (1 + slope**2))
+        return math.sqrt(2.0 / (1 + slope * slope))
     try:
         return GAINS[nonlinearity]
     except (KeyError, TypeError):

@@ -73,7 +73,9 @@ def _word(name: str, value: Any) -> int:
     except TypeError:
         number = -1
     if isinstance(value, (bool, np.bool_)) or not 0 <= number < LIMIT:
-        raise _refused(name, value, isinstance(value, int) and not isinstance(value, bool))
+        raise _refused(
+            name, value, isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        )
     return number
 
 

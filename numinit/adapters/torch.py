@@ -13,17 +13,15 @@ _DTYPES = {getattr(torch, name): dtype for name, dtype in DTYPES.items()}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def memory(tensor: torch.Tensor) -> Memory | None:
-    """The memory of a CPU tensor; None for a meta tensor, which has nothing to fill.
+def memory(tensor: torch.Tensor) -> Memory:
+    """The memory of a CPU tensor; a meta tensor has a shape only.
 
     Raises
     ------
     TypeError
         For other devices, layouts and dtypes, and for tensors that only stand for one.
     """
-    if tensor.is_meta:
-        return None
-    if not tensor.is_cpu:
+    if not tensor.is_cpu and not tensor.is_meta:
         raise TypeError(
             f"tensor: it is on {tensor.device}; CPU tensors are accepted by this version of numinit"
         )
@@ -41,8 +39,15 @@ def memory(tensor: torch.Tensor) -> Memory | None:
         raise TypeError(
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
-    strides = _bytes(tensor.stride(), dtype.itemsize)
-    return Memory(tensor.data_ptr(), dtype, tuple(tensor.shape), strides)
+    shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
+    if tensor.is_meta:
+        return Memory(None, dtype, shape, strides)
+    address = tensor.data_ptr()
+    if not address and tensor.numel():
+        raise TypeError(
+            "tensor: its memory was freed, or it stands for another; neither is accepted"
+        )
+    return Memory(address, dtype, shape, strides)
 
 
 @functools.lru_cache(1024)

@@ -7,9 +7,10 @@ when two Python threads meet, and neither can be interrupted. The number of thre
 
 import contextlib
 import os
+import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba import config
 from numinit.engines.plan import plan
 
 if TYPE_CHECKING:  # imported at the first large fill
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
 
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
 SLICE = 16  # chunks that the calling thread fills between two looks at signals
@@ -32,7 +33,10 @@ def num_threads() -> int:
     """Threads a fill may use now: ``numba.get_num_threads()``, without launching a layer."""
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     if parallel is not None and getattr(parallel, "_is_initialized", True):
-        return int(parallel.get_num_threads())  # somebody may have called set_num_threads
+        # Somebody may have called set_num_threads. The public get_num_threads takes locks first,
+        # one of them shared with other processes, that a fork or a killed child leaves locked.
+        ask = getattr(parallel, "_get_num_threads", parallel.get_num_threads)
+        return int(ask())
     return int(config.NUMBA_NUM_THREADS)
 
 
@@ -104,43 +108,63 @@ class Fill:
             kernel(0, chunks, chunks, address, first, rows, seed, stream, *self._fixed)
             return
         work = (chunks, address, first, rows, seed, stream, *self._fixed)
-        counter = np.zeros(1, np.int64)
-        place = counter.ctypes.data
-        with _helpers(kernel, min(num_threads(), chunks) - 1, counter, (place, chunks, *work)):
-            while kernel(place, SLICE, *work):
+        crew = _Crew(self, kernel, chunks, work)
+        try:
+            crew.call(min(num_threads(), chunks) - 1)
+            while kernel(crew.place, SLICE, *work):
                 pass  # between two slices Python handles signals: Ctrl-C is raised here
+        finally:
+            crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
+            crew.dismiss()
 
 
-@contextlib.contextmanager
-def _helpers(
-    kernel: Any, count: int, counter: np.ndarray, arguments: tuple[Any, ...]
-) -> Iterator[None]:
-    """Run a kernel in `count` more threads; when the body ends, so do they."""
-    futures: list[Future[int]] = []
-    try:
+class _Crew:
+    """The helper threads of one fill.
+
+    An interrupt can come at any moment, and a pool can keep work that it failed to start a thread
+    for. So nothing depends on what the pool knows: a helper that starts when the fill is over
+    finds a counter, kept alive by this object, with no chunk left, and touches nothing else.
+    """
+
+    __slots__ = ("_alive", "_arguments", "_busy", "_done", "_kernel", "counter", "place")
+
+    def __init__(self, fill: Fill, kernel: Any, chunks: int, work: tuple[Any, ...]) -> None:
+        self._alive = fill  # its memory is read before the counter
+        self.counter = np.zeros(1, np.int64)
+        self.place = self.counter.ctypes.data
+        self._kernel, self._arguments = kernel, (self.place, chunks, *work)
+        self._busy: list[None] = []  # as long as there are helpers at work
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes `dismiss`
+
+    def call(self, count: int) -> None:
+        """Let up to `count` more threads run the kernel."""
         if count > 0:
-            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-                futures = [_executor().submit(kernel, *arguments) for _ in range(count)]
-        yield
-    finally:
-        # Done, or interrupted: let nobody start another chunk, and wait for the started ones.
-        counter[0] = NO_MORE
-        _finish(futures)
+            # Not when the interpreter is shutting down or no thread can be started.
+            with contextlib.suppress(RuntimeError):
+                for _ in range(count):
+                    _executor().submit(self._help)
 
+    def _help(self) -> None:
+        self._busy.append(None)  # before the counter is read
+        try:
+            self._kernel(*self._arguments)
+        finally:
+            self._busy.pop()
+            self._done.put(None)
 
-def _finish(futures: "list[Future[int]]") -> None:
-    """Wait for the helpers that have begun, whatever interrupts: they write the user's memory."""
-    running = [future for future in futures if not future.cancel()]
-    interrupt: BaseException | None = None
-    for future in running:
+    def dismiss(self) -> None:
+        """Wait for those at work, whatever interrupts: they write the user's memory."""
+        interrupt: BaseException | None = None
         while True:
             try:
-                future.result()
+                while self._busy:
+                    with contextlib.suppress(queue.Empty):
+                        self._done.get(timeout=0.1)
                 break
-            except KeyboardInterrupt as error:
+            except BaseException as error:  # whatever a signal's handler raises
                 interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        if interrupt is not None:
+            raise interrupt
 
 
 def _executor() -> "ThreadPoolExecutor":

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SEGMENT = 1 << 16  # elements of a long row in one unit
+SEGMENT = 1 << 13  # elements of a long row in one unit: some microseconds of work
 TILE = 16  # rows of a tile: 64 bytes of float32, a whole cache line
 TILE_SEGMENT = 512  # elements of a row in a tile
 GRAIN = 1 << 20  # elements in a chunk, what one thread takes at a time: a few huge pages

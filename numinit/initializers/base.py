@@ -62,19 +62,18 @@ class Initializer:
             Naming the argument; the array is untouched then.
         """
         adapter = adapter_of(type(array))  # type: ignore[arg-type]
-        memory = adapter.memory(array)
-        if memory is None:
-            return array
-        address, dtype, part, strides = memory
+        address, dtype, part, strides = adapter.memory(array)
         whole, start = part, 0
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
             start = _window_start(part, whole, offset)
-        fill, random = _ready(self, whole, dtype, part, strides)
+        fill, draws = _ready(self, whole, dtype, part, strides)
+        if address is None:
+            return array
+        unseeded = draws and seed is None
+        key = adapter.default_key(array) if unseeded else _key(draws, seed)
         if fill is None:
             return array
-        unseeded = seed is None and random
-        key = adapter.default_key(array) if unseeded else _key(random, seed)
         try:
             fill(address, start, 0, key.seed, key.stream)
         finally:
@@ -106,7 +105,10 @@ class Initializer:
         start, part, steps = 0, [], []
         for axis, (item, size, step) in enumerate(zip(index, whole, c_steps(whole), strict=True)):
             if isinstance(item, slice):
-                low, high, stride = item.indices(size)
+                try:
+                    low, high, stride = item.indices(size)
+                except TypeError:
+                    raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
                 if stride != 1:
                     raise IndexError(
                         f"index: step {stride} on axis {axis}; only step 1 is accepted"
@@ -114,12 +116,11 @@ class Initializer:
                 part.append(max(0, high - low))
                 steps.append(step)
             else:
-                try:
-                    low = operator.index(item)
-                except TypeError:
+                if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
                     raise IndexError(
                         f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
-                    ) from None
+                    )
+                low = operator.index(item)
                 if not -size <= low < size:
                     raise IndexError(
                         f"index: {low} is out of range for axis {axis} of shape {whole}"
@@ -193,8 +194,8 @@ class Initializer:
     ) -> np.ndarray:
         """A new array of shape `part` whose elements have the given global indices."""
         array = np.empty(part, numpy_dtype(dtype))
-        fill, random = _ready(self, whole, dtype, part, array.strides, steps, rows is not None)
-        key = _key(random, seed)
+        fill, draws = _ready(self, whole, dtype, part, array.strides, steps, rows is not None)
+        key = _key(draws, seed)
         if fill is not None:
             rows_address = 0 if rows is None else rows.ctypes.data
             fill(array.ctypes.data, start, rows_address, key.seed, key.stream)
@@ -204,9 +205,9 @@ class Initializer:
 _NO_KEY = Key(0)
 
 
-def _key(random: bool, seed: Any) -> Key:
-    """The key of a seed argument; a law that draws nothing advances no generator."""
-    return _NO_KEY if seed is None and not random else as_key(seed)
+def _key(draws: bool, seed: Any) -> Key:
+    """The key of a seed argument; a fill that draws nothing needs none."""
+    return _NO_KEY if seed is None and not draws else as_key(seed)
 
 
 @functools.lru_cache(1024)
@@ -219,7 +220,7 @@ def _ready(
     steps: tuple[int, ...] | None = None,
     by_rows: bool = False,
 ) -> tuple[cpu.Fill | None, bool]:
-    """What fills such a part of such a weight, or None if it has no elements; whether it is random.
+    """What fills such a part of such a weight, None if it has no elements; whether it draws.
 
     `steps` are those of `whole` if left out. Cached, for the layers of a model are alike and
     small ones must not wait for Python.
@@ -227,7 +228,7 @@ def _ready(
     law = initializer.law(whole)
     parameters = law.parameters(dtype)
     if 0 in part:
-        return None, law.random
+        return None, False
     refuse_overlap(part, strides, dtype.itemsize)
     if steps is None:
         steps = c_steps(whole)

@@ -8,28 +8,66 @@ from numinit.dtypes import DType, as_dtype
 from numinit.initializers.base import Law
 
 
+class RangeError(ValueError):
+    """A parameter out of its range, in itself or for an array's type."""
+
+
 def real(name: str, value: Any) -> float:
-    """`value` as a float; a TypeError names the field."""
+    """`value` as a float; an error names the parameter."""
+    if not hasattr(value, "__float__"):  # a string, which float() would parse
+        raise TypeError(f"{name}: {value!r} was given; a real number is accepted")
     try:
         return float(value)
+    except OverflowError:
+        raise RangeError(f"{name}: the number is beyond the largest float64") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name}: {value!r} was given; a real number is accepted") from None
 
 
+def set_real(initializer: Any, name: str) -> float:
+    """Make a field of a frozen dataclass a float, whatever kind of number was given.
+
+    -0.0 becomes 0.0: the two are equal, and equal initializers make equal values.
+    """
+    number = real(name, getattr(initializer, name)) + 0.0
+    object.__setattr__(initializer, name, number)
+    return number
+
+
+def set_scale(initializer: Any, name: str) -> None:
+    """The same for a field that may not be negative."""
+    number = set_real(initializer, name)
+    if not number >= 0:
+        raise RangeError(f"{name}: {number!r} was given; a number >= 0 is accepted")
+
+
 @dataclass(frozen=True)
 class Constant(Law):
-    """Every element is `value`, rounded to the array's type."""
+    """Every element is `value`, rounded to the array's type.
+
+    Raises
+    ------
+    ValueError
+        If a finite value is beyond the largest of the array's type.
+    """
 
     value: float = 0.0
+    _sign: float = field(init=False, repr=False)  # makes -0.0 and 0.0 different initializers
 
     name: ClassVar[str] = "constant"
     random: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        real("value", self.value)
+        value = real("value", self.value)
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "_sign", math.copysign(1.0, value))
 
     def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        return float(self.value), 0.0, 0.0, 0.0
+        if dtype.max < abs(self.value) < math.inf:
+            raise RangeError(
+                f"value: {self.value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
+            )
+        return self.value, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +94,7 @@ class Uniform(Law):
     Raises
     ------
     ValueError
-        If the bounds are not finite or low > high. With low == high every element is `low`.
+        If the bounds are not finite, low > high, or the array's type has no such numbers. With low == high every element is `low`.
     """
 
     low: float = 0.0
@@ -65,20 +103,20 @@ class Uniform(Law):
     name: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
-        low, high = real("low", self.low), real("high", self.high)
+        low, high = set_real(self, "low"), set_real(self, "high")
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise ValueError(
+            raise RangeError(
                 f"low, high: {low} and {high} were given; finite low <= high is accepted"
             )
 
     def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        low, high = float(self.low), float(self.high)
+        low, high = self.low, self.high
         wide = dtype.name == "float64"
-        arithmetic = _FLOAT64 if wide else _FLOAT32
-        if max(abs(low), abs(high), high - low) > arithmetic.max:
-            raise ValueError(
-                f"low, high: [{low}, {high}) is too wide for {dtype.name}; a width and bounds up "
-                f"to {arithmetic.max:.3g} are accepted"
+        widest = (_FLOAT64 if wide else _FLOAT32).max
+        if max(abs(low), abs(high)) > dtype.max or high - low > widest:
+            raise RangeError(
+                f"low, high: [{low}, {high}) is too wide for {dtype.name}; bounds up to "
+                f"{dtype.max:.6g} and a width up to {widest:.6g} are accepted"
             )
         least, most = -dtype.floor(-low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
@@ -105,9 +143,8 @@ class Normal(Law):
     name: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
-        real("mean", self.mean)
-        if not real("std", self.std) >= 0:
-            raise ValueError(f"std: {self.std!r} was given; a number >= 0 is accepted")
+        set_real(self, "mean")
+        set_scale(self, "std")
 
     def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        return float(self.mean), float(self.std), 0.0, 0.0
+        return self.mean, self.std, 0.0, 0.0

@@ -1,14 +1,14 @@
 """Variance scaling: distributions whose spread follows from the fans of the weight."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from numinit.fans import MODES, Axes, as_axes, fan, fans
+from numinit.fans import MODES, Axes, as_axes, check_groups, fan, fans
 from numinit.gains import calculate_gain
 from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Normal, Uniform, real
+from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 
@@ -25,17 +25,17 @@ class _Fans(Initializer):
     def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = as_axes(name, given := getattr(self, name))
-            if isinstance(given, list):  # as in TOML; fields are hashable
+            if isinstance(given, Iterable):  # a list, as in TOML: fields are hashable
                 object.__setattr__(self, name, axes)
+        check_groups(self.groups)
 
-    def _scaled(self, shape: Sequence[int], scale: float, mode: str, distribution: str) -> Law:
-        """Variance scale / fan; a weight without elements has variance 0."""
-        sizes = fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups)
-        n = fan(mode, *sizes)
-        variance = scale / n if n else 0.0
+    def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Law:
+        """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
+        n = fan(mode, *fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups))
+        std = gain / math.sqrt(n) if n else 0.0
         if distribution == "normal":
-            return Normal(0.0, math.sqrt(variance))
-        bound = math.sqrt(3.0 * variance)
+            return Normal(0.0, std)
+        bound = math.sqrt(3.0) * std
         return Uniform(-bound, bound)
 
 
@@ -61,8 +61,7 @@ class VarianceScaling(_Fans):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not real("scale", self.scale) >= 0:
-            raise ValueError(f"scale: {self.scale!r} was given; a number >= 0 is accepted")
+        set_scale(self, "scale")
         _check_mode(self.mode)
         if self.distribution not in ("normal", "uniform"):
             raise ValueError(
@@ -70,7 +69,7 @@ class VarianceScaling(_Fans):
             )
 
     def law(self, shape: Sequence[int]) -> Law:
-        return self._scaled(shape, self.scale, self.mode, self.distribution)
+        return self._scaled(shape, math.sqrt(self.scale), self.mode, self.distribution)
 
 
 def _check_mode(mode: str) -> None:
@@ -88,10 +87,10 @@ class _Xavier(_Fans):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real("gain", self.gain)
+        set_scale(self, "gain")
 
     def law(self, shape: Sequence[int]) -> Law:
-        return self._scaled(shape, self.gain**2, "fan_avg", self.distribution)
+        return self._scaled(shape, self.gain, "fan_avg", self.distribution)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class XavierUniform(_Xavier):
 class _Kaiming(_Fans):
     """Variance gain**2 / fan, with the gain of the layer's activation."""
 
-    a: float = 0.0
+    a: float | None = 0.0
     mode: Mode = "fan_in"
     nonlinearity: str = "leaky_relu"
 
@@ -136,10 +135,12 @@ class _Kaiming(_Fans):
         super().__post_init__()
         _check_mode(self.mode)
         calculate_gain(self.nonlinearity, self.a)
+        if self.a is not None:
+            set_real(self, "a")
 
     def law(self, shape: Sequence[int]) -> Law:
         gain = calculate_gain(self.nonlinearity, self.a)
-        return self._scaled(shape, gain**2, self.mode, self.distribution)
+        return self._scaled(shape, gain, self.mode, self.distribution)
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ class KaimingNormal(_Kaiming):
 
     Parameters
     ----------
-    a : float
-        Negative slope of leaky_relu; used with that nonlinearity only.
+    a : float or None
+        Negative slope of leaky_relu, None for 0.01; used with that nonlinearity only.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         fan_in keeps the variance in the forward pass, fan_out in the backward pass.
     nonlinearity : str
