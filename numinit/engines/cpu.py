@@ -10,23 +10,25 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numba import config
 
 from numinit.engines.plan import plan
 
-if TYPE_CHECKING:  # imported at the first large fill
-    from concurrent.futures import ThreadPoolExecutor
-
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
 SLICE = 16  # chunks that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
-_pool: "ThreadPoolExecutor | None" = None
-_pool_lock = threading.Lock()
+Jobs = queue.SimpleQueue[Callable[[], None]]
+
+# The helper threads live as long as the process and wait for jobs. (concurrent.futures has locks
+# that an interrupt can leave locked; a SimpleQueue has none.)
+_jobs: Jobs = queue.SimpleQueue()
+_threads = 0
+_threads_lock = threading.Lock()
 
 
 def num_threads() -> int:
@@ -121,9 +123,9 @@ class Fill:
 class _Crew:
     """The helper threads of one fill.
 
-    An interrupt can come at any moment, and a pool can keep work that it failed to start a thread
-    for. So nothing depends on what the pool knows: a helper that starts when the fill is over
-    finds a counter, kept alive by this object, with no chunk left, and touches nothing else.
+    An interrupt can come at any moment, and a job can wait until all helpers are free. So a helper
+    that starts when the fill is over finds a counter, kept alive by this object, with no chunk
+    left, and touches nothing else.
     """
 
     __slots__ = ("_alive", "_arguments", "_busy", "_done", "_kernel", "counter", "place")
@@ -139,10 +141,7 @@ class _Crew:
     def call(self, count: int) -> None:
         """Let up to `count` more threads run the kernel."""
         if count > 0:
-            # Not when the interpreter is shutting down or no thread can be started.
-            with contextlib.suppress(RuntimeError):
-                for _ in range(count):
-                    _executor().submit(self._help)
+            _submit(self._help, count)
 
     def _help(self) -> None:
         self._busy.append(None)  # before the counter is read
@@ -167,21 +166,27 @@ class _Crew:
             raise interrupt
 
 
-def _executor() -> "ThreadPoolExecutor":
-    """The pool of helper threads, made at the first large fill of a process."""
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+def _submit(job: Callable[[], None], count: int) -> None:
+    """Let `count` helper threads run a job; fewer where no more can be started."""
+    global _threads
+    with _threads_lock, contextlib.suppress(RuntimeError):  # out of threads, or shutting down
+        while _threads < count:
+            name = f"numinit-{_threads}"
+            threading.Thread(target=_serve, args=(_jobs,), name=name, daemon=True).start()
+            _threads += 1
+    for _ in range(min(count, _threads)):
+        _jobs.put(job)
 
-            _pool = ThreadPoolExecutor(config.NUMBA_NUM_THREADS, thread_name_prefix="numinit")
-        return _pool
+
+def _serve(jobs: Jobs) -> None:
+    while True:
+        jobs.get()()
 
 
 def _after_fork() -> None:
     """A forked child has none of its parent's threads."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+    global _jobs, _threads, _threads_lock
+    _jobs, _threads, _threads_lock = queue.SimpleQueue(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
