@@ -9,16 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numinit.dtypes import DTYPES, DType, as_dtype
-from numinit.keys import Key, default_generator
+from numinit.keys import default_generator
 
-
-class Memory(NamedTuple):
-    """A strided array's memory; valid while the array it was taken from lives."""
-
-    address: int | None  # None: the array has a shape only, and there is nothing to fill
-    dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]  # bytes
+#: A strided array's memory, valid while the array lives: the address, or None for an array that
+#: has a shape only; the element type; the shape; the strides in bytes.
+Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...]]
 
 
 class Adapter(NamedTuple):
@@ -26,8 +21,8 @@ class Adapter(NamedTuple):
 
     memory: Callable[[Any], Memory]
     """The memory of an array that may be written."""
-    default_key: Callable[[Any], Key]
-    """The next key for an array when no seed is given."""
+    default_key: Callable[[Any], tuple[int, int]]
+    """Seed and stream of the next key for an array when no seed is given."""
     written: Callable[[Any], None]
     """Called after the memory was written."""
 
@@ -43,12 +38,17 @@ def _numpy_memory(array: np.ndarray) -> Memory:
         address = ctypes.addressof(ctypes.c_char.from_buffer(array))  # faster than array.ctypes
     else:
         dtype, address = dtype or as_dtype(array.dtype), array.ctypes.data
-    return Memory(address, dtype, array.shape, array.strides)
+    return address, dtype, array.shape, array.strides
+
+
+def _numpy_default_key(array: np.ndarray) -> tuple[int, int]:
+    key = default_generator.next_key()
+    return key.seed, key.stream
 
 
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
-    "numpy": Adapter(_numpy_memory, lambda array: default_generator.next_key(), lambda array: None)
+    "numpy": Adapter(_numpy_memory, _numpy_default_key, lambda array: None)
 }
 
 

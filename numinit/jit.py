@@ -1,64 +1,102 @@
 """The only place with compiler settings: how scalar functions and kernels are compiled and cached.
 
 Numba's own cache looks at the file of the cached function only, so an edited helper in another
-file would keep serving old code, and so would an upgrade that keeps a file's time and size. Here
-every kernel's cache entry is stamped with a digest of all the sources that can reach it.
+file would keep serving old code, and its index is written before the code: a process killed in
+between, or two at once, can leave the one pointing at another version of the other. Here a kernel
+is one file, sealed with a digest of itself and of all that it was made from.
 """
 
 import contextlib
-import functools
 import hashlib
+import os
+import pickle
+import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.ir as ir
+import numba
 from numba import njit, types
-from numba.core import caching
+from numba.core import caching, config
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 #: A pure scalar function, inlined before type inference so that CPU and CUDA kernels can share it.
 inline = njit(inline="always", error_model="numpy")
-_PACKAGE = Path(__file__).parent
 
 
-@functools.cache
-def source_digest() -> str:
-    """SHA-256 of every source file that compiled code is made from."""
-    digest = hashlib.sha256()
-    for name in ("jit.py", "bits.py", "transforms", "engines"):
-        path = _PACKAGE / name
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.name}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
+def _source_digest() -> bytes | None:
+    """SHA-256 of every source file that compiled code is made from; None where there are none."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    try:
+        for name in ("jit.py", "bits.py", "transforms", "engines"):
+            path = package / name
+            for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+                digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    except OSError:  # a frozen program, a zip file
+        return None
+    return digest.digest()
 
 
-class _StampedBySources:
-    """Makes one of Numba's cache locators judge freshness by `source_digest`."""
-
-    def get_source_stamp(self) -> str:
-        return source_digest()
+# Read with the code itself: later, the files may hold what this process does not run.
+_SOURCES = _source_digest()
 
 
-class _CacheImpl(caching.CompileResultCacheImpl):
-    # In order: $NUMBA_CACHE_DIR, __pycache__ where it is writable, the user's cache directory.
-    _locator_classes = [
-        type(f"_Stamped{base.__name__}", (_StampedBySources, base), {})
-        for base in (
-            getattr(caching, name, None) or getattr(caching, f"_{name}")  # public since Numba 0.61
-            for name in ("UserProvidedCacheLocator", "InTreeCacheLocator", "UserWideCacheLocator")
-        )
-    ]
+class _KernelCache(caching.NullCache):
+    """The file of one kernel, named by what it runs on, of use only under its own seal."""
+
+    def __init__(self, name: str) -> None:
+        # Numba chooses the directory, for a function of this file: in $NUMBA_CACHE_DIR,
+        # __pycache__ where it is writable, or in the user's cache directory.
+        self._impl = caching.CompileResultCacheImpl(_cache_for)
+        self._name = name
+
+    @property
+    def cache_path(self) -> str:
+        return str(self._impl.locator.get_cache_path())
+
+    def _file(self, signature: Any, codegen: Any) -> Path:
+        host = sys.version, numba.__version__, llvmlite.__version__, codegen.magic_tuple()
+        tag = hashlib.sha256(repr((host, str(signature))).encode()).hexdigest()[:16]
+        return Path(self.cache_path, f"{self._name}-{tag}.nbc")
+
+    def _seal(self, file: Path, code: bytes) -> bytes:
+        return hashlib.sha256((_SOURCES or b"") + file.name.encode() + code).digest()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        file = self._file(sig, target_context.codegen())
+        try:
+            data = file.read_bytes()
+        except OSError:
+            return None
+        seal, code = data[:32], data[32:]
+        if seal != self._seal(file, code):  # of other sources, or damaged
+            return None
+        return self._impl.rebuild(target_context, pickle.loads(code))
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._impl.check_cachable(data):
+            return
+        file = self._file(sig, data.codegen)
+        code = dumps(self._impl.reduce(data))
+        draft = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        try:
+            draft.write_bytes(self._seal(file, code) + code)
+            os.replace(draft, file)  # whole or not at all
+        except OSError:  # a full disk; on Windows, a reader
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
-class _KernelCache(caching.FunctionCache):
-    """One index file per kernel name; the stamp stands for the code."""
-
-    _impl_class = _CacheImpl
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        # Numba would add a hash of the closure, which differs in every process.
-        return sig, codegen.magic_tuple()
+def _cache_for(name: str) -> _KernelCache | None:
+    try:
+        return _KernelCache(name) if _SOURCES else None
+    except (RuntimeError, OSError):  # read-only install and home directory
+        return None
 
 
 def function(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -85,10 +123,12 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
+        if config.DISABLE_JIT:
+            raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
         function.__qualname__ = function.__name__ = name
         dispatcher = njit(nogil=True, error_model="numpy")(function)
-        with contextlib.suppress(RuntimeError, OSError):  # read-only install and home directory
-            dispatcher._cache = _KernelCache(function)
+        if cache := _cache_for(name):
+            dispatcher._cache = cache
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
@@ -98,16 +138,11 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def cache_dir() -> str | None:
     """Directory of the compiled kernels, or None where none can be written."""
-
-    def probe() -> None: ...
-
-    try:
-        return str(_CacheImpl(probe).locator.get_cache_path())
-    except (RuntimeError, OSError):
-        return None
+    cache = _cache_for("")
+    return cache.cache_path if cache else None
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` rounded once, in the type of `a`."""
     return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
@@ -159,7 +194,7 @@ def scratch(element: Any, count: int) -> Any:
     return allocate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def as_uint32(typingctx: Any, words: Any) -> Any:
     """A pointer to uint64 as a pointer to the uint32 halves, in memory order."""
 
@@ -169,7 +204,7 @@ def as_uint32(typingctx: Any, words: Any) -> Any:
     return types.CPointer(types.uint32)(words), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def address_of(typingctx: Any, place: Any) -> Any:
     """The address in a pointer, as an integer."""
     return types.int64(place), lambda context, builder, signature, args: builder.ptrtoint(
@@ -177,7 +212,7 @@ def address_of(typingctx: Any, place: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
     """Atomically add to the int64 at `address`; returns what it held before."""
 

@@ -21,7 +21,8 @@ def memory(tensor: torch.Tensor) -> Memory:
     TypeError
         For other devices, layouts and dtypes, and for tensors that only stand for one.
     """
-    if not tensor.is_cpu and not tensor.is_meta:
+    on_cpu = tensor.is_cpu
+    if not on_cpu and not tensor.is_meta:
         raise TypeError(
             f"tensor: it is on {tensor.device}; CPU tensors are accepted by this version of numinit"
         )
@@ -39,15 +40,12 @@ def memory(tensor: torch.Tensor) -> Memory:
         raise TypeError(
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
-    shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
-    if tensor.is_meta:
-        return Memory(None, dtype, shape, strides)
-    address = tensor.data_ptr()
-    if not address and tensor.numel():
+    address = tensor.data_ptr() if on_cpu else None
+    if address == 0 and tensor.numel():
         raise TypeError(
             "tensor: its memory was freed, or it stands for another; neither is accepted"
         )
-    return Memory(address, dtype, shape, strides)
+    return address, dtype, tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
 
 
 @functools.lru_cache(1024)
@@ -71,9 +69,9 @@ class _Draw(threading.local):
 _draw = _Draw()
 
 
-def default_key(tensor: torch.Tensor) -> Key:
-    """A key from torch's global generator, so that torch.manual_seed governs it."""
-    return Key(_draw.place.random_().item())  # 63 bits
+def default_key(tensor: torch.Tensor) -> tuple[int, int]:
+    """A seed from torch's global generator, so that torch.manual_seed governs it, and stream 0."""
+    return _draw.place.random_().item(), 0  # 63 bits
 
 
 def key_from(generator: object) -> Key | None:
@@ -86,8 +84,11 @@ def key_from(generator: object) -> Key | None:
 
 def written(tensor: torch.Tensor) -> None:
     """Tell autograd that the tensor was written in place."""
-    if not tensor.is_inference():
+    try:
         torch.autograd.graph.increment_version(tensor)
+    except RuntimeError:
+        if not tensor.is_inference():  # such a tensor has no counter
+            raise
 
 
 ADAPTER = Adapter(memory, default_key, written)

@@ -70,12 +70,15 @@ class Initializer:
         fill, draws = _ready(self, whole, dtype, part, strides)
         if address is None:
             return array
-        unseeded = draws and seed is None
-        key = adapter.default_key(array) if unseeded else _key(draws, seed)
+        if draws and seed is None:
+            words = adapter.default_key(array)
+        else:
+            key = _key(draws, seed)
+            words = key.seed, key.stream
         if fill is None:
             return array
         try:
-            fill(address, start, 0, key.seed, key.stream)
+            fill(address, start, 0, *words)
         finally:
             adapter.written(array)
         return array
