@@ -18,7 +18,7 @@ from numinit.adapters.mapped import check_target, map_window, new_file, start_wr
 from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
 from numinit.dtypes import DTYPES, DType, as_dtype
-from numinit.initializers import Initializer
+from numinit.initializers import Law
 from numinit.keys import Key, as_key
 from numinit.recipes import Recipe, as_recipe, parse
 
@@ -216,12 +216,12 @@ def _resolve(specs: Specs, dtype: Any) -> Tensors:
     return tensors
 
 
-def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Initializer]:
+def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Law]:
     """Every tensor's distribution, after checking that its dtype can hold it."""
     laws = recipe.plan({name: shape for name, (shape, _) in tensors.items()})
-    for name, (shape, dtype) in tensors.items():
+    for name, (_, dtype) in tensors.items():
         try:
-            laws[name].law(shape).parameters(dtype)
+            laws[name].parameters(dtype)
         except (ValueError, ArithmeticError) as error:
             raise InputError(f"tensor {show(name)}: {error}") from error
     return laws
@@ -249,7 +249,7 @@ def _pieces(entries: Mapping[str, Entry], size: int) -> Iterator[Piece]:
             yield Piece(name, dtype, entry.shape, first, begin, nbytes)
 
 
-def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Initializer], key: Key) -> None:
+def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Law], key: Key) -> None:
     """Write a piece's elements."""
     name = piece.tensor
     laws[name].fill_flat(out, piece.first, piece.shape, piece.dtype, key.fold_in(name))

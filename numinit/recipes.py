@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from numinit import initializers
-from numinit.initializers import Initializer, Normal, Uniform
+from numinit.initializers import Initializer, Law, Normal, Uniform
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -101,7 +101,7 @@ class Recipe:
     rules: tuple[Rule, ...]
     layers: tuple[str, ...] = ()
 
-    def plan(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Initializer]:
+    def plan(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Law]:
         """Return the concrete distribution of every tensor.
 
         Parameters
@@ -111,7 +111,7 @@ class Recipe:
 
         Returns
         -------
-        dict of str to Initializer
+        dict of str to Law
             In the order of `shapes`; fans, siblings and depth are resolved.
 
         Raises
@@ -122,7 +122,7 @@ class Recipe:
         layers = self._count_layers(shapes)
         return {name: self._law(name, shapes, layers) for name in shapes}
 
-    def _law(self, name: str, shapes: Mapping[str, Sequence[int]], layers: int) -> Initializer:
+    def _law(self, name: str, shapes: Mapping[str, Sequence[int]], layers: int) -> Law:
         tensor = f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
         numbered = enumerate(self.rules, 1)
         number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
@@ -309,7 +309,7 @@ def _initializers() -> dict[str, type[Initializer]]:
     }
 
 
-def _spread(law: Initializer, divisor: float) -> Initializer:
+def _spread(law: Law, divisor: float) -> Law:
     """Return `law` with its standard deviation divided and its mean kept."""
     if isinstance(law, Normal):
         return replace(law, std=law.std / divisor)
