@@ -19,15 +19,21 @@ Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...]]
 class Adapter(NamedTuple):
     """What a framework's adapter offers."""
 
+    kind: type
+    """The type of its arrays."""
     memory: Callable[[Any], Memory]
     """The memory of an array that may be written."""
     default_key: Callable[[Any], tuple[int, int]]
     """Seed and stream of the next key for an array when no seed is given."""
     written: Callable[[Any], None]
     """Called after the memory was written."""
+    assign: Callable[[Any, np.ndarray], None]
+    """Set an array's elements to those of a NumPy array of its shape, each rounded once."""
 
 
-_NUMPY_DTYPES = {np.dtype(name): dtype for name, dtype in DTYPES.items() if name != "bfloat16"}
+#: The types that NumPy has without ml_dtypes.
+NUMPY_NAMES = ("float32", "float64", "float16", "complex64", "complex128")
+_NUMPY_DTYPES = {np.dtype(name): DTYPES[name] for name in NUMPY_NAMES}
 
 
 def _numpy_memory(array: np.ndarray) -> Memory:
@@ -46,9 +52,16 @@ def _numpy_default_key(array: np.ndarray) -> tuple[int, int]:
     return key.seed, key.stream
 
 
+def _numpy_assign(array: np.ndarray, values: np.ndarray) -> None:
+    with np.errstate(over="ignore"):  # beyond a narrow type's largest is its infinity
+        array[...] = values
+
+
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
-    "numpy": Adapter(_numpy_memory, _numpy_default_key, lambda array: None)
+    "numpy": Adapter(
+        np.ndarray, _numpy_memory, _numpy_default_key, lambda array: None, _numpy_assign
+    )
 }
 
 
@@ -64,9 +77,9 @@ def adapter_of(kind: Any) -> Adapter:
     for base in kind.__mro__:
         package = base.__module__.partition(".")[0]
         entry = ADAPTERS.get(package)
-        if entry is not None and not (package == "numpy" and not issubclass(kind, np.ndarray)):
-            if not isinstance(entry, Adapter):
-                entry = ADAPTERS[package] = entry()
+        if entry is not None and not isinstance(entry, Adapter):
+            entry = ADAPTERS[package] = entry()
+        if entry is not None and issubclass(kind, entry.kind):
             return entry
     raise TypeError(
         f"array: {kind.__name__} was given; a NumPy array or a torch tensor is accepted"

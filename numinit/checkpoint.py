@@ -17,6 +17,7 @@ from numinit.adapters.inputs import InputError, check_shape, open_regular, show
 from numinit.adapters.mapped import check_target, map_window, new_file, start_writing
 from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
+from numinit.arrays import NUMPY_NAMES
 from numinit.dtypes import DTYPES, DType, as_dtype
 from numinit.initializers import Law
 from numinit.keys import Key, as_key
@@ -31,7 +32,7 @@ Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 Specs = Mapping[str, TensorSpec | Sequence[int]]
 Tensors = dict[str, tuple[tuple[int, ...], DType]]
 
-_BY_CODE = {dtype.safetensors: dtype for dtype in DTYPES.values()}
+_BY_CODE = {dtype.safetensors or dtype.name: dtype for dtype in DTYPES.values()}
 
 
 class Summary(NamedTuple):
@@ -124,7 +125,8 @@ def write(
         name = _only_tensor(tensors, tensor)
         header = npy.header(name, *tensors[name])
         shape, found = tensors[name]
-        entries = {name: Entry(found.safetensors, shape, 0, math.prod(shape) * found.itemsize)}
+        code = found.safetensors or found.name
+        entries = {name: Entry(code, shape, 0, math.prod(shape) * found.itemsize)}
     else:
         if tensor is not None:
             raise InputError(f"{path}: a single tensor can be chosen for .npy only")
@@ -221,8 +223,8 @@ def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Law]:
     laws = recipe.plan({name: shape for name, (shape, _) in tensors.items()})
     for name, (_, dtype) in tensors.items():
         try:
-            laws[name].parameters(dtype)
-        except (ValueError, ArithmeticError) as error:
+            laws[name].formula(dtype)
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"tensor {show(name)}: {error}") from error
     return laws
 
@@ -285,7 +287,7 @@ def _metadata(tensors: Tensors, recipe: Recipe, key: Key) -> dict[str, str]:
             f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
             "write it in TOML and use its path, or numinit.recipes.parse"
         )
-    codes = {name: (dtype.safetensors, shape) for name, (shape, dtype) in tensors.items()}
+    codes = {name: (str(dtype.safetensors), shape) for name, (shape, dtype) in tensors.items()}
     return {
         "format": "pt",  # what transformers asks for
         "numinit.version": __version__,
@@ -349,8 +351,7 @@ def _compare(found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path) 
 
 def _describe(bits: np.ndarray, dtype: DType) -> str:
     """A value and its bits: NaN, and zeros of both signs, look alike without them."""
+    shown = f"0x{int(bits[0]):0{2 * dtype.itemsize}x}"
     if dtype.name == "bfloat16":
-        value = (bits.astype(np.uint32) << 16).view(np.float32)[0]
-    else:
-        value = bits.view(dtype.name)[0]
-    return f"{value!s} (0x{int(bits[0]):0{2 * dtype.itemsize}x})"
+        return f"{(bits.astype(np.uint32) << 16).view(np.float32)[0]!s} ({shown})"
+    return f"{bits.view(dtype.name)[0]!s} ({shown})" if dtype.name in NUMPY_NAMES else shown

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
 class DType:
-    """A floating-point element type.
+    """A floating-point or complex element type.
 
     Attributes
     ----------
@@ -15,10 +15,11 @@ class DType:
         As NumPy, torch and JAX spell it.
     itemsize : int
         Bytes.
-    safetensors : str
-        The name in a safetensors header.
+    safetensors : str or None
+        The name in a safetensors header; None if the format lacks the type.
     precision : int
-        Bits of the significand, the hidden one included.
+        Bits of the significand, the hidden one included; of each part of a complex type, as the
+        limits below.
     min_exponent : int
         The smallest normal number is 2**min_exponent.
     max : float
@@ -27,10 +28,16 @@ class DType:
 
     name: str
     itemsize: int
-    safetensors: str
+    safetensors: str | None
     precision: int
     min_exponent: int
     max: float
+    complex: bool = False
+
+    @property
+    def real(self) -> str:
+        """The type that values are made in before the one rounding to this type."""
+        return "float64" if self.precision == 53 else "float32"
 
     def floor(self, x: float) -> float:
         """The largest finite number of this type that is not above the finite real `x`."""
@@ -57,6 +64,10 @@ DTYPES: dict[str, DType] = {
         DType("float64", 8, "F64", 53, -1022, (2 - 2**-52) * 2.0**1023),
         DType("float16", 2, "F16", 11, -14, 65504.0),
         DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127),
+        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0),
+        DType("float8_e5m2", 1, "F8_E5M2", 3, -14, 57344.0),
+        DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, True),
+        DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, True),
     )
 }
 
@@ -79,7 +90,12 @@ def as_dtype(dtype: Any) -> DType:
         name = dtype
     else:
         name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
-    name = {"float": "float64", "double": "float64", "half": "float16"}.get(name, name)
+    name = {
+        "float": "float64",
+        "double": "float64",
+        "half": "float16",
+        "complex": "complex128",
+    }.get(name, name)
     try:
         return DTYPES[name.removeprefix("torch.")]
     except KeyError:

@@ -27,7 +27,7 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
             f"{name}: {shape!r} was given; a sequence of integers is accepted"
         ) from None
     if any(d < 0 for d in result):
-        raise ValueError(f"{name}: {shape!r} has a negative size")
+        raise ValueError(f"{name}: {shape!r} has a negative number")
     if math.prod(d for d in result if d) >= 1 << 63:
         raise ValueError(f"{name}: {shape!r} has 2**63 elements or more")
     return result

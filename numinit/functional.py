@@ -26,7 +26,7 @@ from numinit.initializers.laws import RangeError, real
 Array = TypeVar("Array")
 
 # Cached, for the initializer of a small tensor takes longer to make than its values.
-_cached = functools.lru_cache(256)
+_cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
 _uniform, _normal = _cached(Uniform), _cached(Normal)
 _xavier_uniform, _xavier_normal = _cached(XavierUniform), _cached(XavierNormal)
 _kaiming_uniform, _kaiming_normal = _cached(KaimingUniform), _cached(KaimingNormal)

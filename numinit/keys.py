@@ -68,20 +68,33 @@ def _word(name: str, value: Any) -> int:
     """`value` as an integer of 64 bits."""
     if type(value) is int and 0 <= value < LIMIT:
         return value
+    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     try:
-        number = operator.index(value)
+        number = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
         number = -1
-    if isinstance(value, (bool, np.bool_)) or not 0 <= number < LIMIT:
-        raise _refused(
-            name, value, isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        )
+    if not 0 <= number < LIMIT:
+        raise _refused(name, value, is_int)
     return number
 
 
 def _refused(name: str, value: Any, is_int: bool) -> Exception:
     kind = ValueError if is_int else TypeError
     return kind(f"{name}: {value!r} was given; an integer with 0 <= {name} < 2**64 is accepted")
+
+
+#: Held for a moment by whoever draws from any generator.
+_drawing = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _drawing
+    _drawing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Generator:
@@ -94,13 +107,12 @@ class Generator:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self._lock = threading.Lock()
         self.manual_seed(struct.unpack("<Q", os.urandom(8))[0] if seed is None else seed)
 
     def manual_seed(self, seed: int) -> "Generator":
         """Start again from `seed`; returns the generator."""
         key = Key(seed)
-        with self._lock:
+        with _drawing:
             self._key, self._uses = key, 0
         return self
 
@@ -111,7 +123,7 @@ class Generator:
 
     def next_key(self) -> Key:
         """The next key; safe to call from many threads."""
-        with self._lock:
+        with _drawing:
             key = self._key.fold_in(self._uses)
             self._uses += 1
         return key

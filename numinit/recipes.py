@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from numinit import initializers
-from numinit.initializers import Initializer, Law, Normal, Uniform
+from numinit.initializers import Initializer, Law, Normal, TruncNormal, Uniform
+from numinit.initializers.scaling import Spread
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -311,11 +312,14 @@ def _initializers() -> dict[str, type[Initializer]]:
 
 def _spread(law: Law, divisor: float) -> Law:
     """Return `law` with its standard deviation divided and its mean kept."""
-    if isinstance(law, Normal):
+    if isinstance(law, Normal | Spread):
         return replace(law, std=law.std / divisor)
     if isinstance(law, Uniform):
         middle, half = (law.low + law.high) / 2, (law.high - law.low) / 2 / divisor
         return replace(law, low=middle - half, high=middle + half)
+    if isinstance(law, TruncNormal):
+        a, b = ((bound - law.mean) / divisor + law.mean for bound in (law.a, law.b))
+        return replace(law, std=law.std / divisor, a=a, b=b)
     return law
 
 

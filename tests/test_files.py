@@ -74,7 +74,7 @@ def safetensors_file(path, header, data=b""):
 # Writing
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [name for name, d in DTYPES.items() if d.safetensors])
 def test_values_are_those_of_the_initializers(tmp_path, dtype):
     path = tmp_path / "m.safetensors"
     summary = write(path, SHAPES, RECIPE, seed=5, dtype=dtype)
@@ -512,7 +512,7 @@ def test_fuzz(tmp_path_factory, header, length, body):
         st.text(st.characters(codec="utf-8")).filter("__metadata__".__ne__),
         st.tuples(
             st.lists(st.integers(0, 4), max_size=3).map(tuple),
-            st.sampled_from(list(DTYPES.values())),
+            st.sampled_from([d for d in DTYPES.values() if d.safetensors]),
         ),
     ),
     metadata=st.dictionaries(*[st.text(st.characters(codec="utf-8"))] * 2),

@@ -10,6 +10,7 @@ import pytest
 import numinit
 from numinit import recipes
 from numinit.initializers import Constant, KaimingUniform, Law, Normal, Ones, Uniform, Zeros
+from numinit.initializers.scaling import Spread
 from numinit.keys import Key
 from numinit.models import init_params
 from numinit.recipes import Recipe, RecipeError, Rule
@@ -35,9 +36,9 @@ def is_normal(law, std):
 
 def is_uniform(law, bound):
     return (
-        isinstance(law, Uniform)
-        and law.low == -law.high
-        and math.isclose(law.high, bound, rel_tol=1e-14)
+        isinstance(law, Spread)
+        and law.distribution == "uniform"
+        and math.isclose(math.sqrt(3) * law.std, bound, rel_tol=1e-14)
     )
 
 
@@ -164,12 +165,12 @@ def test_against_transformers(name):
         law = plan[n]
         if isinstance(law, Constant):
             assert (values == law.value).all(), n
-        elif isinstance(law, Uniform):
-            assert law.low == -law.high
-            assert abs(values).max() <= law.high * (1 + 1e-6), n
+        elif isinstance(law, Spread):
+            high = math.sqrt(3) * law.std
+            assert abs(values).max() <= high * (1 + 1e-6), n
             # The variance of x**2 is 4/5 of its squared mean, high**2 / 3.
             error = math.sqrt(0.8 / values.size)
-            assert np.mean(values**2) == pytest.approx(law.high**2 / 3, rel=5 * error), n
+            assert np.mean(values**2) == pytest.approx(law.std**2, rel=5 * error), n
         else:
             assert law.mean == 0
             # ... and for a normal one, 2 of it.

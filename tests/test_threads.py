@@ -346,8 +346,8 @@ class Watched:
             return self.kernel(*args)
         finally:
             active.pop()
-array = np.zeros(1 << 24, np.float32)
-fill = cpu.Fill(array.shape, (4,), (1,), "normal", "float32", NORMAL.parameters(ni.dtypes.as_dtype("float32")))
+array = np.zeros(1 << 28, np.float32)  # more than is done before the interrupt
+fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.dtypes.as_dtype("float32")))
 fill._kernel = Watched(fill._kernel)
 pool = Breaking()
 try:

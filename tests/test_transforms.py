@@ -6,6 +6,7 @@ import oracle
 import pytest
 from numba import njit
 
+from numinit.engines.kernels import PARAMETERS
 from numinit.transforms.normal import normal_float32, normal_float64
 from numinit.transforms.rounding import bfloat16_bits, float16_bits
 from numinit.transforms.uniform import uniform_float32, uniform_float64
@@ -18,12 +19,14 @@ PRECISIONS = {
 
 def run(transform, words0, words1, real, *parameters):
     @njit
-    def loop(words0, words1, out, p0, p1, p2, p3):
+    def loop(words0, words1, out, p):
         for i in range(words0.size):
-            out[0, i], out[1, i] = transform(words0[i], words1[i], p0, p1, p2, p3)
+            out[0, i], out[1, i] = transform(words0[i], words1[i], p)
 
     out = np.full((2, words0.size), np.nan, real)
-    loop(words0, words1, out, *map(real, parameters))
+    p = np.zeros(PARAMETERS)
+    p[: len(parameters)] = parameters
+    loop(words0, words1, out, tuple(map(float, p)))
     assert not np.isnan(out).any()
     return out
 
@@ -50,7 +53,7 @@ def word_pairs(bits, word, count):
 def test_normal_is_within_the_contract_of_the_exact_transform(precision):
     bits, word, real, bound, normal, _ = PRECISIONS[precision]
     first, second = word_pairs(bits, word, 4000)
-    got = run(normal, first, second, real, 0, 1, 0, 0)
+    got = run(normal, first, second, real, 0, 1, 0)
     with mpmath.workdps(40):
         for w0, w1, z0, z1 in zip(first, second, *got, strict=True):
             exact = oracle.normal_pair(int(w0), int(w1), bits)
@@ -62,21 +65,22 @@ def test_normal_is_within_the_contract_of_the_exact_transform(precision):
 def test_the_tails_of_the_normal(precision, reach):
     _, word, real, _, normal, _ = PRECISIONS[precision]
     words = np.array([0, ~word(0)], word)  # the smallest and the largest u
-    got = run(normal, words, np.zeros(2, word), real, 0, 1, 0, 0)
+    got = run(normal, words, np.zeros(2, word), real, 0, 1, 0)
     assert got[0, 0] == pytest.approx(reach, abs=0.01)
     assert 0 < got[0, 1] < 1e-4
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 5.0), (0.5, 0.75), (1e-3, 1e3)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-3.0, 5.0), (0.5, 0.75), (1e-3, 1e3), (0.0, 1e-36), (0.0, 1e-38)]
+)
 def test_uniform_is_one_rounding_from_exact(precision, low, high):
     bits, word, real, _, _, uniform = PRECISIONS[precision]
     first, second = word_pairs(bits, word, 2000)
     low, high = real(low), real(high)
     width = real(float(high) - float(low))
     most = np.nextafter(high, -np.inf)
-    scale = float(width) * 2.0 ** (-24 if bits == 32 else -53)
-    got = run(uniform, first, second, real, scale, low, low, most)
+    got = run(uniform, first, second, real, width, low, low, most)
     assert (got >= low).all()
     assert (got < high).all()
     half = np.spacing(np.abs(got)).astype(np.float64) / 2

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from numinit.adapters.inputs import InputError, show
+from numinit.arrays import NUMPY_NAMES
 from numinit.dtypes import DType
 
 __all__ = ["header"]
@@ -17,12 +18,12 @@ def header(name: str, shape: tuple[int, ...], dtype: DType) -> bytes:
     Raises
     ------
     InputError
-        For bfloat16, which the format does not have, and sizes beyond it.
+        For types that the format does not have, and sizes beyond it.
     """
-    if dtype.name == "bfloat16":
+    if dtype.name not in NUMPY_NAMES:
         raise InputError(
-            f"tensor {show(name)}: .npy has no bfloat16; "
-            "choose --dtype float32, float64 or float16, or write .safetensors"
+            f"tensor {show(name)}: .npy has no {dtype.name}; "
+            f"choose --dtype {', '.join(NUMPY_NAMES)}, or write .safetensors"
         )
     if math.prod(shape) * dtype.itemsize > 2**63 - 1:
         raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")

@@ -153,6 +153,8 @@ def layout(
         start, end = end, end + math.prod(shape) * dtype.itemsize
         if end > MAX_BYTES:
             raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
+        if dtype.safetensors is None:
+            raise InputError(f"tensor {show(name)}: safetensors has no {dtype.name}")
         entries[name] = Entry(dtype.safetensors, shape, start, end)
     table: dict[str, Any] = {METADATA: dict(metadata)}
     for name, entry in entries.items():

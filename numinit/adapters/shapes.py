@@ -16,12 +16,13 @@ from numinit.adapters.inputs import (
     show,
 )
 from numinit.adapters.safetensors import read_header
+from numinit.dtypes import DTYPES
 
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
 
 MAX_JSON = 100_000_000
 
-_NAMES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+_NAMES = {dtype.safetensors: name for name, dtype in DTYPES.items()}
 
 
 class TensorSpec(NamedTuple):

@@ -3,6 +3,7 @@
 import functools
 import threading
 
+import numpy as np
 import torch
 
 from numinit.arrays import Adapter, Memory
@@ -28,8 +29,11 @@ def memory(tensor: torch.Tensor) -> Memory:
         )
     if tensor.layout is not torch.strided:
         raise TypeError(f"tensor: its layout is {tensor.layout}; dense strided ones are accepted")
-    if tensor.is_neg():
-        raise TypeError("tensor: it is a lazily negated view; resolve_neg() gives a plain one")
+    if tensor.is_neg() or tensor.is_conj():
+        raise TypeError(
+            "tensor: it is a lazily negated or conjugated view; resolve_neg() and resolve_conj() "
+            "give a plain one"
+        )
     if type(tensor) not in _PLAIN and _stands_for_others(tensor):
         raise TypeError(
             f"tensor: a {type(tensor).__name__} has no memory of its own; pass the plain tensor "
@@ -40,7 +44,10 @@ def memory(tensor: torch.Tensor) -> Memory:
         raise TypeError(
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
-    address = tensor.data_ptr() if on_cpu else None
+    try:
+        address = tensor.data_ptr() if on_cpu else None
+    except RuntimeError:  # inside of torch.func's transforms
+        address = 0
     if address == 0 and tensor.numel():
         raise TypeError(
             "tensor: its memory was freed, or it stands for another; neither is accepted"
@@ -60,10 +67,15 @@ def _stands_for_others(tensor: torch.Tensor) -> bool:
 
 
 class _Draw(threading.local):
-    """A thread's place for one number of torch's global generator: cheaper than a new tensor."""
+    """A thread's place for one number of torch's global generator: cheaper than a new tensor.
+
+    It is a plain tensor, whatever mode (inference, fake tensors, another default device) the
+    thread is in when it first draws.
+    """
 
     def __init__(self) -> None:
-        self.place = torch.empty((), dtype=torch.int64, device="cpu")
+        with torch.inference_mode(False):
+            self.place = torch.from_numpy(np.empty((), np.int64))
 
 
 _draw = _Draw()
@@ -91,4 +103,10 @@ def written(tensor: torch.Tensor) -> None:
             raise
 
 
-ADAPTER = Adapter(memory, default_key, written)
+def assign(tensor: torch.Tensor, values: np.ndarray) -> None:
+    """Set a tensor's elements, each rounded once."""
+    with torch.no_grad():
+        tensor.copy_(torch.from_numpy(values))
+
+
+ADAPTER = Adapter(torch.Tensor, memory, default_key, written, assign)

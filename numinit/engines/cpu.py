@@ -10,8 +10,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config
@@ -42,6 +42,19 @@ def num_threads() -> int:
     return int(config.NUMBA_NUM_THREADS)
 
 
+class Formula(NamedTuple):
+    """What a law is to a kernel."""
+
+    law: str
+    """A key of `numinit.engines.kernels.TRANSFORMS`."""
+    parameters: tuple[float, ...]
+    """As the law's transforms take them."""
+    mask: str = ""
+    """A key of `numinit.engines.masks.MASKS`, or nothing."""
+    masked: tuple[int, ...] = ()
+    """The mask's parameters."""
+
+
 class Fill:
     """A fill that is ready to run: a layout and a law, for any memory, key and start.
 
@@ -55,37 +68,40 @@ class Fill:
     strides, steps : tuple of int
         Distances of neighbours in bytes and in the global order; the last step is 1 or its
         axis has size 1 or was indexed away.
-    law : str
-        A key of `numinit.engines.kernels.TRANSFORMS`.
     dtype : str
-        "float32", "float64", "float16" or "bfloat16".
-    parameters : sequence of 4 floats
-        As the law's transform takes them.
+        A key of `numinit.engines.kernels.STORES`.
+    formula : Formula
+        The law.
     by_rows : bool, optional
         The global row of each index of axis 0 is given at the call; the layout is contiguous.
     """
 
-    __slots__ = ("_chunks", "_fixed", "_kernel", "_outer", "_serial")
+    __slots__ = ("_chunks", "_fixed", "_kept", "_kernel", "_serial")
 
     def __init__(
         self,
         shape: tuple[int, ...],
         strides: tuple[int, ...],
         steps: tuple[int, ...],
-        law: str,
         dtype: str,
-        parameters: Sequence[float],
+        formula: Formula,
         by_rows: bool = False,
     ) -> None:
-        from numinit.engines.kernels import fill_kernel  # here, for it makes Numba work
+        # Here, for it makes Numba work.
+        from numinit.engines.kernels import PARAMETERS, fill_kernel
+        from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 
-        self._kernel = fill_kernel(law, dtype)
+        self._kernel = fill_kernel(formula.law, dtype, formula.mask)
         p = plan(shape, strides, steps, by_rows)
         self._chunks, self._serial = p.chunks, p.elements <= SERIAL
-        self._outer = p.outer  # kept, for the kernel has its address
+        parameters = np.zeros(PARAMETERS)
+        parameters[: len(formula.parameters)] = formula.parameters
+        masked = np.zeros(MASK_PARAMETERS, np.int64)
+        masked[: len(formula.masked)] = formula.masked
+        self._kept = p.outer, parameters, masked  # for the kernel has their addresses
         self._fixed = (
             p.grain, p.units, p.inner, p.inner_stride, p.segment, p.tile,
-            len(p.outer), p.outer.ctypes.data, *parameters,
+            len(p.outer), *(array.ctypes.data for array in self._kept),
         )  # fmt: skip
 
     def __call__(self, address: int, first: int, rows: int, seed: int, stream: int) -> None:
@@ -117,7 +133,10 @@ class Fill:
                 pass  # between two slices Python handles signals: Ctrl-C is raised here
         finally:
             crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
-            crew.dismiss()
+            try:
+                crew.dismiss()
+            finally:
+                crew.dismiss()  # a second signal's handler may raise on the way into the first
 
 
 class _Crew:

@@ -9,13 +9,14 @@ are written. Every unit's values depend on global indices alone.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from numinit.bits import LOW, SHIFT, block_words, counter_high
-from numinit.engines.plan import TILE, TILE_SEGMENT
+from numinit.engines.masks import MASKS
+from numinit.engines.plan import LEAST, TILE, TILE_SEGMENT
 from numinit.jit import (
     address_of,
     as_uint32,
@@ -26,12 +27,36 @@ from numinit.jit import (
     pointer_to,
     scratch,
 )
+from numinit.transforms.disk import (
+    disk_float32,
+    disk_float64,
+    truncated_disk_float32,
+    truncated_disk_float64,
+)
 from numinit.transforms.normal import normal_float32, normal_float64
-from numinit.transforms.rounding import bfloat16_bits, float16_bits
-from numinit.transforms.uniform import constant, uniform_float32, uniform_float64
+from numinit.transforms.rounding import (
+    bfloat16_bits,
+    float8_e4m3fn_bits,
+    float8_e5m2_bits,
+    float16_bits,
+)
+from numinit.transforms.truncated import (
+    far_float32,
+    far_float64,
+    truncated_float32,
+    truncated_float64,
+    wide_float32,
+)
+from numinit.transforms.uniform import (
+    constant_float32,
+    constant_float64,
+    uniform_float32,
+    uniform_float64,
+)
 
 BATCH = 128  # blocks between the two stages: their words and values stay in the first-level cache
-LANES = 16  # batches are padded to two of the widest vectors, so that no scalar tail runs
+FIRST, SECOND, THIRD, FOURTH = (np.uint64(plane) for plane in range(4))
+LANES = LEAST // 4  # batches are padded to two of the widest vectors: no scalar tail runs
 
 
 @inline
@@ -54,32 +79,51 @@ def store_words(even, odd, block, blocks, plane, seed, stream):
         odd[j] = w1 | (w3 << SHIFT)
 
 
-#: dtype name: (transform's precision, type stored, conversion before the store)
-STORES: dict[str, tuple[str, Any, Any]] = {
-    "float32": ("float32", types.float32, same),
-    "float64": ("float64", types.float64, same),
-    "float16": ("float32", types.uint16, float16_bits),
-    "bfloat16": ("float32", types.uint16, bfloat16_bits),
+class Store(NamedTuple):
+    """How an element is made and stored."""
+
+    wide: bool  # 64-bit words and float64, or 32-bit words and float32
+    element: Any  # type in memory, of each part
+    convert: Any  # a transform's value to that
+    parts: int = 1  # 2 for complex: the words of a pair are one element's
+
+
+STORES: dict[str, Store] = {
+    "float32": Store(False, types.float32, same),
+    "float64": Store(True, types.float64, same),
+    "float16": Store(False, types.uint16, float16_bits),
+    "bfloat16": Store(False, types.uint16, bfloat16_bits),
+    "float8_e4m3fn": Store(False, types.uint8, float8_e4m3fn_bits),
+    "float8_e5m2": Store(False, types.uint8, float8_e5m2_bits),
+    "complex64": Store(False, types.float32, same, 2),
+    "complex128": Store(True, types.float64, same, 2),
 }
 
-#: law: transform by precision
-TRANSFORMS: dict[str, dict[str, Any]] = {
-    "constant": {"float32": constant, "float64": constant},
-    "uniform": {"float32": uniform_float32, "float64": uniform_float64},
-    "normal": {"float32": normal_float32, "float64": normal_float64},
+#: law: its transforms to float32 and to float64
+TRANSFORMS: dict[str, tuple[Any, Any]] = {
+    "constant": (constant_float32, constant_float64),
+    "uniform": (uniform_float32, uniform_float64),
+    "normal": (normal_float32, normal_float64),
+    "truncated": (truncated_float32, truncated_float64),
+    "truncated wide": (wide_float32, truncated_float64),
+    "truncated far": (far_float32, far_float64),
+    "disk": (disk_float32, disk_float64),
+    "truncated disk": (truncated_disk_float32, truncated_disk_float64),
 }
 
-SIGNATURE = types.int64(*[types.int64] * 16, *[types.float64] * 4)
+PARAMETERS = 10  # of a law, float64
+SIGNATURE = types.int64(*[types.int64] * 18)
 
 int64_pointer = pointer_to(types.int64)
+float64_pointer = pointer_to(types.float64)
 word_scratch = scratch(types.uint64, BATCH)
 
 
 @functools.cache
-def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
-    """The compiled kernel for a law ("normal", ...) and a dtype's name.
+def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
+    """The compiled kernel for a law ("normal", ...), a dtype's name and a mask ("sparse", ..., "").
 
-    Its arguments, integers but for the last four:
+    Its arguments, all integers:
 
     counter : address of the chunk counter, which all threads share; 0 for a single thread
     limit : return after this many chunks even if there are more
@@ -93,29 +137,43 @@ def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
     segment, tile : elements of a row in a unit; rows in a unit
     dims, outer : number of outer dimensions; address of their int64 triples (size, stride in
         bytes, step in the global order)
-    p0, p1, p2, p3 : parameters of the transform
+    parameters : address of the law's `PARAMETERS` float64
+    masked : address of the mask's parameters, int64
 
     Returns 1 if chunks may be left, else 0.
     """
-    precision, element, convert = STORES[dtype]
-    transform = TRANSFORMS[law][precision]
-    real = np.float64 if precision == "float64" else np.float32
-    itemsize = element.bitwidth // 8
+    wide, element, convert, parts = STORES[dtype]
+    transform = TRANSFORMS[law][wide]
+    clear = MASKS.get(mask)
     needs_words = law != "constant"
-    needs_low = needs_words and precision == "float64"
-    plane0, plane1 = np.uint64(0), np.uint64(1)
+    # Plane 0 has the (high) words of real elements and of the first part of complex ones.
+    needs_low = needs_words and wide
+    needs_second = needs_words and parts == 2
+    itemsize = element.bitwidth // 8 * parts
     element_pointer = pointer_to(element)
-    value_scratch = scratch(element, 4 * BATCH)
-    tile_scratch = scratch(element, TILE * TILE_SEGMENT)
+    value_scratch = scratch(element, 4 * BATCH * parts)
+    tile_scratch = scratch(element, TILE * TILE_SEGMENT * parts)
+    name = "_".join([law.replace(" ", "_"), dtype, mask]).rstrip("_")
 
-    @function(f"run_{law}_{dtype}")
-    def run(address, stride, count, index, seed, stream, p0, p1, p2, p3):
+    @inline
+    def joined(high, low, j):
+        return (np.uint64(high[j]) << SHIFT) | np.uint64(low[j]) if wide else high[j]
+
+    @function(f"run_{name}")
+    def run(address, stride, count, index, seed, stream, p, m):
         """Elements index, index + 1, ... of the global order, `stride` bytes apart."""
-        even, odd, spare = word_scratch(), word_scratch(), value_scratch()
-        even32, odd32 = as_uint32(even), as_uint32(odd)
+        even0, odd0, spare = word_scratch(), word_scratch(), value_scratch()
+        even, odd = as_uint32(even0), as_uint32(odd0)
+        low_even, low_odd, even_y, odd_y, low_even_y, low_odd_y = even, odd, even, odd, even, odd
         if needs_low:
-            even_low, odd_low = word_scratch(), word_scratch()
-            even_low32, odd_low32 = as_uint32(even_low), as_uint32(odd_low)
+            even1, odd1 = word_scratch(), word_scratch()
+            low_even, low_odd = as_uint32(even1), as_uint32(odd1)
+        if needs_second:
+            even2, odd2 = word_scratch(), word_scratch()
+            even_y, odd_y = as_uint32(even2), as_uint32(odd2)
+            if needs_low:
+                even3, odd3 = word_scratch(), word_scratch()
+                low_even_y, low_odd_y = as_uint32(even3), as_uint32(odd3)
         while count > 0:
             skip = index & 3
             blocks = (skip + count + 3) >> 2
@@ -131,33 +189,49 @@ def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
             padded = (blocks + LANES - 1) & ~(LANES - 1)
             direct = stride == itemsize and taken == 4 * padded
             if needs_words:
-                store_words(even, odd, block, padded, plane0, seed, stream)
+                store_words(even0, odd0, block, padded, FIRST, seed, stream)
             if needs_low:
-                store_words(even_low, odd_low, block, padded, plane1, seed, stream)
+                store_words(
+                    even1, odd1, block, padded, THIRD if needs_second else SECOND, seed, stream
+                )
+            if needs_second:
+                store_words(even2, odd2, block, padded, SECOND, seed, stream)
+                if needs_low:
+                    store_words(even3, odd3, block, padded, FOURTH, seed, stream)
             out = element_pointer(address) if direct else spare
             for j in range(2 * padded):
-                if needs_low:
-                    x = (np.uint64(even32[j]) << SHIFT) | np.uint64(even_low32[j])
-                    y = (np.uint64(odd32[j]) << SHIFT) | np.uint64(odd_low32[j])
+                x, y = joined(even, low_even, j), joined(odd, low_odd, j)
+                if parts == 1:
+                    v0, v1 = transform(x, y, p)
+                    out[2 * j] = convert(v0)
+                    out[2 * j + 1] = convert(v1)
                 else:
-                    x, y = even32[j], odd32[j]
-                v0, v1 = transform(x, y, p0, p1, p2, p3)
-                out[2 * j] = convert(v0)
-                out[2 * j + 1] = convert(v1)
+                    v0, v1 = transform(x, joined(even_y, low_even_y, j), p)
+                    v2, v3 = transform(y, joined(odd_y, low_odd_y, j), p)
+                    out[4 * j] = v0
+                    out[4 * j + 1] = v1
+                    out[4 * j + 2] = v2
+                    out[4 * j + 3] = v3
+            if mask:
+                clear(out, parts, skip, index, taken, seed, stream, m)
             if not direct:
                 for j in range(taken):
-                    element_pointer(address + j * stride)[0] = spare[skip + j]
+                    for part in range(parts):
+                        element_pointer(address + j * stride)[part] = spare[
+                            (skip + j) * parts + part
+                        ]
             address += taken * stride
             index += taken
             count -= taken
 
-    @kernel(f"{law}_{dtype}", SIGNATURE)
+    @kernel(name, SIGNATURE)
     def fill(
         counter, limit, chunks, address, first, ids, seed, stream,
-        grain, units, inner, inner_stride, segment, tile, dims, outer, p0, p1, p2, p3,
+        grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, masked,
     ):  # fmt: skip
         key0, key1 = np.uint64(seed), np.uint64(stream)
-        q0, q1, q2, q3 = real(p0), real(p1), real(p2), real(p3)
+        q, m = float64_pointer(parameters), int64_pointer(masked)
+        p = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9]
         tiles = tile_scratch()
         triples, rows_of = int64_pointer(outer), int64_pointer(ids)
         segments = (inner + segment - 1) // segment
@@ -194,12 +268,13 @@ def fill_kernel(law: str, dtype: str) -> Callable[..., int]:
                     where, stride = place, inner_stride
                     if tile > 1:
                         where, stride = address_of(tiles) + t * segment * itemsize, itemsize
-                    run(where, stride, count, index + t * row_step, key0, key1, q0, q1, q2, q3)
+                    run(where, stride, count, index + t * row_step, key0, key1, p, m)
                 if tile > 1:
                     for j in range(count):
                         for t in range(height):
-                            there = place + j * inner_stride + t * row_stride
-                            element_pointer(there)[0] = tiles[t * segment + j]
+                            there = element_pointer(place + j * inner_stride + t * row_stride)
+                            for part in range(parts):
+                                there[part] = tiles[(t * segment + j) * parts + part]
         return 1
 
     return fill

@@ -11,6 +11,7 @@ import numpy as np
 SEGMENT = 1 << 13  # elements of a long row in one unit: some microseconds of work
 TILE = 16  # rows of a tile: 64 bytes of float32, a whole cache line
 TILE_SEGMENT = 512  # elements of a row in a tile
+LEAST = 64  # elements that a kernel computes at once, of however short a row
 GRAIN = 1 << 20  # elements in a chunk, what one thread takes at a time: a few huge pages
 CHUNKS = 64  # in a smaller array, for the threads to share evenly
 
@@ -45,11 +46,11 @@ def plan(
     units = -(-inner // segment)
     if dims:
         units *= math.prod(size for size, _, _ in dims[:-1]) * -(-dims[-1][0] // tile)
-    elements = math.prod(shape)
-    grain = max(1, min(GRAIN, elements // CHUNKS) // (segment * tile))
+    cost = max(segment, LEAST) * tile
+    grain = max(1, min(GRAIN, units * cost // CHUNKS) // cost)
     outer = np.array(dims, np.int64).reshape(-1, 3)
     return Plan(
-        elements, -(-units // grain), grain, units, inner, inner_stride, segment, tile,
+        math.prod(shape), -(-units // grain), grain, units, inner, inner_stride, segment, tile,
         outer,
     )  # fmt: skip
 

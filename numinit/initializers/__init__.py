@@ -20,6 +20,7 @@ from numinit.initializers.scaling import (
     XavierNormal,
     XavierUniform,
 )
+from numinit.initializers.truncated import TruncatedNormal, TruncNormal
 
 __all__ = [
     "Constant",
@@ -35,6 +36,8 @@ __all__ = [
     "LecunUniform",
     "Normal",
     "Ones",
+    "TruncNormal",
+    "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
     "XavierNormal",

@@ -3,19 +3,25 @@
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from numinit.arrays import adapter_of, c_steps, refuse_overlap
+from numinit.arrays import NUMPY_NAMES, adapter_of, c_steps, refuse_overlap
 from numinit.dtypes import DType, as_dtype
 from numinit.engines import cpu
+from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
 from numinit.keys import Key, as_key
 
+ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
+
 
 class Initializer:
-    """What all initializers can do. `law` is the one method that they differ in."""
+    """What all initializers can do. `law` is the one method that most of them differ in.
+
+    An initializer is hashable and never changes: what fills a weight is kept by it and the shape.
+    """
 
     def law(self, shape: Sequence[int]) -> "Law":
         """The distribution of the elements of a weight of this shape."""
@@ -29,7 +35,8 @@ class Initializer:
         shape : int or sequence of int
             Of the whole weight.
         dtype : str or dtype, optional
-            float32, float64, float16, or bfloat16 (which needs the extra numinit[bfloat16]).
+            A name of `numinit.dtypes.DTYPES`; bfloat16 and the float8 types need the extra
+            numinit[ml-dtypes].
         seed : int, Key, Generator or None, optional
             See `numinit.keys.as_key`.
         """
@@ -98,38 +105,12 @@ class Initializer:
             As for `__call__`.
         """
         whole = as_shape(shape)
-        index = index if isinstance(index, tuple) else (index,)
-        ellipses = sum(i is Ellipsis for i in index)
-        if ellipses > 1 or len(index) - ellipses > len(whole):
-            raise IndexError(f"index: {index!r} does not fit shape {whole}")
-        at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
-        missing = len(whole) - (len(index) - ellipses)
-        index = index[:at] + (slice(None),) * missing + index[at + 1 :]
         start, part, steps = 0, [], []
-        for axis, (item, size, step) in enumerate(zip(index, whole, c_steps(whole), strict=True)):
-            if isinstance(item, slice):
-                try:
-                    low, high, stride = item.indices(size)
-                except TypeError:
-                    raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
-                if stride != 1:
-                    raise IndexError(
-                        f"index: step {stride} on axis {axis}; only step 1 is accepted"
-                    )
-                part.append(max(0, high - low))
-                steps.append(step)
-            else:
-                if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
-                    raise IndexError(
-                        f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
-                    )
-                low = operator.index(item)
-                if not -size <= low < size:
-                    raise IndexError(
-                        f"index: {low} is out of range for axis {axis} of shape {whole}"
-                    )
-                low %= size
+        for (low, size), step in zip(parse_index(index, whole), c_steps(whole), strict=True):
             start += low * step
+            if size is not None:
+                part.append(size)
+                steps.append(step)
         return self._new(tuple(part), tuple(steps), start, whole, as_dtype(dtype), seed)
 
     def rows(self, shape: Any, ids: Any, dtype: Any = "float32", *, seed: Any = None) -> np.ndarray:
@@ -151,19 +132,27 @@ class Initializer:
             Of shape ``ids.shape + shape[1:]``.
         """
         whole = as_shape(shape)
-        if not whole:
-            raise ValueError("shape: () has no rows; at least one axis is accepted")
-        ids = np.asarray(ids)
-        if ids.dtype.kind not in "iu" and ids.size:
-            raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
-        bad = (ids >= whole[0]) | (ids < -whole[0])
-        if bad.any():
-            raise IndexError(f"ids: {ids[bad].flat[0]} is out of range for {whole[0]} rows")
-        flat = np.ascontiguousarray(ids.reshape(-1), dtype=np.int64)
-        flat = np.where(flat < 0, flat + whole[0], flat)
-        part, steps = (flat.size, *whole[1:]), (0, *c_steps(whole)[1:])
-        made = self._new(part, steps, 0, whole, as_dtype(dtype), seed, flat)
-        return made.reshape(ids.shape + whole[1:])
+        ids = as_rows(ids, whole)
+        kind = as_dtype(dtype)
+        array = np.empty((ids.size, *whole[1:]), numpy_dtype(kind))
+        flat, steps = ids.reshape(-1), (0, *c_steps(whole)[1:])
+        # In blocks, for the kernel takes int64 and no negative row.
+        sizes = {min(ROWS, ids.size), ids.size % ROWS or min(ROWS, ids.size)}
+        fills = {}
+        draws = False
+        for size in sizes:
+            part = (size, *whole[1:])
+            fills[size], draws = _ready(self, whole, kind, part, array.strides, steps, True)
+        key = _key(draws, seed)
+        for begin in range(0, ids.size, ROWS):
+            block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
+            if block.min() < 0:
+                block = np.where(block < 0, block + whole[0], block)
+            if (fill := fills[block.size]) is not None:
+                address = array.ctypes.data + begin * array.strides[0]
+                fill(address, 0, block.ctypes.data, key.seed, key.stream)
+        made: np.ndarray = array.reshape(ids.shape + whole[1:])
+        return made
 
     def fill_flat(
         self, out: np.ndarray, start: int, shape: Sequence[int], dtype: Any, key: Key
@@ -193,15 +182,13 @@ class Initializer:
         whole: tuple[int, ...],
         dtype: DType,
         seed: Any,
-        rows: np.ndarray | None = None,
     ) -> np.ndarray:
         """A new array of shape `part` whose elements have the given global indices."""
         array = np.empty(part, numpy_dtype(dtype))
-        fill, draws = _ready(self, whole, dtype, part, array.strides, steps, rows is not None)
+        fill, draws = _ready(self, whole, dtype, part, array.strides, steps)
         key = _key(draws, seed)
         if fill is not None:
-            rows_address = 0 if rows is None else rows.ctypes.data
-            fill(array.ctypes.data, start, rows_address, key.seed, key.stream)
+            fill(array.ctypes.data, start, 0, key.seed, key.stream)
         return array
 
 
@@ -228,14 +215,58 @@ def _ready(
     `steps` are those of `whole` if left out. Cached, for the layers of a model are alike and
     small ones must not wait for Python.
     """
-    law = initializer.law(whole)
-    parameters = law.parameters(dtype)
+    formula = initializer.law(whole).formula(dtype)
     if 0 in part:
         return None, False
     refuse_overlap(part, strides, dtype.itemsize)
     if steps is None:
         steps = c_steps(whole)
-    return cpu.Fill(part, strides, steps, law.name, dtype.name, parameters, by_rows), law.random
+    draws = formula.law != "constant"
+    return cpu.Fill(part, strides, steps, dtype.name, formula, by_rows), draws
+
+
+def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
+    """The first index along each axis of `whole`, and the size; None where an integer drops it."""
+    index = index if isinstance(index, tuple) else (index,)
+    ellipses = sum(i is Ellipsis for i in index)
+    if ellipses > 1 or len(index) - ellipses > len(whole):
+        raise IndexError(f"index: {index!r} does not fit shape {whole}")
+    at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
+    missing = len(whole) - (len(index) - ellipses)
+    index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+    parsed: list[tuple[int, int | None]] = []
+    for axis, (item, size) in enumerate(zip(index, whole, strict=True)):
+        if isinstance(item, slice):
+            try:
+                low, high, stride = item.indices(size)
+            except TypeError:
+                raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
+            if stride != 1:
+                raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
+            parsed.append((low, max(0, high - low)))
+            continue
+        if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+            raise IndexError(
+                f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
+            )
+        low = operator.index(item)
+        if not -size <= low < size:
+            raise IndexError(f"index: {low} is out of range for axis {axis} of shape {whole}")
+        parsed.append((low % size, None))
+    return parsed
+
+
+def as_rows(ids: Any, whole: tuple[int, ...]) -> np.ndarray:
+    """Row numbers as an array of integers, checked against a weight's shape."""
+    if not whole:
+        raise ValueError("shape: () has no rows; at least one axis is accepted")
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
+    for bad in (ids.min(), ids.max()) if ids.size else ():
+        if not -whole[0] <= bad < whole[0]:
+            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
+    return ids
 
 
 def _window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
@@ -259,29 +290,32 @@ def numpy_dtype(dtype: DType) -> np.dtype:
     Raises
     ------
     ImportError
-        For bfloat16 without the package ml_dtypes, naming the extra.
+        For bfloat16 and float8 without the package ml_dtypes, naming the extra.
     """
-    if dtype.name != "bfloat16":
+    if dtype.name in NUMPY_NAMES:
         return np.dtype(dtype.name)
     try:
         import ml_dtypes
     except ImportError:
         raise ImportError(
-            "dtype: bfloat16 NumPy arrays need ml_dtypes: pip install 'numinit[bfloat16]'"
+            f"dtype: NumPy arrays of {dtype.name} need ml_dtypes: pip install 'numinit[ml-dtypes]'"
         ) from None
-    found: np.dtype = np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype = np.dtype(getattr(ml_dtypes, dtype.name))
     return found
 
 
 class Law(Initializer):
     """An initializer whose distribution is the same for every shape."""
 
-    name: ClassVar[str]
-    random: ClassVar[bool] = True
-
     def law(self, shape: Sequence[int]) -> "Law":
         return self
 
-    def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        """The four parameters of the law's transform, for arrays of `dtype`."""
+    def formula(self, dtype: DType) -> Formula:
+        """What the engine takes, for arrays of `dtype`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the type cannot hold such values.
+        """
         raise NotImplementedError

@@ -1,10 +1,12 @@
 """Laws: the distributions whose parameters are given, not derived from a shape."""
 
 import math
+import numbers
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from numinit.dtypes import DType, as_dtype
+from numinit.engines.cpu import Formula
 from numinit.initializers.base import Law
 
 
@@ -51,23 +53,28 @@ class Constant(Law):
         If a finite value is beyond the largest of the array's type.
     """
 
-    value: float = 0.0
-    _sign: float = field(init=False, repr=False)  # makes -0.0 and 0.0 different initializers
-
-    name: ClassVar[str] = "constant"
-    random: ClassVar[bool] = False
+    value: complex = 0.0
+    _signs: tuple[float, ...] = field(init=False, repr=False)  # -0.0 and 0.0 are different
 
     def __post_init__(self) -> None:
-        value = real("value", self.value)
+        value: complex = self.value
+        if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
+            value = complex(value)
+        else:
+            value = real("value", value)
         object.__setattr__(self, "value", value)
-        object.__setattr__(self, "_sign", math.copysign(1.0, value))
+        signs = tuple(math.copysign(1.0, part) for part in (value.real, value.imag))
+        object.__setattr__(self, "_signs", signs)
 
-    def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        if dtype.max < abs(self.value) < math.inf:
+    def formula(self, dtype: DType) -> Formula:
+        value = self.value
+        if isinstance(value, complex) and not dtype.complex:
+            raise TypeError(f"value: {value} was given for {dtype.name}; a real number is accepted")
+        if any(dtype.max < abs(part) < math.inf for part in (value.real, value.imag)):
             raise RangeError(
-                f"value: {self.value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
+                f"value: {value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
             )
-        return self.value, 0.0, 0.0, 0.0
+        return Formula("constant", (value.real, value.imag if dtype.complex else value.real))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ class Uniform(Law):
     """Uniform on [low, high): never `high`, in any type.
 
     Element i is ``u * (high - low) + low`` with one rounding, u = (word >> 8) * 2**-24 (float64:
-    53 bits), then moved to the nearest value of the array's type within [low, high).
+    53 bits) and both constants rounded to float32, then moved to the nearest value of the array's
+    type within [low, high). Both parts of a complex element are such values.
 
     Raises
     ------
@@ -100,8 +108,6 @@ class Uniform(Law):
     low: float = 0.0
     high: float = 1.0
 
-    name: ClassVar[str] = "uniform"
-
     def __post_init__(self) -> None:
         low, high = set_real(self, "low"), set_real(self, "high")
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -109,10 +115,9 @@ class Uniform(Law):
                 f"low, high: {low} and {high} were given; finite low <= high is accepted"
             )
 
-    def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
+    def formula(self, dtype: DType) -> Formula:
         low, high = self.low, self.high
-        wide = dtype.name == "float64"
-        widest = (_FLOAT64 if wide else _FLOAT32).max
+        widest = as_dtype(dtype.real).max
         if max(abs(low), abs(high)) > dtype.max or high - low > widest:
             raise RangeError(
                 f"low, high: [{low}, {high}) is too wide for {dtype.name}; bounds up to "
@@ -121,15 +126,14 @@ class Uniform(Law):
         least, most = -dtype.floor(-low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
             least = most = dtype.floor(low)
-        return (high - low) * 2.0 ** (-53 if wide else -24), low, least, most
-
-
-_FLOAT32, _FLOAT64 = as_dtype("float32"), as_dtype("float64")
+        return Formula("uniform", (high - low, low, least, most))
 
 
 @dataclass(frozen=True)
 class Normal(Law):
     """Normal with the given mean and standard deviation, by the Box-Muller transform.
+
+    The two parts of a complex element are independent, each with half the variance.
 
     Raises
     ------
@@ -140,11 +144,11 @@ class Normal(Law):
     mean: float = 0.0
     std: float = 1.0
 
-    name: ClassVar[str] = "normal"
-
     def __post_init__(self) -> None:
         set_real(self, "mean")
         set_scale(self, "std")
 
-    def parameters(self, dtype: DType) -> tuple[float, float, float, float]:
-        return self.mean, self.std, 0.0, 0.0
+    def formula(self, dtype: DType) -> Formula:
+        if dtype.complex:
+            return Formula("normal", (self.mean, self.std / math.sqrt(2.0), 0.0))
+        return Formula("normal", (self.mean, self.std, self.mean))

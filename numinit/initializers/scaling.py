@@ -5,12 +5,50 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from numinit.dtypes import DType
+from numinit.engines.cpu import Formula
 from numinit.fans import MODES, Axes, as_axes, check_groups, fan, fans
 from numinit.gains import calculate_gain
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
+from numinit.initializers.truncated import TruncNormal
 
+DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+
+
+#: The standard deviation of a normal, and of a complex normal, truncated at 2: JAX and Keras.
+TRUNCATED_STD = 0.87962566103423978
+TRUNCATED_DISK_STD = 0.95311164380491208
+EXP_MINUS_4 = 0.01831563888873418
+
+
+@dataclass(frozen=True)
+class Spread(Law):
+    """Around 0 with a given standard deviation, as variance scaling wants it.
+
+    Uniform on +-sqrt(3) std, or normal and truncated at two standard deviations of the whole
+    normal, which is scaled up so that `std` is what remains. A complex element is uniform on the
+    disk of radius sqrt(2) std, or complex normal and truncated to a disk of two standard
+    deviations, as in JAX.
+    """
+
+    std: float
+    distribution: str  # "uniform" or "truncated_normal"
+
+    def formula(self, dtype: DType) -> Formula:
+        if self.distribution == "uniform":
+            if dtype.complex:
+                return Formula("disk", (math.sqrt(2.0) * self.std,))
+            bound = math.sqrt(3.0) * self.std
+            return Uniform(-bound, bound).formula(dtype)
+        if not dtype.complex:
+            std = self.std / TRUNCATED_STD
+            return TruncNormal(0.0, std, -2.0 * std, 2.0 * std).formula(dtype)
+        ulp = 2.0**-64 if dtype.real == "float64" else 2.0**-32
+        step = (1.0 - EXP_MINUS_4) * ulp
+        scale = self.std / TRUNCATED_DISK_STD / math.sqrt(2.0)
+        return Formula("truncated disk", (scale, step, EXP_MINUS_4 + step / 2, step / 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +71,7 @@ class _Fans(Initializer):
         """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
         n = fan(mode, *fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups))
         std = gain / math.sqrt(n) if n else 0.0
-        if distribution == "normal":
-            return Normal(0.0, std)
-        bound = math.sqrt(3.0) * std
-        return Uniform(-bound, bound)
+        return Normal(0.0, std) if distribution == "normal" else Spread(std, distribution)
 
 
 @dataclass(frozen=True)
@@ -49,23 +84,25 @@ class VarianceScaling(_Fans):
         At least 0.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         Which fan n the variance is divided by.
-    distribution : {"normal", "uniform"}
-        Normal with std sqrt(scale / n), or uniform on +-sqrt(3 scale / n).
+    distribution : {"normal", "truncated_normal", "uniform"}
+        Normal with std sqrt(scale / n); the same, truncated at two standard deviations and scaled
+        up to keep that std (JAX, Keras); or uniform on +-sqrt(3 scale / n).
     in_axis, out_axis, batch_axis, groups
         See `numinit.fans.fans`.
     """
 
     scale: float = 1.0
     mode: Mode = "fan_in"
-    distribution: Literal["normal", "uniform"] = "normal"
+    distribution: Literal["normal", "truncated_normal", "uniform"] = "normal"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         set_scale(self, "scale")
         _check_mode(self.mode)
-        if self.distribution not in ("normal", "uniform"):
+        if self.distribution not in DISTRIBUTIONS:
             raise ValueError(
-                f"distribution: {self.distribution!r} was given; 'normal' or 'uniform' is accepted"
+                f"distribution: {self.distribution!r} was given; one of {', '.join(DISTRIBUTIONS)} "
+                "is accepted"
             )
 
     def law(self, shape: Sequence[int]) -> Law:

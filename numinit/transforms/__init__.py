@@ -3,6 +3,7 @@
 Arithmetic is confined to correctly rounded operations (+, -, *, /, sqrt, fma), and no product
 feeds a sum except through an explicit `fma`, so that no compiler can contract it differently.
 
-Each transform takes a pair of neighbouring words (those of elements 2j and 2j + 1) and four
-parameters, and returns the pair of values. The float64 form takes 64-bit words.
+Each transform takes a pair of words and the law's parameters `p`, a tuple of float64, and returns
+a pair of values: two neighbouring elements (2j and 2j + 1), or the two parts of a complex one. The
+float64 form takes 64-bit words.
 """

@@ -9,84 +9,29 @@ Both intervals are open and symmetric, so the logarithm needs no guard. |z| reac
 float32 (u = 2**-33) and 9.49 in float64 (u = 2**-65). The words stay integers for as long as
 that is exact: the logarithm works from the complement of the word where u is near 1, and the
 quadrant of the angle comes from the word's top bits.
-
-Polynomials were fitted in 50 digits at Chebyshev nodes; the error given is relative to the whole
-function on the stated interval, with the coefficients as rounded here.
 """
 
 import math
 
 import numpy as np
 
-from numinit.jit import bits_float32, bits_float64, float32_bits, float64_bits, fma, inline
+from numinit.jit import fma, inline
+from numinit.transforms.circle import cos_sin_float32, cos_sin_float64
+from numinit.transforms.logarithm import (
+    minus_2_log_float32,
+    minus_2_log_float64,
+    reduced_float32,
+    reduced_float64,
+)
 
-# sqrt(1/2) as a word, as float32 bits and as float64 bits: u is reduced to [sqrt(1/2), sqrt(2)).
+# sqrt(1/2) as a word: above it, the logarithm works from the complement.
 ROOT_WORD32 = np.uint32(0xB504F334)
-ROOT_BITS32 = np.uint32(0x3F3504F3)
 ROOT_WORD64 = np.uint64(0xB504F333F9DE6484)
-ROOT_BITS64 = np.uint64(0x3FE6A09E667F3BCD)
-MANTISSA32 = np.uint32(0x007FFFFF)
-MANTISSA64 = np.uint64(0x000FFFFFFFFFFFFF)
 
-SIGN32 = np.uint32(0x80000000)
-EIGHTH32 = np.uint32(0x20000000)  # an eighth of a turn
-QUARTER32 = np.uint32(0x40000000)
-SIGN64 = np.uint64(0x8000000000000000)
-EIGHTH64 = np.uint64(0x2000000000000000)
-QUARTER64 = np.uint64(0x4000000000000000)
-
-F1 = np.float32(1.0)
-F2 = np.float32(2.0)
 ULP32 = np.float32(2.0**-32)
 HALF_ULP32 = np.float32(2.0**-33)
-TURN32 = np.float32(math.pi * 2.0**-33)  # radians in a quarter unit of the word
-HALF_TURN32 = np.float32(math.pi * 2.0**-32)
-MINUS_2_LN2_32 = np.float32(-2.0 * math.log(2.0))
 ULP64 = 2.0**-64
 HALF_ULP64 = 2.0**-65
-TURN64 = math.pi * 2.0**-65
-HALF_TURN64 = math.pi * 2.0**-64
-MINUS_2_LN2_64 = -2.0 * math.log(2.0)
-
-# -2 ln(1 + f) = -2f + f**2 + f**3 A(f) for 1 + f in [sqrt(1/2), sqrt(2)]: 1.3e-7, halved by the
-# square root and largest where the radius is below 1.
-A0 = np.float32(-0.6666682958602905)
-A1 = np.float32(0.500014066696167)
-A2 = np.float32(-0.39968445897102356)
-A3 = np.float32(0.33205437660217285)
-A4 = np.float32(-0.29407799243927)
-A5 = np.float32(0.2806178331375122)
-A6 = np.float32(-0.18097569048404694)
-
-# -2 ln(1 + f) = -4s + s**3 B(s**2) with s = f / (2 + f), the same interval: 4.6e-18.
-B0 = -1.333333333333334
-B1 = -0.7999999999979891
-B2 = -0.5714285725199711
-B3 = -0.4444442226205704
-B4 = -0.3636577879935544
-B5 = -0.30663424958762603
-B6 = -0.2923312484420929
-
-# sin x = x + x**3 S(x**2) and cos x = 1 - x**2/2 + x**4 C(x**2) for |x| <= pi/4.
-S0 = np.float32(-0.166666641831398)  # 1.3e-8
-S1 = np.float32(0.008332747966051102)
-S2 = np.float32(-0.00019587865972425789)
-C0 = np.float32(0.0416666641831398)  # 5.9e-10
-C1 = np.float32(-0.001388830249197781)
-C2 = np.float32(2.454791683703661e-05)
-
-T0 = -0.16666666666666666  # 2.0e-17, float64
-T1 = 0.008333333333330948
-T2 = -0.00019841269836756774
-T3 = 2.7557316101617874e-06
-T4 = -2.505113165023518e-08
-T5 = 1.5918115263265974e-10
-D0 = 0.041666666666666664  # 9.0e-19, float64
-D1 = -0.0013888888888887398
-D2 = 2.480158729876456e-05
-D3 = -2.7557317271145144e-07
-D4 = 2.087614614655861e-09
-D5 = -1.1382623647474604e-11
 
 
 @inline
@@ -95,48 +40,21 @@ def radius_float32(word):
     near_one = word >= ROOT_WORD32
     # t is u, or 1 - u where u is near 1: either way small, and exact to a rounding.
     t = fma(np.float32(np.uint32(~word) if near_one else word), ULP32, HALF_ULP32)
-    # t = 2**exponent * (1 + f)
-    shifted = np.uint32(float32_bits(t) - ROOT_BITS32)
-    exponent = np.float32(np.int32(shifted) >> np.int32(23))
-    f = bits_float32(np.uint32((shifted & MANTISSA32) + ROOT_BITS32)) - F1
+    exponent, f = reduced_float32(t)
     if near_one:
-        f = -t
-        exponent = np.float32(0.0)
-    # By pairs (Estrin's scheme): the chain of dependent operations is half as long.
-    f2 = f * f
-    a0 = fma(fma(A3, f, A2), f2, fma(A1, f, A0))
-    a4 = fma(A6, f2, fma(A5, f, A4))
-    a = fma(a4, f2 * f2, a0)
-    square = fma(exponent, MINUS_2_LN2_32, fma(f2, fma(a, f, F1), -(f + f)))
-    return math.sqrt(square)
+        exponent, f = np.float32(0.0), -t
+    return math.sqrt(minus_2_log_float32(exponent, f))
 
 
 @inline
-def cos_sin_float32(word):
-    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**32, float32."""
-    turned = np.uint32(word + EIGHTH32)  # its top two bits are the nearest quadrant
-    rest = np.int32(np.uint32(word << np.uint32(2)))  # from there, four times as large
-    x = fma(np.float32(rest), TURN32, HALF_TURN32)
-    z = x * x
-    sin = fma(fma(fma(S2, z, S1), z, S0) * z, x, x)
-    cos = fma(fma(fma(fma(C2, z, C1), z, C0), z, np.float32(-0.5)), z, F1)
-    if turned & QUARTER32:
-        cos, sin = sin, cos
-    # The cosine is negative in quadrants 1 and 2, the sine in 2 and 3.
-    cos_sign = np.uint32(turned + QUARTER32) & SIGN32
-    sin_sign = turned & SIGN32
-    return (
-        bits_float32(np.uint32(float32_bits(cos) ^ cos_sign)),
-        bits_float32(np.uint32(float32_bits(sin) ^ sin_sign)),
-    )
+def normal_float32(word0, word1, p):
+    """``z * std + mean`` for the pair of words, float32; at most 1e-6 from the exact z.
 
-
-@inline
-def normal_float32(word0, word1, mean, std, unused0, unused1):
-    """``z * std + mean`` for the pair of words, float32; at most 1e-6 from the exact z."""
-    radius = radius_float32(word0)
+    `p` has the first value's mean, the standard deviation, the second value's mean.
+    """
+    radius, std = radius_float32(word0), np.float32(p[1])
     cos, sin = cos_sin_float32(word1)
-    return fma(radius * cos, std, mean), fma(radius * sin, std, mean)
+    return fma(radius * cos, std, np.float32(p[0])), fma(radius * sin, std, np.float32(p[2]))
 
 
 @inline
@@ -144,38 +62,15 @@ def radius_float64(word):
     """sqrt(-2 ln u) with u = (word + 1/2) / 2**64, float64."""
     near_one = word >= ROOT_WORD64
     t = fma(np.float64(~word if near_one else word), ULP64, HALF_ULP64)
-    shifted = np.uint64(float64_bits(t) - ROOT_BITS64)
-    exponent = np.float64(np.int64(shifted) >> np.int64(52))
-    f = bits_float64(np.uint64((shifted & MANTISSA64) + ROOT_BITS64)) - 1.0
+    exponent, f = reduced_float64(t)
     if near_one:
-        f = -t
-        exponent = 0.0
-    s = f / (2.0 + f)
-    z = s * s
-    b = fma(fma(fma(fma(fma(fma(B6, z, B5), z, B4), z, B3), z, B2), z, B1), z, B0)
-    return math.sqrt(fma(exponent, MINUS_2_LN2_64, fma(b * z, s, -4.0 * s)))
+        exponent, f = 0.0, -t
+    return math.sqrt(minus_2_log_float64(exponent, f))
 
 
 @inline
-def cos_sin_float64(word):
-    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**64, float64."""
-    turned = np.uint64(word + EIGHTH64)
-    rest = np.int64(word << np.uint64(2))
-    x = fma(np.float64(rest), TURN64, HALF_TURN64)
-    z = x * x
-    sin = fma(fma(fma(fma(fma(fma(T5, z, T4), z, T3), z, T2), z, T1), z, T0) * z, x, x)
-    cos = fma(fma(fma(fma(fma(D5, z, D4), z, D3), z, D2), z, D1), z, D0)
-    cos = fma(fma(cos, z, -0.5), z, 1.0)
-    if turned & QUARTER64:
-        cos, sin = sin, cos
-    cos_sign = np.uint64(turned + QUARTER64) & SIGN64
-    sin_sign = turned & SIGN64
-    return bits_float64(float64_bits(cos) ^ cos_sign), bits_float64(float64_bits(sin) ^ sin_sign)
-
-
-@inline
-def normal_float64(word0, word1, mean, std, unused0, unused1):
-    """``z * std + mean`` for the pair of 64-bit words; at most 1e-14 from the exact z."""
+def normal_float64(word0, word1, p):
+    """As `normal_float32` for the pair of 64-bit words; at most 1e-14 from the exact z."""
     radius = radius_float64(word0)
     cos, sin = cos_sin_float64(word1)
-    return fma(radius * cos, std, mean), fma(radius * sin, std, mean)
+    return fma(radius * cos, p[1], p[0]), fma(radius * sin, p[1], p[2])

@@ -1,4 +1,4 @@
-"""float32 to the bits of the 16-bit types, rounded once to nearest even."""
+"""float32 to the bits of the narrower types, rounded once to nearest even."""
 
 import numpy as np
 
@@ -30,3 +30,40 @@ def float16_bits(x):
     if magnitude >= np.uint32(0x477FF000):  # 65520, half way beyond the largest
         half = np.uint32(0x7E00) if magnitude > np.uint32(0x7F800000) else np.uint32(0x7C00)
     return np.uint16(np.uint32(bits >> np.uint32(16)) & np.uint32(0x8000) | half)
+
+
+@inline
+def float8_bits(x, mantissa, bias, infinity, overflow):
+    """The bits of `x` in an 8-bit type with `mantissa` bits of fraction and an exponent bias.
+
+    From the magnitude bits `overflow` on, the result is `infinity`, as is NaN.
+    """
+    bits = float32_bits(x)
+    magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
+    drop = np.uint32(23 - mantissa)
+    odd = np.uint32(np.uint32(magnitude >> drop) & np.uint32(1))
+    rebias = np.uint32((127 - bias) << 23)
+    half = np.uint32((1 << (22 - mantissa)) - 1)
+    byte = np.uint32(np.uint32(magnitude - rebias + half + odd) >> drop)
+    smallest = np.uint32((128 - bias) << 23)
+    if magnitude < smallest:
+        # Subnormal: adding a power of two makes the hardware round to a multiple of the least.
+        shift = np.uint32((127 + 24 - bias - mantissa) << 23)
+        byte = np.uint32(float32_bits(bits_float32(magnitude) + bits_float32(shift)) - shift)
+    if magnitude >= np.uint32(overflow):
+        byte = np.uint32(infinity)
+    if magnitude > np.uint32(0x7F800000):
+        byte = np.uint32(0x7F)
+    return np.uint8(np.uint32(np.uint32(bits >> np.uint32(24)) & np.uint32(0x80)) | byte)
+
+
+@inline
+def float8_e4m3fn_bits(x):
+    """The bits of `x` as float8_e4m3fn (uint8); beyond 464 (and NaN): NaN, for there is no infinity."""
+    return float8_bits(x, 3, 7, 0x7F, 0x43E80001)
+
+
+@inline
+def float8_e5m2_bits(x):
+    """The bits of `x` as float8_e5m2 (uint8); infinity from 61440 on."""
+    return float8_bits(x, 2, 15, 0x7C, 0x47700000)
