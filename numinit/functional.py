@@ -17,6 +17,8 @@ from numinit.initializers import (
     KaimingNormal,
     KaimingUniform,
     Normal,
+    Sparse,
+    TruncNormal,
     Uniform,
     XavierNormal,
     XavierUniform,
@@ -28,6 +30,7 @@ Array = TypeVar("Array")
 # Cached, for the initializer of a small tensor takes longer to make than its values.
 _cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
 _uniform, _normal = _cached(Uniform), _cached(Normal)
+_trunc_normal, _sparse = _cached(TruncNormal), _cached(Sparse)
 _xavier_uniform, _xavier_normal = _cached(XavierUniform), _cached(XavierNormal)
 _kaiming_uniform, _kaiming_normal = _cached(KaimingUniform), _cached(KaimingNormal)
 
@@ -87,6 +90,64 @@ def normal_(
     """
     fields = real("mean", mean), real("std", std)
     return _fill(tensor, _normal, fields, generator, seed)  # type: ignore[no-any-return]
+
+
+def trunc_normal_(
+    tensor: Array,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Any = None,
+    *,
+    seed: Any = None,
+) -> Array:
+    """Fill with normal values truncated to [a, b]; see `TruncNormal`.
+
+    Parameters
+    ----------
+    tensor : numpy.ndarray or torch.Tensor
+    mean, std : float
+        Of the whole normal.
+    a, b : float
+        Absolute bounds, never exceeded, in any dtype.
+    generator, seed : int, Key, Generator or None
+
+    Warns
+    -----
+    UserWarning
+        If the mean is more than 2 std outside of the bounds, as torch does.
+
+    Raises
+    ------
+    RuntimeError
+        If std is negative or a > b, as torch does, or no number of the dtype lies in [a, b].
+    """
+    fields = real("mean", mean), real("std", std), real("a", a), real("b", b)
+    mean, std, a, b = fields
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn(
+            f"mean is more than 2 std from [a, b] in trunc_normal_: mean {mean}, std {std}, "
+            f"[{a}, {b}]. The values follow the far tail exactly; is that what was meant?",
+            stacklevel=2,
+        )
+    return _fill(tensor, _trunc_normal, fields, generator, seed)  # type: ignore[no-any-return]
+
+
+def sparse_(
+    tensor: Array, sparsity: float, std: float = 0.01, generator: Any = None, *, seed: Any = None
+) -> Array:
+    """Fill a matrix with normal values and ``ceil(sparsity * rows)`` zeros a column; see `Sparse`.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is no matrix, or sparsity is not from 0 to 1.
+    RuntimeError
+        If std is negative, as torch does.
+    """
+    fields = real("sparsity", sparsity), real("std", std)
+    return _fill(tensor, _sparse, fields, generator, seed)  # type: ignore[no-any-return]
 
 
 def constant_(tensor: Array, val: float) -> Array:

@@ -20,6 +20,7 @@ from numinit.initializers.scaling import (
     XavierNormal,
     XavierUniform,
 )
+from numinit.initializers.sparse import Sparse
 from numinit.initializers.truncated import TruncatedNormal, TruncNormal
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "LecunUniform",
     "Normal",
     "Ones",
+    "Sparse",
     "TruncNormal",
     "TruncatedNormal",
     "Uniform",
