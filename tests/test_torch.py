@@ -20,10 +20,10 @@ theirs = torch.nn.init
 NAN, INF = math.nan, math.inf
 RANDOM = [
     "uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_",
-    "kaiming_normal_",
+    "kaiming_normal_", "trunc_normal_", "sparse_",
 ]  # fmt: skip
 CONSTANT = ["constant_", "ones_", "zeros_"]
-XAVIER, KAIMING = RANDOM[2:4], RANDOM[4:]
+XAVIER, KAIMING = RANDOM[2:4], RANDOM[4:6]
 SCALED = XAVIER + KAIMING
 DTYPES = {
     "float32": torch.float32, "float64": torch.float64,
@@ -32,7 +32,7 @@ DTYPES = {
 
 
 def arguments(name):
-    return (0.3,) if name == "constant_" else ()
+    return (0.3,) if name in ("constant_", "sparse_") else ()
 
 
 def call(module, name, tensor, *args, **kwargs):
@@ -146,6 +146,17 @@ CALLS += [
     for value in [1, True, NAN, INF, -INF, -0.0, 1e38, None, "1", "x", torch.tensor(2.0), np.float32(3)]
 ]  # fmt: skip
 CALLS += [("constant_", HALF, (65504,), {})]
+CALLS += [
+    ("trunc_normal_", MATRIX, given, {})
+    for given in [(0, 0.02, -0.04, 0.04), (0, 1, -INF, INF), (0, 1, 2, 1), (0, 1, 1, 1), (9, 1, -2, 2),
+                  (-4.1, 1, -2, 2), (-3.9, 1, -2, 2), ("x", 1), (0, "1"), (0, 1, None, 2), (0, 1, 0, 1j),
+                  (0, 1, np.float64(-1.0), np.float32(1))]
+]  # fmt: skip
+CALLS += [("trunc_normal_", make, (0, 1, 0.25, 0.5), {}) for make in SHAPES.values()]
+CALLS += [
+    ("sparse_", MATRIX, given, {})
+    for given in [(0,), (1,), (0.1, 0), (0.5, -1), (NAN,), ("0.5",), (None,), (0.5, "1"), (1j,)]
+]
 
 
 def describe(entry):
@@ -157,7 +168,12 @@ def describe(entry):
 
 @pytest.mark.parametrize("entry", CALLS, ids=describe)
 def test_outcomes_are_torchs(entry):
-    assert outcome(ni, *entry) == outcome(theirs, *entry)
+    got, expected = outcome(ni, *entry), outcome(theirs, *entry)
+    if (
+        entry[0] == "trunc_normal_"
+    ):  # torch's message says that the values may be wrong, from within
+        got, expected = ((kind, [w[0] for w in caught]) for kind, caught in (got, expected))
+    assert got == expected
 
 
 # The one list of deliberate differences: what torch does, what numinit does.
@@ -188,6 +204,14 @@ DIFFERENCES = [
     ("zeros_", of(3, dtype=torch.int32), (), {}, SAME, TypeError),
     ("normal_", lambda: torch.zeros(3, dtype=torch.complex64).conj(), (), {}, SAME, TypeError),
     ("uniform_", lambda: torch.zeros(3, dtype=torch.complex64).conj().imag, (), {}, SAME, TypeError),
+    # Truncation: what torch's rejection cannot do, and what has no meaning.
+    ("trunc_normal_", MATRIX, (0, 1, 5, INF), {}, RuntimeError, SAME),
+    ("trunc_normal_", MATRIX, (0, 0), {}, ZeroDivisionError, SAME),
+    ("trunc_normal_", MATRIX, (0, -1), {}, SAME, RuntimeError),
+    ("trunc_normal_", MATRIX, (0, NAN), {}, SAME, RuntimeError),
+    ("trunc_normal_", MATRIX, (NAN, 1), {}, SAME, RuntimeError),
+    ("sparse_", MATRIX, (1.5,), {}, SAME, ValueError),
+    ("sparse_", MATRIX, (-0.5,), {}, SAME, ValueError),
     # Elements that overlap: every element owns a value, so no fill could be right.
     ("normal_", expanded, (), {}, RuntimeError, ValueError),
     ("zeros_", expanded, (), {}, SAME, ValueError),
@@ -245,6 +269,8 @@ def test_numpy_arrays_have_the_same_outcomes():
             continue
         array = tensor.numpy()
         got = outcome(ni, name, lambda array=array: array, args, kwargs)
+        if name == "trunc_normal_" and got[1]:
+            continue
         assert got == outcome(ni, name, make, args, kwargs), describe((name, make, args, kwargs))
 
 
@@ -270,7 +296,7 @@ def test_tensors_hold_the_values_of_arrays(name, dtype):
     kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     seeded = {"seed": ni.Key(3, 4)} if name in RANDOM else {}
     for shape in TENSOR_SHAPES:
-        if len(shape) < 2 and name in SCALED:
+        if (len(shape) < 2 and name in SCALED) or (len(shape) != 2 and name == "sparse_"):
             continue
         tensor = torch.full(shape, 7, dtype=DTYPES[dtype])
         array = np.full(shape, 7, kind)
@@ -497,9 +523,10 @@ def test_versions_are_shared_with_views(name):
         base = torch.ones(4, 4)
         view = base[1:]
         call(module, name, view)
-        assert base._version == view._version == 1
+        first = base._version
+        assert first == view._version and (first == 1 or module is theirs)  # torch writes in parts
         call(module, name, base)
-        assert base._version == view._version == 2
+        assert base._version == view._version > first
 
 
 def test_gradients_pass_a_view_of_a_leaf():

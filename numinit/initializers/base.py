@@ -256,11 +256,11 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
     return parsed
 
 
-def as_rows(ids: Any, whole: tuple[int, ...]) -> np.ndarray:
+def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     """Row numbers as an array of integers, checked against a weight's shape."""
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
-    ids = np.asarray(ids)
+    ids: np.ndarray = np.asarray(rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     for bad in (ids.min(), ids.max()) if ids.size else ():
