@@ -11,7 +11,6 @@ import hashlib
 import os
 import pickle
 import sys
-import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -117,16 +116,6 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-#: Numba compiles under a lock that a forked child would find locked for ever.
-_compiling = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
-    )
-
-
 def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: compile a kernel for one signature, without the GIL, cached as `name`.
 
@@ -140,8 +129,7 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
         dispatcher = njit(nogil=True, error_model="numpy")(function)
         if cache := _cache_for(name):
             dispatcher._cache = cache
-        with _compiling:
-            dispatcher.compile(signature)
+        dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
 

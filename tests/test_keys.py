@@ -223,3 +223,11 @@ def test_a_torch_generator_is_a_seed_and_advances():
 def test_a_legacy_numpy_state_is_refused():
     with pytest.raises(TypeError, match=r"^seed: RandomState"):
         as_key(np.random.RandomState(0))
+
+
+def test_generators_are_copied_and_pickled():
+    generator = ni.Generator(7)
+    generator.next_key()
+    for twin in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
+        assert twin.next_key() == ni.Key(7).fold_in(1)
+    assert generator.next_key() == ni.Key(7).fold_in(1)

@@ -450,3 +450,143 @@ def test_windows_far_into_a_table(index, dtype):
         for row in rows
     ]
     np.testing.assert_array_equal(block[rows], np.array(exact, dtype))
+
+
+@needs_posix
+def test_two_signals_at_once_leave_nobody_writing():
+    run("""
+class Stop(BaseException): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGUSR1, stop)
+signal.signal(signal.SIGUSR2, stop)
+array, stopped = np.empty(1 << 24, np.float32), 0
+NORMAL.fill_(array, seed=1)
+def both():
+    time.sleep(0.003)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+for turn in range(20):
+    array[:] = 0
+    sender = threading.Thread(target=both)
+    sent = 0
+    try:
+        try:
+            sender.start()
+            NORMAL.fill_(array, seed=1)
+            sender.join()
+            time.sleep(0.01)
+        finally:
+            array[:] = 0  # whoever still writes, writes over this
+    except Stop:
+        stopped += 1
+    while True:  # the second one, wherever it comes
+        try:
+            sender.join()
+            drain()
+            break
+        except Stop:
+            pass
+    assert not array.any(), turn
+assert stopped
+assert right()
+""")
+
+
+@needs_posix
+def test_interrupt_ends_a_fill_of_short_rows():
+    """A row of two elements costs as much as one of sixty-four."""
+    run(
+        """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+array = np.zeros((1 << 26, 3), np.float16)
+view = array[:, :2]
+NORMAL.fill_(np.zeros((1000, 2), np.float16), seed=1)  # compiled
+sent = []
+def interrupt():
+    while not array[0, 0]:
+        pass
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    NORMAL.fill_(view, seed=1)
+except KeyboardInterrupt:
+    late = time.perf_counter() - sent[0]
+else:
+    raise AssertionError("not interrupted")
+assert late < 1, late
+""",
+        threads=2,
+    )
+
+
+@needs_fork
+def test_a_child_born_while_another_thread_draws_or_compiles():
+    """Neither the lock of the generators nor that of the compiler stays locked in a child."""
+    run(
+        """
+def draw():
+    while not stop.is_set():
+        ni.keys.default_generator.next_key()
+def compile():
+    for dtype in "float32", "float64", "float16":
+        ni.Uniform()(4, dtype, seed=0)
+stop = threading.Event()
+others = [threading.Thread(target=work, daemon=True) for work in (draw, compile)]
+for other in others:
+    other.start()
+for _ in range(6):
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        code = 1
+        try:
+            code = 0 if ni.Uniform()(4).size and ni.Uniform()(4, "float16").size else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stop.set()
+for other in others:
+    other.join()
+""",
+        NUMBA_CACHE_DIR=os.devnull,  # every process compiles
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "fill",
+    [
+        "ni.Normal().fill_(big, seed=0)",
+        "ni.TruncNormal(a=8, b=9).fill_(big.T, seed=0)",
+        "ni.Sparse(0.5).fill_(big[:, ::2], seed=0)",
+        "ni.Normal().fill_(big, shape=(1 << 20, 1 << 14), offset=(5, 7), seed=0)",
+        "ni.Normal().rows((10**9, 1), ids, seed=0)",
+        "ni.Normal().rows((10**9, 1), ids.astype(np.int32) - 5, seed=0)",
+    ],
+)
+def test_extra_memory_is_below_16_mib(fill):
+    """Beyond the arrays themselves, by the peak of the process's own memory."""
+    (extra,) = run(
+        f"""
+def peak():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) << 10
+big = np.ones((1 << 13, 1 << 12), np.float32)
+ids = np.random.default_rng(0).integers(0, 10**9, 4_000_000)
+small, some = big[:64, :64], ids[:10]
+big, whole, ids, every = small, big, some, ids
+{fill}
+big, ids = whole, every.astype(np.int32) if "int32" in {fill!r} else every
+kept = 4 * ids.size if "rows" in {fill!r} else 0  # the new array
+if "int32" in {fill!r}:
+    kept += 2 * 4 * ids.size  # the arguments
+open("/proc/self/clear_refs", "w").write("5")
+before = peak()
+{fill}
+print(peak() - before - kept)
+""",
+        threads=2,
+    )
+    assert int(extra) < 16 << 20

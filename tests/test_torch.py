@@ -631,3 +631,54 @@ def test_bfloat16_tensors_need_no_ml_dtypes(monkeypatch):
     tensor = ni.normal_(torch.zeros(5, dtype=torch.bfloat16), seed=3)
     expected = ni.normal_(torch.zeros(5), seed=3).to(torch.bfloat16)
     assert torch.equal(bits(tensor), bits(expected))
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "torch.inference_mode()",
+        "torch._subclasses.FakeTensorMode()",
+        "torch.device('meta')",
+    ],
+)
+def test_a_first_draw_in_some_mode_does_no_harm_later(mode):
+    """In a thread of its own, which has drawn nothing before."""
+    failures = []
+
+    def work():
+        try:
+            tensor = torch.zeros(4)
+            with eval(mode):
+                try:
+                    ni.normal_(tensor)
+                except Exception as error:
+                    assert "Fake" in mode, error
+            ni.normal_(tensor)
+            assert tensor.all()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+def test_what_is_no_tensor_is_named():
+    for thing in (torch.nn.Linear(2, 3), torch.Size([2, 3]), torch.float32):
+        with pytest.raises(TypeError, match="a NumPy array or a torch tensor is accepted"):
+            ni.normal_(thing)
+        with pytest.raises(TypeError, match="a NumPy array or a torch tensor is accepted"):
+            ni.kaiming_normal_(thing)
+
+
+@pytest.mark.parametrize("name", KAIMING)
+def test_what_equals_a_slope_is_none(name):
+    """True == 1 and False == 0, which were given before."""
+    for slope in (1, 0, True, False):
+        tensor = torch.zeros(3, 4)
+        if isinstance(slope, bool):
+            with pytest.raises(ValueError, match="negative_slope"):
+                getattr(ni, name)(tensor, a=slope)
+        else:
+            getattr(ni, name)(tensor, a=slope)

@@ -69,13 +69,16 @@ def _stands_for_others(tensor: torch.Tensor) -> bool:
 class _Draw(threading.local):
     """A thread's place for one number of torch's global generator: cheaper than a new tensor.
 
-    It is a plain tensor, whatever mode (inference, fake tensors, another default device) the
-    thread is in when it first draws.
+    It is a plain tensor, whatever mode (inference, another default device) the thread is in when it
+    first draws.
     """
 
     def __init__(self) -> None:
         with torch.inference_mode(False):
-            self.place = torch.from_numpy(np.empty((), np.int64))
+            place = torch.from_numpy(np.empty((), np.int64))
+        if type(place) is not torch.Tensor:
+            raise RuntimeError("seed: torch draws none among fake tensors; pass seed=")
+        self.place = place
 
 
 _draw = _Draw()

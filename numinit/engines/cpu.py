@@ -87,11 +87,12 @@ class Fill:
         formula: Formula,
         by_rows: bool = False,
     ) -> None:
-        # Here, for it makes Numba work.
-        from numinit.engines.kernels import PARAMETERS, fill_kernel
-        from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
+        with _preparing:
+            # Imported here, for it makes Numba work.
+            from numinit.engines.kernels import PARAMETERS, fill_kernel
+            from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 
-        self._kernel = fill_kernel(formula.law, dtype, formula.mask)
+            self._kernel = fill_kernel(formula.law, dtype, formula.mask)
         p = plan(shape, strides, steps, by_rows)
         self._chunks, self._serial = p.chunks, p.elements <= SERIAL
         parameters = np.zeros(PARAMETERS)
@@ -202,11 +203,21 @@ def _serve(jobs: Jobs) -> None:
         jobs.get()()
 
 
+#: Held while a kernel is compiled or loaded, and over a fork: a child that is born while another
+#: thread is at it would find the locks of Numba and of the modules locked for ever.
+_preparing = threading.RLock()
+
+
 def _after_fork() -> None:
     """A forked child has none of its parent's threads."""
     global _jobs, _threads, _threads_lock
     _jobs, _threads, _threads_lock = queue.SimpleQueue(), 0, threading.Lock()
+    _preparing.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_preparing.acquire,
+        after_in_parent=_preparing.release,
+        after_in_child=_after_fork,
+    )
