@@ -18,14 +18,42 @@ A recipe is a small TOML file. Its rules are tried from the top; the first one t
     a = 2.23606797749979
     fans_of = "weight"                      # fans of the sibling tensor, here `<prefix>.weight`
 
+    [[rules]]
+    match = "word_embeddings.weight"
+    init = "Normal"
+    std = 0.02
+    padding_idx = 0                         # this row is zero; -1 is the last one
+
 `layers` is a glob, or several, for the first parts of a name: "transformer.h.*" has three parts, so
 the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7".
+
+A recipe in the maximal update parametrization has the shapes of the base model, whose widths its
+numbers were tuned for, and rules that say what their weights connect (see `numinit.MuP`)::
+
+    [base]                                  # glob = shape in the base model; the first match wins
+    "head.weight" = [1000, 256]
+    "*.fc1.weight" = [1024, 256]
+    "*.fc2.weight" = [256, 1024]
+
+    [[rules]]
+    match = "*.fc?.weight"
+    init = "Normal"
+    std = 0.02                              # in the base model; here 0.02 / sqrt(m)
+    mup = "hidden"                          # or "input", "bias", "output", "plain_output"
+    in_axis = 1                             # of the inputs, where the initializer has no such field
+
+    [[rules]]
+    match = "head.weight"
+    init = "KaimingNormal"                  # its fans are those of the base shape
+    mup = "output"
+
+With `fans_of`, the base shape is the sibling's as well. The keys of a rule act in the order of
+`mup`, `depth_scaled`, `padding_idx`.
 """
 
-import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase  # linear in the number of stars, and caches what it compiled
 from importlib import resources
@@ -35,8 +63,9 @@ from pathlib import Path
 from typing import Any
 
 from numinit import initializers
-from numinit.initializers import Initializer, Law, Normal, TruncNormal, Uniform
-from numinit.initializers.scaling import Spread
+from numinit.fans import Axes
+from numinit.initializers import DepthScaled, Initializer, Law, MuP, Padded
+from numinit.initializers.rules import ROLES, Modifier, Role
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -68,12 +97,21 @@ class Rule:
         Divide the standard deviation by sqrt(2 L), with L the number of residual layers.
     fans_of : str or None
         Take the shape, and so the fans, of this sibling tensor instead of the tensor's own.
+    mup : str or None
+        The role in the maximal update parametrization; see `MuP`.
+    in_axis : int or tuple of int, or None
+        For `mup`: the axes of inputs, of an initializer that has no such field.
+    padding_idx : int or None
+        Keep this row at zero.
     """
 
     match: tuple[str, ...]
     init: Initializer
     depth_scaled: bool = False
     fans_of: str | None = None
+    mup: Role | None = None
+    in_axis: Axes | None = None
+    padding_idx: int | None = None
 
     def matches(self, name: str) -> bool:
         """Whether any glob matches `name`."""
@@ -94,6 +132,9 @@ class Recipe:
         The first rule that matches a name wins.
     layers : tuple of str
         Globs for the prefixes that count as residual layers.
+    base : tuple of (str, tuple of int)
+        Globs and the shapes of their tensors in the base model, for rules with `mup`; the first
+        glob that matches a name wins.
     """
 
     name: str
@@ -101,6 +142,7 @@ class Recipe:
     text: str
     rules: tuple[Rule, ...]
     layers: tuple[str, ...] = ()
+    base: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def plan(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Law]:
         """Return the concrete distribution of every tensor.
@@ -134,24 +176,36 @@ class Recipe:
             )
         kind = type(rule.init).__name__
         where = f"recipe {self.name!r}, rule {number} ({kind}) does not fit {tensor}"
-        shape = shapes[name]
+        source = name
         if rule.fans_of is not None:
             head, dot, _ = name.rpartition(".")
-            sibling = head + dot + rule.fans_of
-            if sibling not in shapes:
+            source = head + dot + rule.fans_of
+            if source not in shapes:
                 raise RecipeError(
-                    f"{where}: fans_of needs the tensor {_show(sibling)}; there is none"
+                    f"{where}: fans_of needs the tensor {_show(source)}; there is none"
                 )
-            shape = shapes[sibling]
+        if rule.depth_scaled and not layers:
+            raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
+        base = next((shape for glob, shape in self.base if fnmatchcase(source, glob)), None)
+        if rule.mup is not None and base is None:
+            raise RecipeError(
+                f"{where}: mup needs its shape in the base model; the table [base] has no glob "
+                f"that matches {_show(source)}"
+            )
         try:
-            law = rule.init.law(tuple(shape))
+            init = rule.init
+            if rule.mup is not None and base is not None:
+                init = MuP(init, rule.mup, base, rule.in_axis)
+            if rule.depth_scaled:
+                init = DepthScaled(init, layers)
+            law = init.law(tuple(shapes[source]))
+            if source != name and law.one_shape:
+                raise ValueError("fans_of: the zeros would have their places in another shape")
+            if rule.padding_idx is not None:
+                law = Padded(law, rule.padding_idx).law(tuple(shapes[name]))
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"{where}: {error}") from error
-        if not rule.depth_scaled:
-            return law
-        if not layers:
-            raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
-        return _spread(law, math.sqrt(2 * layers))
+        return law
 
     def _count_layers(self, names: Iterable[str]) -> int:
         found: set[str] = set()
@@ -221,7 +275,7 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{where}: not a TOML document: {error}") from error
-    _only(table, ["name", "source", "layers", "rules"], where)
+    _only(table, ["name", "source", "layers", "base", "rules"], where)
     rules = table.get("rules")
     if (
         not isinstance(rules, list)
@@ -232,12 +286,15 @@ def parse(text: str, where: str = "recipe") -> Recipe:
             f"{where}: needs at least one [[rules]] table, got rules = {_show(rules)}"
         )
     layers = _globs(table, "layers", where) if "layers" in table else ()
+    base = _base(table["base"], where) if "base" in table else ()
+    numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
     return Recipe(
         name=_string(table, "name", where, where),
         source=_string(table, "source", where).strip(),
         text=text,
-        rules=tuple(_rule(rule, f"{where}, rule {n}", layers) for n, rule in enumerate(rules, 1)),
+        rules=tuple(_rule(rule, place, layers, bool(base)) for rule, place in numbered),
         layers=layers,
+        base=base,
     )
 
 
@@ -261,14 +318,19 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Initializer]) -> Recipe
     return Recipe("mapping", "", "", tuple(Rule((glob,), init) for glob, init in recipe.items()))
 
 
-def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
+def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool) -> Rule:
     match = _globs(table, "match", where)
     known = _initializers()
     init = table.get("init")
     if not isinstance(init, str) or init not in known:
         raise RecipeError(f"{where}, key 'init': got {_show(init)}; accepted: {', '.join(known)}")
     fields = signature(known[init]).parameters
-    options = ("match", "init", "depth_scaled", "fans_of")
+    options = ["match", "init", "depth_scaled", "fans_of", "mup", "padding_idx"]
+    mup: Role | None = table.get("mup")
+    if mup is not None and (not isinstance(mup, str) or mup not in ROLES):
+        raise RecipeError(f"{where}, key 'mup': got {_show(mup)}; accepted: {', '.join(ROLES)}")
+    if mup is not None and "in_axis" not in fields:
+        options.append("in_axis")
     _only(table, [*options, *fields], f"{where} ({init})")
     depth_scaled = table.get("depth_scaled", False)
     if not isinstance(depth_scaled, bool):
@@ -279,7 +341,26 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
         raise RecipeError(
             f"{where}, key 'depth_scaled': needs the recipe's key 'layers', a glob for its layers"
         )
+    if mup is not None and not base:
+        raise RecipeError(
+            f"{where}, key 'mup': needs the recipe's table [base], of globs and the shapes of "
+            "their tensors in the base model"
+        )
     fans_of = _string(table, "fans_of", where) if "fans_of" in table else None
+    padding_idx = table.get("padding_idx")
+    if padding_idx is not None and not _is_integer(padding_idx):
+        raise RecipeError(
+            f"{where}, key 'padding_idx': got {_show(padding_idx)}; accepted: an integer"
+        )
+    in_axis = table.get("in_axis") if "in_axis" in options else None
+    if isinstance(in_axis, list):
+        in_axis = tuple(in_axis)
+    if in_axis is not None and not all(
+        _is_integer(axis) for axis in (in_axis if isinstance(in_axis, tuple) else (in_axis,))
+    ):
+        raise RecipeError(
+            f"{where}, key 'in_axis': got {_show(in_axis)}; accepted: an integer or an array of them"
+        )
     given = {
         key: tuple(v) if isinstance(v, list) else v
         for key, v in table.items()
@@ -296,31 +377,41 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
     except (TypeError, ValueError, ArithmeticError) as error:
         keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
         raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
-    if depth_scaled and isinstance(built, initializers.Constant):
-        raise RecipeError(f"{where}, key 'depth_scaled': {init} has no spread to scale")
-    return Rule(match, built, depth_scaled, fans_of)
+    scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
+    for key, scales in scaling.items():
+        if scales and isinstance(built, initializers.Constant):
+            raise RecipeError(f"{where}, key {key!r}: {init} has no spread to scale")
+    return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
 
 
 def _initializers() -> dict[str, type[Initializer]]:
-    """Return every initializer by name, aliases included."""
+    """Return every initializer by name, aliases included; what modifies them has keys."""
     return {
         name: value
         for name, value in vars(initializers).items()
-        if isinstance(value, type) and issubclass(value, Initializer) and is_dataclass(value)
+        if isinstance(value, type)
+        and issubclass(value, Initializer)
+        and is_dataclass(value)
+        and not issubclass(value, Modifier)
     }
 
 
-def _spread(law: Law, divisor: float) -> Law:
-    """Return `law` with its standard deviation divided and its mean kept."""
-    if isinstance(law, Normal | Spread):
-        return replace(law, std=law.std / divisor)
-    if isinstance(law, Uniform):
-        middle, half = (law.low + law.high) / 2, (law.high - law.low) / 2 / divisor
-        return replace(law, low=middle - half, high=middle + half)
-    if isinstance(law, TruncNormal):
-        a, b = ((bound - law.mean) / divisor + law.mean for bound in (law.a, law.b))
-        return replace(law, std=law.std / divisor, a=a, b=b)
-    return law
+def _base(table: Any, where: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    if not isinstance(table, dict) or not table:
+        raise RecipeError(
+            f"{where}, key 'base': got {_show(table)}; accepted: a table of globs and shapes"
+        )
+    for glob, shape in table.items():
+        if not isinstance(shape, list) or not all(_is_integer(n) and n > 0 for n in shape):
+            raise RecipeError(
+                f"{where}, table [base], key {_show(glob)}: got {_show(shape)}; accepted: "
+                "a shape, an array of positive integers"
+            )
+    return tuple((glob, tuple(shape)) for glob, shape in table.items())
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _only(table: dict[str, Any], accepted: list[str], where: str) -> None:

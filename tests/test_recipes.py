@@ -218,7 +218,7 @@ def test_load_path(tmp_path):
         ("rules = [1]", ["here", "[[rules]]"]),
         ("a = \n", ["here", "TOML", "line 1"]),
         ("name = 3\n" + NORMAL, ["here", "'name'", "3", "string"]),
-        ("nam = 'x'\n" + NORMAL, ["here", "'nam'", "name, source, layers, rules"]),
+        ("nam = 'x'\n" + NORMAL, ["here", "'nam'", "name, source, layers, base, rules"]),
         ("layers = 1\n" + NORMAL, ["here", "'layers'", "1", "glob"]),
         ("[[rules]]\ninit = 'Ones'", ["here", "rule 1", "'match'", "nothing", "glob"]),
         ("[[rules]]\nmatch = []\ninit = 'Ones'", ["rule 1", "'match'", "[]"]),

@@ -7,7 +7,9 @@ ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the b
 
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Constant, Normal, Ones, Uniform, Zeros
+from numinit.initializers.rules import DepthScaled, MuP, Padded
 from numinit.initializers.scaling import (
+    EmbeddingUniform,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -25,6 +27,8 @@ from numinit.initializers.truncated import TruncatedNormal, TruncNormal
 
 __all__ = [
     "Constant",
+    "DepthScaled",
+    "EmbeddingUniform",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -35,8 +39,10 @@ __all__ = [
     "Law",
     "LecunNormal",
     "LecunUniform",
+    "MuP",
     "Normal",
     "Ones",
+    "Padded",
     "Sparse",
     "TruncNormal",
     "TruncatedNormal",

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -307,6 +307,9 @@ def numpy_dtype(dtype: DType) -> np.dtype:
 class Law(Initializer):
     """An initializer whose distribution is the same for every shape."""
 
+    one_shape: ClassVar[bool] = False
+    """Whether it is for one shape after all, in which it clears some elements."""
+
     def law(self, shape: Sequence[int]) -> "Law":
         return self
 
@@ -319,3 +322,13 @@ class Law(Initializer):
             If the type cannot hold such values.
         """
         raise NotImplementedError
+
+    def narrowed(self, divisor: float) -> "Law":
+        """The same law, its standard deviation divided and its mean kept.
+
+        Raises
+        ------
+        ValueError
+            If it has no spread.
+        """
+        raise ValueError(f"{type(self).__name__} has no spread to scale")

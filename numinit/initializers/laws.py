@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numinit.dtypes import DType, as_dtype
@@ -128,6 +128,10 @@ class Uniform(Law):
             least = most = dtype.floor(low)
         return Formula("uniform", (high - low, low, least, most))
 
+    def narrowed(self, divisor: float) -> Law:
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 / divisor
+        return replace(self, low=middle - half, high=middle + half)
+
 
 @dataclass(frozen=True)
 class Normal(Law):
@@ -152,3 +156,6 @@ class Normal(Law):
         if dtype.complex:
             return Formula("normal", (self.mean, self.std / math.sqrt(2.0), 0.0))
         return Formula("normal", (self.mean, self.std, self.mean))
+
+    def narrowed(self, divisor: float) -> Law:
+        return replace(self, std=self.std / divisor)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from numinit.dtypes import DType
@@ -51,6 +51,9 @@ class Spread(Law):
         step = (1.0 - EXP_MINUS_4) * ulp
         scale = self.std / TRUNCATED_DISK_STD / math.sqrt(2.0)
         return Formula("truncated disk", (scale, step, EXP_MINUS_4 + step / 2, step / 2))
+
+    def narrowed(self, divisor: float) -> Law:
+        return replace(self, std=self.std / divisor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +227,20 @@ class LecunNormal(_Fans):
 
     def law(self, shape: Sequence[int]) -> Law:
         return self._scaled(shape, 1.0, "fan_in", "normal")
+
+
+@dataclass(frozen=True)
+class EmbeddingUniform(Initializer):
+    """Uniform on +-sqrt(1 / rows), for the tables of recommender models.
+
+    The rows (axis 0) are the embeddings, whatever shape each has. DLRM's ``create_emb``
+    (facebookresearch/dlrm; Naumov et al., arXiv:1906.00091) and torchrec's default.
+    """
+
+    def law(self, shape: Sequence[int]) -> Law:
+        if not shape:
+            raise ValueError("shape: () has no rows; at least one axis is accepted")
+        return VarianceScaling(1 / 3, "fan_out", "uniform", in_axis=()).law((shape[0],))
 
 
 GlorotUniform, GlorotNormal = XavierUniform, XavierNormal

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
@@ -57,5 +58,10 @@ class _SparseLaw(Law):
     std: float
     masked: tuple[int, ...]
 
+    one_shape: ClassVar[bool] = True
+
     def formula(self, dtype: DType) -> Formula:
         return Normal(0.0, self.std).formula(dtype)._replace(mask="sparse", masked=self.masked)
+
+    def narrowed(self, divisor: float) -> Law:
+        return replace(self, std=self.std / divisor)

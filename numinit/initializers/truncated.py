@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 from numinit import tails
@@ -77,6 +77,10 @@ class TruncNormal(Law):
             return Formula(
                 "truncated" if narrow or bits == 64 else "truncated wide", (*outer, *inner)
             )
+
+    def narrowed(self, divisor: float) -> Law:
+        a, b = ((bound - self.mean) / divisor + self.mean for bound in (self.a, self.b))
+        return replace(self, std=self.std / divisor, a=a, b=b)
 
 
 @dataclass(frozen=True)
