@@ -473,3 +473,10 @@ def test_a_sparse_rule_is_not_padded(tmp_path):
     with pytest.raises(ValueError, match=r"'w'.*each element alone"):
         write(tmp_path / "m.safetensors", {"w": (4, 4)}, path)
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_bert_pads_row_0_of_its_words_and_changes_nothing_else():
+    shapes = {f"embeddings.{n}_embeddings.weight": (9, 4) for n in ("word", "position")}
+    plan = recipes.load("bert").plan(shapes)
+    assert plan["embeddings.word_embeddings.weight"] == ni.Padded(ni.Normal(0, 0.02), 0).law((9, 4))
+    assert plan["embeddings.position_embeddings.weight"] == ni.Normal(0, 0.02)
