@@ -286,17 +286,18 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...]) -> Rule:
         if key not in options
     }
     for key, value in given.items():
-        if isinstance(value, dict | bool):
+        flag = isinstance(fields[key].default, bool)
+        if isinstance(value, dict if flag else dict | bool):
             got = "a table" if isinstance(value, dict) else value
             raise RecipeError(
                 f"{where}, key {_show(key)}: got {got}; accepted: a number, a string or an array"
             )
     try:
         built = known[init](**given)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, ImportError) as error:
         keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
         raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
-    if depth_scaled and isinstance(built, initializers.Constant):
+    if depth_scaled and isinstance(built, initializers.Constant | initializers.Computed):
         raise RecipeError(f"{where}, key 'depth_scaled': {init} has no spread to scale")
     return Rule(match, built, depth_scaled, fans_of)
 
