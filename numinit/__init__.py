@@ -12,6 +12,8 @@ from numinit._version import STREAM_VERSION, __version__
 from numinit.fans import fans
 from numinit.functional import (
     constant_,
+    dirac_,
+    eye_,
     kaiming_normal_,
     kaiming_uniform_,
     normal_,
@@ -25,13 +27,19 @@ from numinit.functional import (
 )
 from numinit.gains import calculate_gain
 from numinit.initializers import (
+    STFT,
+    Assign,
+    Bilinear,
     Constant,
     DepthScaled,
     EmbeddingUniform,
+    Dirac,
+    Eye,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
     HeUniform,
+    Identity,
     Initializer,
     KaimingNormal,
     KaimingUniform,
@@ -54,15 +62,21 @@ from numinit.keys import Generator, Key, manual_seed
 from numinit.models import init_params
 
 __all__ = [
+    "STFT",
     "STREAM_VERSION",
+    "Assign",
+    "Bilinear",
     "Constant",
     "DepthScaled",
     "EmbeddingUniform",
+    "Dirac",
+    "Eye",
     "Generator",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
     "HeUniform",
+    "Identity",
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
@@ -84,6 +98,8 @@ __all__ = [
     "__version__",
     "calculate_gain",
     "constant_",
+    "dirac_",
+    "eye_",
     "fans",
     "init_params",
     "kaiming_normal_",

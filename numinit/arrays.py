@@ -29,6 +29,8 @@ class Adapter(NamedTuple):
     """Called after the memory was written."""
     assign: Callable[[Any, np.ndarray], None]
     """Set an array's elements to those of a NumPy array of its shape, each rounded once."""
+    values: Callable[[Any], np.ndarray]
+    """An array's values, in a type of NumPy that holds them exactly; may share its memory."""
 
 
 #: The types that NumPy has without ml_dtypes.
@@ -60,7 +62,12 @@ def _numpy_assign(array: np.ndarray, values: np.ndarray) -> None:
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
     "numpy": Adapter(
-        np.ndarray, _numpy_memory, _numpy_default_key, lambda array: None, _numpy_assign
+        np.ndarray,
+        _numpy_memory,
+        _numpy_default_key,
+        lambda array: None,
+        _numpy_assign,
+        np.asarray,
     )
 }
 

@@ -221,9 +221,9 @@ def _resolve(specs: Specs, dtype: Any) -> Tensors:
 def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Law]:
     """Every tensor's distribution, after checking that its dtype can hold it."""
     laws = recipe.plan({name: shape for name, (shape, _) in tensors.items()})
-    for name, (_, dtype) in tensors.items():
+    for name, (shape, dtype) in tensors.items():
         try:
-            laws[name].formula(dtype)
+            laws[name].check(shape, dtype)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"tensor {show(name)}: {error}") from error
     return laws

@@ -13,6 +13,8 @@ from numinit.arrays import adapter_of
 from numinit.gains import calculate_gain
 from numinit.initializers import (
     Constant,
+    Dirac,
+    Eye,
     Initializer,
     KaimingNormal,
     KaimingUniform,
@@ -169,6 +171,35 @@ def ones_(tensor: Array) -> Array:
 def zeros_(tensor: Array) -> Array:
     """Fill with 0."""
     return constant_(tensor, 0.0)
+
+
+def eye_(tensor: Array) -> Array:
+    """Fill a matrix with the identity; see `Eye`.
+
+    Raises
+    ------
+    ValueError
+        For other than 2 dimensions.
+    """
+    return _fill(tensor, Eye, (), None, None)  # type: ignore[no-any-return]
+
+
+def dirac_(tensor: Array, groups: int = 1) -> Array:
+    """Fill with the identity of a convolution; see `Dirac`.
+
+    Parameters
+    ----------
+    tensor : numpy.ndarray or torch.Tensor
+        (out, in, *kernel).
+    groups : int, optional
+        Each of that many groups of outputs has the identity.
+
+    Raises
+    ------
+    ValueError
+        For other than 3 to 5 dimensions, or if `groups` does not divide the first.
+    """
+    return _fill(tensor, Dirac, (groups,), None, None)  # type: ignore[no-any-return]
 
 
 def xavier_uniform_(

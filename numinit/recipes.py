@@ -367,19 +367,20 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
         if key not in options
     }
     for key, value in given.items():
-        if isinstance(value, dict | bool):
+        flag = isinstance(fields[key].default, bool)
+        if isinstance(value, dict if flag else dict | bool):
             got = "a table" if isinstance(value, dict) else value
             raise RecipeError(
                 f"{where}, key {_show(key)}: got {got}; accepted: a number, a string or an array"
             )
     try:
         built = known[init](**given)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, ImportError) as error:
         keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
         raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
     scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
     for key, scales in scaling.items():
-        if scales and isinstance(built, initializers.Constant):
+        if scales and isinstance(built, initializers.Constant | initializers.Computed):
             raise RecipeError(f"{where}, key {key!r}: {init} has no spread to scale")
     return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
 

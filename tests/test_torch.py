@@ -23,6 +23,8 @@ RANDOM = [
     "kaiming_normal_", "trunc_normal_", "sparse_",
 ]  # fmt: skip
 CONSTANT = ["constant_", "ones_", "zeros_"]
+FIXED = [*CONSTANT, "eye_"]  # no draws, and a matrix will do
+PATTERNS = ["eye_", "dirac_"]
 XAVIER, KAIMING = RANDOM[2:4], RANDOM[4:6]
 SCALED = XAVIER + KAIMING
 DTYPES = {
@@ -50,7 +52,7 @@ def bits(tensor):
     return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.itemsize])
 
 
-@pytest.mark.parametrize("name", [*RANDOM, *CONSTANT, "calculate_gain"])
+@pytest.mark.parametrize("name", [*RANDOM, *CONSTANT, *PATTERNS, "calculate_gain"])
 def test_signatures(name):
     ours = inspect.signature(getattr(ni, name)).parameters
     expected = inspect.signature(getattr(theirs, name)).parameters
@@ -97,7 +99,9 @@ SHAPES = {
     "expanded, no elements": lambda: torch.zeros(0, 1).expand(0, 5),
 }  # fmt: skip
 CALLS = [
-    (name, make, arguments(name), {}) for name in RANDOM + CONSTANT for make in SHAPES.values()
+    (name, make, arguments(name), {})
+    for name in RANDOM + CONSTANT + PATTERNS
+    for make in SHAPES.values()
 ]
 CALLS += [
     ("uniform_", make, bounds, {})
@@ -146,6 +150,19 @@ CALLS += [
     for value in [1, True, NAN, INF, -INF, -0.0, 1e38, None, "1", "x", torch.tensor(2.0), np.float32(3)]
 ]  # fmt: skip
 CALLS += [("constant_", HALF, (65504,), {})]
+KERNEL = of(4, 2, 3)
+CALLS += [
+    ("dirac_", make, (), {})
+    for make in (of(2, 3, 4), of(2, 3, 4, 5), of(4, 2, 3, 3, 3), of(0, 3, 2), of(3, 0, 2), of(0, 0, 0),
+                 of(3, 4, 1, device="meta"), of(3, 4, 2, requires_grad=True), of(3, 4, 2, dtype=torch.complex64),
+                 lambda: torch.zeros(3, 4, 3, requires_grad=True)[1:])
+]  # fmt: skip
+CALLS += [
+    ("dirac_", KERNEL, (groups,), {})
+    for groups in (2, 4, 3, 5, True, 2.0, "2", None, 1j, np.int64(2))
+]
+CALLS += [("dirac_", make, (3,), {}) for make in (of(3), of(3, 3), of(4, 4, 4, device="meta"))]
+CALLS += [("eye_", of(3, 4, dtype=torch.complex64), (), {})]
 CALLS += [
     ("trunc_normal_", MATRIX, given, {})
     for given in [(0, 0.02, -0.04, 0.04), (0, 1, -INF, INF), (0, 1, 2, 1), (0, 1, 1, 1), (9, 1, -2, 2),
@@ -219,7 +236,16 @@ DIFFERENCES = [
     # Objects of no array type.
     ("normal_", lambda: [1.0], (), {}, AttributeError, TypeError),
     ("kaiming_normal_", lambda: None, (), {}, AttributeError, TypeError),
+    # The same of patterns.
+    ("eye_", lambda: [1.0], (), {}, AttributeError, TypeError),
+    ("eye_", lambda: torch.eye(3).to_sparse(), (), {}, NotImplementedError, TypeError),
+    ("eye_", of(3, 4, dtype=torch.int32), (), {}, SAME, TypeError),
+    ("dirac_", of(3, 4, 1, dtype=torch.bool), (), {}, SAME, TypeError),
+    ("eye_", expanded, (), {}, SAME, ValueError),
+    ("dirac_", lambda: torch.zeros(1, 4, 1).expand(3, 4, 1), (), {}, SAME, ValueError),
     # Wider than torch.
+    ("eye_", inference, (), {}, RuntimeError, SAME),
+    ("dirac_", of(3, 3, 0), (), {}, IndexError, SAME),
     ("normal_", inference, (), {}, RuntimeError, SAME),
     ("normal_", MATRIX, (), {"generator": 3}, TypeError, SAME),
     ("kaiming_normal_", MATRIX, (), {"mode": "fan_avg"}, ValueError, SAME),
@@ -229,7 +255,10 @@ DIFFERENCES = [
     ("xavier_uniform_", of(0, 0, 2), (), {}, ZeroDivisionError, SAME),
     ("uniform_", HALF, (-4e4, 4e4), {}, RuntimeError, SAME),  # its width is beyond 65504
     ("kaiming_normal_", MATRIX, (1e200,), {}, OverflowError, SAME),
-    # Better errors. (torch never looks at a slope without use.)
+    # Better errors. (torch fills with zeros for -1 groups, and never looks at a slope without use.)
+    ("dirac_", KERNEL, (0,), {}, ZeroDivisionError, ValueError),
+    ("dirac_", KERNEL, (-1,), {}, SAME, ValueError),
+    ("dirac_", of(3), ("2",), {}, ValueError, TypeError),
     ("kaiming_normal_", MATRIX, ("x", "fan_in", "tanh"), {}, SAME, TypeError),
     ("kaiming_normal_", MATRIX, (), {"mode": None}, AttributeError, ValueError),
     ("constant_", MATRIX, (1j,), {}, RuntimeError, TypeError),
@@ -247,7 +276,7 @@ def test_deliberate_differences(entry):
     assert outcome(ni, *given)[0] == ours
 
 
-@pytest.mark.parametrize("name", RANDOM + CONSTANT)
+@pytest.mark.parametrize("name", RANDOM + FIXED)
 def test_a_refused_tensor_is_untouched(name):
     base = torch.full((4,), 7.0)
     for tensor in (base.expand(3, 4), base.as_strided((3, 2), (1, 1))):
@@ -448,7 +477,7 @@ def test_numpy_arrays_without_a_seed_leave_torch_alone(global_generator):
 def test_what_needs_no_draw_does_not_advance_torch(global_generator):
     state = global_generator.get_state()
     tensor = torch.zeros(3, 4)
-    for name in CONSTANT:
+    for name in FIXED:
         call(ni, name, tensor)
     ni.normal_(tensor, seed=1)
     ni.normal_(tensor, generator=torch.Generator().manual_seed(1))
@@ -499,7 +528,7 @@ def test_threads_draw_different_keys(global_generator):
 # Autograd.
 
 
-@pytest.mark.parametrize("name", RANDOM + CONSTANT)
+@pytest.mark.parametrize("name", RANDOM + FIXED)
 def test_autograd_sees_the_write(name):
     """The version counters move as torch's do, and a backward pass over old values is refused."""
     for module in (theirs, ni):
@@ -517,7 +546,7 @@ def test_autograd_sees_the_write(name):
         assert torch.equal(other.grad, weight.detach())
 
 
-@pytest.mark.parametrize("name", RANDOM + CONSTANT)
+@pytest.mark.parametrize("name", RANDOM + FIXED)
 def test_versions_are_shared_with_views(name):
     for module in (theirs, ni):
         base = torch.ones(4, 4)
@@ -551,7 +580,7 @@ def test_modules():
 
 
 def test_meta_tensors_are_left_alone():
-    for name in RANDOM + CONSTANT:
+    for name in RANDOM + FIXED:
         for dtype in DTYPES.values():
             tensor = torch.empty(3, 4, device="meta", dtype=dtype)
             assert call(ni, name, tensor) is tensor
@@ -563,7 +592,7 @@ def test_meta_tensors_are_left_alone():
 def test_inference_mode():
     with torch.inference_mode():
         made = torch.zeros(3, 4)
-        for name in RANDOM + CONSTANT:
+        for name in RANDOM + FIXED:
             assert call(ni, name, made) is made
         ni.normal_(made, seed=3)
     assert made.is_inference()
@@ -582,7 +611,7 @@ def test_fake_tensors_are_refused():
 
     with FakeTensorMode():
         fake = torch.empty(3, 4)
-        for name in RANDOM + CONSTANT:
+        for name in RANDOM + FIXED:
             with pytest.raises(TypeError, match=r"^tensor: a FakeTensor has no memory"):
                 call(ni, name, fake)
 

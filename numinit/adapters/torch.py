@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import torch
 
-from numinit.arrays import Adapter, Memory
+from numinit.arrays import NUMPY_NAMES, Adapter, Memory
 from numinit.dtypes import DTYPES
 from numinit.keys import Key
 
@@ -112,4 +112,13 @@ def assign(tensor: torch.Tensor, values: np.ndarray) -> None:
         tensor.copy_(torch.from_numpy(values))
 
 
-ADAPTER = Adapter(torch.Tensor, memory, default_key, written, assign)
+def values(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's values as an array; those of the types that NumPy lacks as float32."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if plain.dtype in _DTYPES and _DTYPES[plain.dtype].name not in NUMPY_NAMES:
+        plain = plain.float()
+    array: np.ndarray = plain.numpy()
+    return array
+
+
+ADAPTER = Adapter(torch.Tensor, memory, default_key, written, assign, values)

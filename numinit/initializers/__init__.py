@@ -5,9 +5,12 @@ initializer, the key, the whole weight's logical shape and the element's index; 
 ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the bit.
 """
 
+from numinit.initializers.assign import Assign
 from numinit.initializers.base import Initializer, Law
+from numinit.initializers.computed import Computed
 from numinit.initializers.laws import Constant, Normal, Ones, Uniform, Zeros
 from numinit.initializers.rules import DepthScaled, MuP, Padded
+from numinit.initializers.patterns import Bilinear, Dirac, Eye, Identity
 from numinit.initializers.scaling import (
     EmbeddingUniform,
     GlorotNormal,
@@ -23,16 +26,24 @@ from numinit.initializers.scaling import (
     XavierUniform,
 )
 from numinit.initializers.sparse import Sparse
+from numinit.initializers.stft import STFT
 from numinit.initializers.truncated import TruncatedNormal, TruncNormal
 
 __all__ = [
+    "STFT",
+    "Assign",
+    "Bilinear",
+    "Computed",
     "Constant",
     "DepthScaled",
     "EmbeddingUniform",
+    "Dirac",
+    "Eye",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
     "HeUniform",
+    "Identity",
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,10 @@ from numinit.fans import as_shape
 from numinit.keys import Key, as_key
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
+
+#: What fills memory: called with the address, the first element's global index, the address of the
+#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is.
+Filler = Callable[[int, int, int, int, int], None]
 
 
 class Initializer:
@@ -74,7 +78,7 @@ class Initializer:
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
             start = _window_start(part, whole, offset)
-        fill, draws = _ready(self, whole, dtype, part, strides)
+        fill, draws = self._ready(whole, dtype, part, strides)
         if address is None:
             return array
         if draws and seed is None:
@@ -142,7 +146,7 @@ class Initializer:
         draws = False
         for size in sizes:
             part = (size, *whole[1:])
-            fills[size], draws = _ready(self, whole, kind, part, array.strides, steps, True)
+            fills[size], draws = self._ready(whole, kind, part, array.strides, steps, True)
         key = _key(draws, seed)
         for begin in range(0, ids.size, ROWS):
             block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
@@ -170,7 +174,7 @@ class Initializer:
         """
         kind = as_dtype(dtype)
         size = kind.itemsize
-        fill, _ = _ready(self, tuple(shape), kind, (out.size // size,), (size,), (1,))
+        fill, _ = self._ready(tuple(shape), kind, (out.size // size,), (size,), (1,))
         if fill is not None:
             fill(out.ctypes.data, start, 0, key.seed, key.stream)
 
@@ -185,11 +189,36 @@ class Initializer:
     ) -> np.ndarray:
         """A new array of shape `part` whose elements have the given global indices."""
         array = np.empty(part, numpy_dtype(dtype))
-        fill, draws = _ready(self, whole, dtype, part, array.strides, steps)
+        fill, draws = self._ready(whole, dtype, part, array.strides, steps)
         key = _key(draws, seed)
         if fill is not None:
             fill(array.ctypes.data, start, 0, key.seed, key.stream)
         return array
+
+    def _prepare(
+        self,
+        whole: tuple[int, ...],
+        dtype: DType,
+        part: tuple[int, ...],
+        strides: tuple[int, ...],
+        steps: tuple[int, ...] | None = None,
+        by_rows: bool = False,
+    ) -> tuple[Filler | None, bool]:
+        """What fills such a part of such a weight, None if it has no elements; whether it draws.
+
+        `steps` are those of `whole` if left out.
+        """
+        law = self.law(whole)
+        law.check(whole, dtype)
+        if 0 in part:
+            return None, False
+        refuse_overlap(part, strides, dtype.itemsize)
+        if steps is None:
+            steps = c_steps(whole)
+        return law.filler(whole, dtype, part, strides, steps, by_rows)
+
+    # Cached, for the layers of a model are alike and small ones must not wait for Python.
+    _ready = functools.lru_cache(1024)(_prepare)
 
 
 _NO_KEY = Key(0)
@@ -198,31 +227,6 @@ _NO_KEY = Key(0)
 def _key(draws: bool, seed: Any) -> Key:
     """The key of a seed argument; a fill that draws nothing needs none."""
     return _NO_KEY if seed is None and not draws else as_key(seed)
-
-
-@functools.lru_cache(1024)
-def _ready(
-    initializer: Initializer,
-    whole: tuple[int, ...],
-    dtype: DType,
-    part: tuple[int, ...],
-    strides: tuple[int, ...],
-    steps: tuple[int, ...] | None = None,
-    by_rows: bool = False,
-) -> tuple[cpu.Fill | None, bool]:
-    """What fills such a part of such a weight, None if it has no elements; whether it draws.
-
-    `steps` are those of `whole` if left out. Cached, for the layers of a model are alike and
-    small ones must not wait for Python.
-    """
-    formula = initializer.law(whole).formula(dtype)
-    if 0 in part:
-        return None, False
-    refuse_overlap(part, strides, dtype.itemsize)
-    if steps is None:
-        steps = c_steps(whole)
-    draws = formula.law != "constant"
-    return cpu.Fill(part, strides, steps, dtype.name, formula, by_rows), draws
 
 
 def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
@@ -332,3 +336,24 @@ class Law(Initializer):
             If it has no spread.
         """
         raise ValueError(f"{type(self).__name__} has no spread to scale")
+
+    def check(self, shape: Sequence[int], dtype: DType) -> None:
+        """Refuse a weight that cannot have such values, with a TypeError or a ValueError."""
+        self.formula(dtype)
+
+    def filler(
+        self,
+        whole: tuple[int, ...],
+        dtype: DType,
+        part: tuple[int, ...],
+        strides: tuple[int, ...],
+        steps: tuple[int, ...],
+        by_rows: bool,
+    ) -> tuple[Filler, bool]:
+        """What fills a part, not empty, of a weight that `check` accepts; whether it draws.
+
+        The layout is as `numinit.engines.cpu.Fill` takes it.
+        """
+        formula = self.formula(dtype)
+        fill = cpu.Fill(part, strides, steps, dtype.name, formula, by_rows)
+        return fill, formula.law != "constant"

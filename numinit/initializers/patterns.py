@@ -1,0 +1,164 @@
+"""Weights that are a pattern: identities, and the kernels of bilinear upsampling."""
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from numinit.fans import Axes, as_axes, check_groups
+from numinit.initializers.computed import Computed, Index
+from numinit.initializers.laws import set_real
+
+
+@dataclass(frozen=True)
+class Eye(Computed):
+    """`gain` on the diagonal of a matrix, square or not, and 0 elsewhere.
+
+    torch's ``eye_``, Keras' ``Identity`` and, with ``batch_axis=0``, a stack of such matrices.
+
+    Parameters
+    ----------
+    gain : float
+        The value on the diagonal.
+    batch_axis : int or sequence of int
+        Axes of independent matrices; two others are left.
+
+    Raises
+    ------
+    ValueError
+        For a weight whose other axes are not two.
+    """
+
+    gain: float = 1.0
+    batch_axis: Axes = ()
+
+    def __post_init__(self) -> None:
+        set_real(self, "gain")
+        axes = as_axes("batch_axis", self.batch_axis)
+        if isinstance(self.batch_axis, Iterable):  # a list, as in TOML: fields are hashable
+            object.__setattr__(self, "batch_axis", axes)
+
+    def accept(self, shape: tuple[int, ...]) -> None:
+        if len(self._matrix(shape)) == 2:
+            return
+        batch = f" and batch_axis {self.batch_axis}" if self.batch_axis != () else ""
+        raise ValueError(
+            "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
+            f"shape {shape}{batch} was given"
+        )
+
+    def largest(self, shape: tuple[int, ...]) -> float:
+        return abs(self.gain) if np.isfinite(self.gain) else 0.0
+
+    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+        row, column = (index[axis] for axis in self._matrix(shape))
+        return np.where(row == column, self.gain, 0.0)
+
+    def _matrix(self, shape: tuple[int, ...]) -> list[int]:
+        """The axes that are no batch axes."""
+        batch = {_axis("batch_axis", a, shape) for a in as_axes("batch_axis", self.batch_axis)}
+        return [axis for axis in range(len(shape)) if axis not in batch]
+
+
+Identity = Eye
+
+
+@dataclass(frozen=True)
+class Dirac(Computed):
+    """The identity of a convolution: 1 at a kernel's centre where input and output agree.
+
+    torch's ``dirac_``: in each of `groups` equal parts of the outputs, output d copies input d as
+    far as there are both. A kernel of size k has its centre at k // 2.
+
+    Parameters
+    ----------
+    groups : int
+        Divides the number of outputs.
+    in_axis, out_axis : int
+        Axes of inputs (of one group) and outputs; the others are the kernel's. The default is
+        torch's layout; JAX and Keras have ``in_axis=-2, out_axis=-1``.
+
+    Raises
+    ------
+    ValueError
+        For other than 3 to 5 dimensions, or if `groups` does not divide the outputs.
+    """
+
+    groups: int = 1
+    in_axis: int = 1
+    out_axis: int = 0
+
+    def __post_init__(self) -> None:
+        check_groups(self.groups)
+        for name in ("in_axis", "out_axis"):
+            try:
+                operator.index(axis := getattr(self, name))
+            except TypeError:
+                raise TypeError(f"{name}: {axis!r} was given; an integer is accepted") from None
+
+    def accept(self, shape: tuple[int, ...]) -> None:
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(
+                f"Only tensors with 3, 4, or 5 dimensions are supported: shape {shape} was given"
+            )
+        input_, output = self._axes(shape)
+        if input_ == output:
+            raise ValueError(f"in_axis, out_axis: both are axis {output} of shape {shape}")
+        if shape[output] % self.groups:
+            raise ValueError(
+                f"dim {output} must be divisible by groups: shape {shape} and groups "
+                f"{self.groups} were given"
+            )
+
+    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+        input_, output = self._axes(shape)
+        one = index[output] % (shape[output] // self.groups) == index[input_]
+        for axis, size in enumerate(shape):
+            if axis not in (input_, output):
+                one = one & (index[axis] == size // 2)
+        made: np.ndarray = one.astype(np.float64)
+        return made
+
+    def _axes(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        return _axis("in_axis", self.in_axis, shape), _axis("out_axis", self.out_axis, shape)
+
+
+@dataclass(frozen=True)
+class Bilinear(Computed):
+    """Kernels with which a transposed convolution upsamples bilinearly.
+
+    For a weight (in, out, k, k) each k x k kernel is the product of two triangles: with
+    ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the value at (y, x) is
+    ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and Paddle's
+    ``nn.initializer.Bilinear``. (Paddle adds x / k to the row number y, a division that was
+    meant to drop its remainder: its kernels are not symmetric, these are.) To upsample by an
+    integer s, channel by channel: k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many
+    groups as channels.
+
+    Raises
+    ------
+    ValueError
+        For other than 4 dimensions, or a kernel that is not square.
+    """
+
+    def accept(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 4 or shape[2] != shape[3]:
+            raise ValueError(
+                "Only tensors with 4 dimensions and square kernels, the last two, are supported: "
+                f"shape {shape} was given"
+            )
+
+    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+        factor = -(-shape[3] // 2)
+        centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+        y, x = (1.0 - np.abs(at / factor - centre) for at in index[2:])
+        product: np.ndarray = y * x
+        return product
+
+
+def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:
+    """An axis of `shape`, counted from the front."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
+    return axis % len(shape)
