@@ -17,9 +17,9 @@ from numinit.adapters.inputs import InputError, check_shape, open_regular, show
 from numinit.adapters.mapped import check_target, map_window, new_file, start_writing
 from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
-from numinit.arrays import NUMPY_NAMES
 from numinit.dtypes import DTYPES, DType, as_dtype
 from numinit.initializers import Law
+from numinit.initializers.computed import decoded
 from numinit.keys import Key, as_key
 from numinit.recipes import Recipe, as_recipe, parse
 
@@ -136,7 +136,7 @@ def write(
     with new_file(target, len(header) + total) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
         started = 0
-        for piece in _pieces(entries, WINDOW):
+        for piece in _pieces(entries, laws, WINDOW):
             window = map_window(fd, len(header) + piece.begin, piece.nbytes)
             _fill(window, piece, laws, key)
             del window  # one at a time
@@ -186,11 +186,12 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     total = max((entry.stop for entry in entries.values()), default=0)
-    buffer = np.empty(min(BUFFER, total), np.uint8)
-    for piece, found in _read_ahead(path, data_offset, _pieces(entries, BUFFER)):
+    pieces = list(_pieces(entries, laws, BUFFER))
+    buffer = np.empty(max((piece.nbytes for piece in pieces), default=0), np.uint8)
+    for piece, found in _read_ahead(path, data_offset, pieces, buffer.size):
         expected = buffer[: piece.nbytes]
         _fill(expected, piece, laws, key)
-        _compare(found, expected, piece, path)
+        _compare(found, expected, piece, path, laws[piece.tensor].tolerance)
         if progress:
             progress(piece.begin + piece.nbytes, total)
     return Summary(len(entries), total)
@@ -241,11 +242,13 @@ def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
     return chosen
 
 
-def _pieces(entries: Mapping[str, Entry], size: int) -> Iterator[Piece]:
-    """All tensors in the order of their bytes, in pieces of at most `size` bytes."""
+def _pieces(entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int) -> Iterator[Piece]:
+    """All tensors in the order of their bytes, in pieces of at most `size` bytes if they can."""
     for name, entry in entries.items():
         dtype = _BY_CODE[entry.dtype]
         step = size // dtype.itemsize * dtype.itemsize
+        if laws[name].whole:
+            step = max(step, entry.stop - entry.start)
         for begin in range(entry.start, entry.stop, step):
             first, nbytes = (begin - entry.start) // dtype.itemsize, min(step, entry.stop - begin)
             yield Piece(name, dtype, entry.shape, first, begin, nbytes)
@@ -258,7 +261,7 @@ def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Law], key: Key) -> N
 
 
 def _read_ahead(
-    path: Path, data_offset: int, pieces: Iterable[Piece]
+    path: Path, data_offset: int, pieces: Iterable[Piece], size: int
 ) -> Iterator[tuple[Piece, np.ndarray]]:
     """Each piece and its bytes, which are read while the piece before is in use."""
     # Not mapped: a file that shrinks or a bad disk is then an error, never a signal.
@@ -273,7 +276,7 @@ def _read_ahead(
     ahead: Future[tuple[Piece, np.ndarray]] | None = None
     with file, ThreadPoolExecutor(1) as reader:
         file.seek(data_offset)
-        for piece, buffer in zip(pieces, cycle(np.empty((2, BUFFER), np.uint8)), strict=False):
+        for piece, buffer in zip(pieces, cycle(np.empty((2, size), np.uint8)), strict=False):
             ready, ahead = ahead, reader.submit(read, piece, buffer)
             if ready:
                 yield ready.result()
@@ -330,9 +333,16 @@ def _word(text: str) -> int:
     return int(text)
 
 
-def _compare(found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path) -> None:
+def _compare(
+    found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path, tolerance: float
+) -> None:
     word = f"<u{piece.dtype.itemsize}"
     differs = found.view(word) != expected.view(word)
+    if differs.any() and tolerance:
+        there, here = (decoded(words, piece.dtype) for words in (found, expected))
+        ulp = np.abs(here) * 2.0 ** (1 - piece.dtype.precision)  # one more rounding
+        least = 2.0 ** (piece.dtype.min_exponent + 1 - piece.dtype.precision)
+        differs &= ~(np.abs(there - here) <= tolerance + np.maximum(ulp, least))
     if not differs.any():
         return
     position = int(differs.argmax())
@@ -351,7 +361,4 @@ def _compare(found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path) 
 
 def _describe(bits: np.ndarray, dtype: DType) -> str:
     """A value and its bits: NaN, and zeros of both signs, look alike without them."""
-    shown = f"0x{int(bits[0]):0{2 * dtype.itemsize}x}"
-    if dtype.name == "bfloat16":
-        return f"{(bits.astype(np.uint32) << 16).view(np.float32)[0]!s} ({shown})"
-    return f"{bits.view(dtype.name)[0]!s} ({shown})" if dtype.name in NUMPY_NAMES else shown
+    return f"{decoded(bits, dtype)[0]!s} (0x{int(bits[0]):0{2 * dtype.itemsize}x})"

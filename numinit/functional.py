@@ -19,6 +19,7 @@ from numinit.initializers import (
     KaimingNormal,
     KaimingUniform,
     Normal,
+    Orthogonal,
     Sparse,
     TruncNormal,
     Uniform,
@@ -32,6 +33,7 @@ Array = TypeVar("Array")
 # Cached, for the initializer of a small tensor takes longer to make than its values.
 _cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
 _uniform, _normal = _cached(Uniform), _cached(Normal)
+_orthogonal = _cached(Orthogonal)
 _trunc_normal, _sparse = _cached(TruncNormal), _cached(Sparse)
 _xavier_uniform, _xavier_normal = _cached(XavierUniform), _cached(XavierNormal)
 _kaiming_uniform, _kaiming_normal = _cached(KaimingUniform), _cached(KaimingNormal)
@@ -134,6 +136,19 @@ def trunc_normal_(
             stacklevel=2,
         )
     return _fill(tensor, _trunc_normal, fields, generator, seed)  # type: ignore[no-any-return]
+
+
+def orthogonal_(
+    tensor: Array, gain: float = 1, generator: Any = None, *, seed: Any = None
+) -> Array:
+    """Fill with a (semi-)orthogonal matrix of the first axis and the others; see `Orthogonal`.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 dimensions.
+    """
+    return _fill(tensor, _orthogonal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def sparse_(

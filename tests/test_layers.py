@@ -13,7 +13,7 @@ LAYERS = [
     ["jit"],
     ["bits", "transforms.*"],
     ["engines.*"],
-    ["dtypes", "fans", "gains", "keys", "arrays", "tails"],
+    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "orthogonal"],
     ["initializers", "initializers.*", "functional", "recipes"],
     ["adapters.*", "models", "checkpoint", "cli", "__main__", ""],
 ]

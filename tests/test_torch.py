@@ -21,6 +21,7 @@ NAN, INF = math.nan, math.inf
 RANDOM = [
     "uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_",
     "kaiming_normal_", "trunc_normal_", "sparse_",
+    "orthogonal_",
 ]  # fmt: skip
 CONSTANT = ["constant_", "ones_", "zeros_"]
 FIXED = [*CONSTANT, "eye_"]  # no draws, and a matrix will do
@@ -170,6 +171,12 @@ CALLS += [
                   (0, 1, np.float64(-1.0), np.float32(1))]
 ]  # fmt: skip
 CALLS += [("trunc_normal_", make, (0, 1, 0.25, 0.5), {}) for make in SHAPES.values()]
+NARROW = SHAPES["float16"], SHAPES["bfloat16"]  # torch has no QR for them
+CALLS = [call for call in CALLS if not (call[0] == "orthogonal_" and call[1] in NARROW)]
+CALLS += [
+    ("orthogonal_", MATRIX, (gain,), {})
+    for gain in [2, 0, -1, NAN, INF, "1", None, torch.tensor(2.0), np.float32(2)]
+]
 CALLS += [
     ("sparse_", MATRIX, given, {})
     for given in [(0,), (1,), (0.1, 0), (0.5, -1), (NAN,), ("0.5",), (None,), (0.5, "1"), (1j,)]
@@ -229,6 +236,9 @@ DIFFERENCES = [
     ("trunc_normal_", MATRIX, (NAN, 1), {}, SAME, RuntimeError),
     ("sparse_", MATRIX, (1.5,), {}, SAME, ValueError),
     ("sparse_", MATRIX, (-0.5,), {}, SAME, ValueError),
+    # Rounded from float32.
+    ("orthogonal_", HALF, (), {}, NotImplementedError, SAME),
+    ("orthogonal_", of(3, 4, dtype=torch.bfloat16), (), {}, NotImplementedError, SAME),
     # Elements that overlap: every element owns a value, so no fill could be right.
     ("normal_", expanded, (), {}, RuntimeError, ValueError),
     ("zeros_", expanded, (), {}, SAME, ValueError),
@@ -325,7 +335,9 @@ def test_tensors_hold_the_values_of_arrays(name, dtype):
     kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     seeded = {"seed": ni.Key(3, 4)} if name in RANDOM else {}
     for shape in TENSOR_SHAPES:
-        if (len(shape) < 2 and name in SCALED) or (len(shape) != 2 and name == "sparse_"):
+        if (len(shape) < 2 and name in [*SCALED, "orthogonal_"]) or (
+            len(shape) != 2 and name == "sparse_"
+        ):
             continue
         tensor = torch.full(shape, 7, dtype=DTYPES[dtype])
         array = np.full(shape, 7, kind)

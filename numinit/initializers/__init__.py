@@ -9,8 +9,9 @@ from numinit.initializers.assign import Assign
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.computed import Computed
 from numinit.initializers.laws import Constant, Normal, Ones, Uniform, Zeros
-from numinit.initializers.rules import DepthScaled, MuP, Padded
+from numinit.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from numinit.initializers.patterns import Bilinear, Dirac, Eye, Identity
+from numinit.initializers.rules import DepthScaled, MuP, Padded
 from numinit.initializers.scaling import (
     EmbeddingUniform,
     GlorotNormal,
@@ -35,9 +36,10 @@ __all__ = [
     "Bilinear",
     "Computed",
     "Constant",
+    "DeltaOrthogonal",
     "DepthScaled",
-    "EmbeddingUniform",
     "Dirac",
+    "EmbeddingUniform",
     "Eye",
     "GlorotNormal",
     "GlorotUniform",
@@ -53,6 +55,7 @@ __all__ = [
     "MuP",
     "Normal",
     "Ones",
+    "Orthogonal",
     "Padded",
     "Sparse",
     "TruncNormal",

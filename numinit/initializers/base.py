@@ -311,6 +311,14 @@ def numpy_dtype(dtype: DType) -> np.dtype:
 class Law(Initializer):
     """An initializer whose distribution is the same for every shape."""
 
+    whole: ClassVar[bool] = False
+    """Whether a weight can only be made as a whole."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far values may be from those that another machine makes."""
+        return 0.0
+
     one_shape: ClassVar[bool] = False
     """Whether it is for one shape after all, in which it clears some elements."""
 

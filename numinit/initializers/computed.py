@@ -80,7 +80,7 @@ class Computed(Law):
         flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            target = _view(address, part, strides, _STORED.get(dtype.name, dtype.name))
+            target = view(address, part, strides, dtype)
             if flat:
                 for begin, low, size in _boxes(whole, first, part[0]):
                     box = target[begin : begin + math.prod(size)].reshape(size)
@@ -126,7 +126,7 @@ class Computed(Law):
                 index.append(at.reshape(along))
             if ids is not None:
                 index[0] = ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
-            target[block] = _stored(self.values(whole, tuple(index)), dtype)
+            target[block] = stored(self.values(whole, tuple(index)), dtype)
 
 
 class _Memory:
@@ -140,6 +140,13 @@ def _view(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype:
     return np.asarray(
         _Memory(data=(address, False), shape=shape, strides=strides, typestr=np.dtype(dtype).str)
     )
+
+
+def view(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: DType
+) -> np.ndarray:
+    """Memory as an array, of a type's bits where NumPy lacks the type; see `stored`."""
+    return _view(address, shape, strides, _STORED.get(dtype.name, dtype.name))
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -182,8 +189,8 @@ def _boxes(
 _STORED = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
 
-def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:
-    """Float64 values, none beyond the type's largest, rounded once; as `_view` of it takes them."""
+def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """Float64 values, none beyond the type's largest, rounded once; as `view` of it takes them."""
     if dtype.precision >= 24:
         return values  # which NumPy rounds once
     finite = np.isfinite(values)
@@ -203,3 +210,19 @@ def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     half = (values * 2.0**-8).astype(np.float16).view(np.uint16)
     bits = np.where(finite, half >> 7 & 0x7F, 0x7F)
     return (half >> 8 & 0x80 | bits).astype(np.uint8)
+
+
+def decoded(bits: np.ndarray, dtype: DType) -> np.ndarray:
+    """The values of a type's bits, as an array of a type that NumPy has."""
+    if (name := _STORED.get(dtype.name)) is None:
+        return bits.view(dtype.name)
+    words = bits.view(name).astype(np.int64)
+    fraction = dtype.precision - 1
+    sign, exponent = words >> (8 * dtype.itemsize - 1), words >> fraction
+    exponent &= (1 << (8 * dtype.itemsize - 1 - fraction)) - 1
+    significand = (words & ((1 << fraction) - 1)) + ((exponent > 0) << fraction)
+    magnitude = np.ldexp(
+        significand.astype(np.float64), np.maximum(exponent, 1) - 1 + dtype.min_exponent - fraction
+    )
+    values: np.ndarray = np.where(sign == 1, -magnitude, magnitude)
+    return values
