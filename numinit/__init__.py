@@ -26,7 +26,7 @@ from numinit.functional import (
     xavier_uniform_,
     zeros_,
 )
-from numinit.gains import calculate_gain
+from numinit.gains import calculate_gain, variance_gain
 from numinit.initializers import (
     STFT,
     Assign,
@@ -116,6 +116,7 @@ __all__ = [
     "sparse_",
     "trunc_normal_",
     "uniform_",
+    "variance_gain",
     "xavier_normal_",
     "xavier_uniform_",
     "zeros_",

@@ -39,8 +39,10 @@ def fans(
     out_axis: Axes = 0,
     batch_axis: Axes = (),
     groups: int = 1,
+    packed: int = 1,
+    transposed: bool = False,
 ) -> tuple[float, float]:
-    """(fan_in, fan_out) of a weight.
+    """(fan_in, fan_out) of a weight: the inputs that one output sums, and the converse.
 
     Parameters
     ----------
@@ -51,22 +53,49 @@ def fans(
         are the receptive field, which multiplies both. The default is torch's layout
         (out, in, *kernel); JAX and Keras have ``in_axis=-2, out_axis=-1``.
     groups : int, optional
-        Groups of a grouped convolution whose output axis holds all groups: fan_out counts the
-        outputs of one. (Its input axis holds one group's inputs already.)
+        Groups of a grouped convolution. Its output axis holds the outputs of all groups, of which
+        fan_out counts one's; its input axis holds one group's inputs already.
+    packed : int, optional
+        Weights packed along the output axis, such as 3 for query, key and value: fan_out counts
+        one's.
+    transposed : bool, optional
+        A transposed convolution in torch's layout, (in, out / groups, *kernel): the default axes
+        change places, and it is the input axis that holds all groups, of which fan_in counts one's.
 
     Raises
     ------
     ValueError
-        If the shape lacks an axis, an axis is named twice, or `groups` does not divide fan_out.
+        If the shape lacks an axis, an axis is named twice, or `groups` or `packed` does not divide
+        what it counts.
+
+    Notes
+    -----
+    What to pass for a weight of each kind, torch's unless it says otherwise:
+
+    ====================================== ==========================================
+    ``nn.Linear``, ``nn.Conv*d``           nothing
+    grouped, depthwise (out, in / g, *k)   ``groups=g``
+    ``nn.ConvTranspose*d``                 ``transposed=True, groups=g``
+    packed QKV (3 d, d)                    ``packed=3``
+    stacked experts (e, out, in)           ``batch_axis=0, in_axis=2, out_axis=1``
+    JAX and Keras (*k, in / g, out)        ``in_axis=-2, out_axis=-1, groups=g``
+    Keras depthwise (*k, in, multiplier)   ``in_axis=(), out_axis=-1, batch_axis=-2``
+    Keras transposed (*k, out, in)         ``in_axis=-1, out_axis=-2``
+    heads (d, h, d / h), JAX               ``in_axis=0, out_axis=(1, 2)``
+    embedding (rows, d): one row a look-up ``in_axis=(), out_axis=1, batch_axis=0``
+    ====================================== ==========================================
     """
     shape = as_shape(shape)
     rank = len(shape)
+    if in_axis == 1 and out_axis == 0:
+        if rank < 2:
+            raise ValueError(
+                "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions: "
+                f"shape {shape} was given; pass in_axis and out_axis to say what its axes are"
+            )
+        if transposed:
+            in_axis, out_axis = 0, 1
     given = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
-    if rank < 2 and in_axis == 1 and out_axis == 0:
-        raise ValueError(
-            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions: "
-            f"shape {shape} was given; pass in_axis and out_axis to say what its axes are"
-        )
     owner: dict[int, str] = {}
     for name, axes in given.items():
         for axis in as_axes(name, axes):
@@ -77,13 +106,23 @@ def fans(
                     f"{name}: axis {axis} of shape {shape} is also in {owner[axis % rank]}"
                 )
             owner[axis % rank] = name
-    check_groups(groups)
+    check_count("groups", groups)
+    check_count("packed", packed)
+    inputs = math.prod(shape[a] for a, name in owner.items() if name == "in_axis")
+    outputs = math.prod(shape[a] for a, name in owner.items() if name == "out_axis")
     field = math.prod(size for axis, size in enumerate(shape) if axis not in owner)
-    fan_in = field * math.prod(shape[a] for a, name in owner.items() if name == "in_axis")
-    fan_out = field * math.prod(shape[a] for a, name in owner.items() if name == "out_axis")
-    if fan_out % groups:
-        raise ValueError(f"groups: {groups} does not divide the fan_out {fan_out} of shape {shape}")
-    return fan_in, fan_out // groups
+    if transposed:
+        inputs = _divided(inputs, "groups", groups, f"{inputs} inputs of shape {shape}")
+    else:
+        outputs = _divided(outputs, "groups", groups, f"{outputs} outputs of shape {shape}")
+    outputs = _divided(outputs, "packed", packed, f"{outputs} outputs of shape {shape}")
+    return field * inputs, field * outputs
+
+
+def _divided(count: int, name: str, divisor: int, what: str) -> int:
+    if count % divisor:
+        raise ValueError(f"{name}: {divisor} does not divide the {what}")
+    return count // divisor
 
 
 def as_axes(name: str, axes: Any) -> tuple[int, ...]:
@@ -96,12 +135,12 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
         ) from None
 
 
-def check_groups(groups: Any) -> None:
-    """Refuse what is not a number of groups."""
-    integral = isinstance(groups, numbers.Integral)
-    if not integral or groups < 1:
+def check_count(name: str, count: Any) -> None:
+    """Refuse what is not a positive number of things."""
+    integral = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not integral or count < 1:
         kind = ValueError if integral else TypeError
-        raise kind(f"groups: {groups!r} was given; an integer of at least 1 is accepted")
+        raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:

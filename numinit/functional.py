@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numinit.arrays import adapter_of
-from numinit.gains import calculate_gain
 from numinit.initializers import (
     Constant,
     Dirac,
@@ -247,7 +246,7 @@ def kaiming_uniform_(
     tensor: Array,
     a: float = 0,
     mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
     generator: Any = None,
     *,
     seed: Any = None,
@@ -271,7 +270,7 @@ def kaiming_normal_(
     tensor: Array,
     a: float = 0,
     mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    nonlinearity: str | Callable[[Any], Any] = "leaky_relu",
     generator: Any = None,
     *,
     seed: Any = None,
@@ -306,6 +305,9 @@ def _kaiming(
         return tensor
     if isinstance(mode, str):
         mode = mode.lower()
-    if not isinstance(nonlinearity, str):
-        calculate_gain(nonlinearity, a)  # which refuses it; the cache could not take a list
-    return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
+    fields = a, mode, nonlinearity
+    try:
+        hash(fields)
+    except TypeError:  # a callable object may be unhashable, a list is refused
+        make = make.__wrapped__  # type: ignore[attr-defined]
+    return _fill(tensor, make, fields, generator, seed)

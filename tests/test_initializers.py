@@ -146,18 +146,18 @@ OBJECTS = [
     ("Ones()", ni.Ones),
     ("Uniform(low=-1.0, high=2.0)", lambda: ni.Uniform(-1.0, 2.0)),
     ("Normal(mean=0.0, std=1.0)", ni.Normal),
-    ("LecunNormal(in_axis=0, out_axis=1, batch_axis=(), groups=1)",
+    ("LecunNormal(in_axis=0, out_axis=1, batch_axis=(), groups=1, packed=1, transposed=False)",
      lambda: ni.LecunNormal(in_axis=0, out_axis=1)),
-    ("LecunUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1)", ni.LecunUniform),
-    ("XavierNormal(in_axis=(0, 1), out_axis=2, batch_axis=(), groups=1, gain=2.0)",
+    ("LecunUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False)", ni.LecunUniform),
+    ("XavierNormal(in_axis=(0, 1), out_axis=2, batch_axis=(), groups=1, packed=1, transposed=False, gain=2.0)",
      lambda: ni.XavierNormal(2.0, in_axis=[0, 1], out_axis=2)),
-    ("XavierUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, gain=1.0)", ni.XavierUniform),
-    ("KaimingNormal(in_axis=1, out_axis=0, batch_axis=(2,), groups=2, a=0.1, mode='fan_out', "
+    ("XavierUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, gain=1.0)", ni.XavierUniform),
+    ("KaimingNormal(in_axis=1, out_axis=0, batch_axis=(2,), groups=2, packed=1, transposed=False, a=0.1, mode='fan_out', "
      "nonlinearity='leaky_relu')",
-     lambda: ni.KaimingNormal(0.1, "fan_out", batch_axis=[2], groups=2)),
-    ("KaimingUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, a=0.0, mode='fan_in', "
+     lambda: ni.KaimingNormal(0.1, "fan_out", batch_axis=[2], groups=2, packed=1, transposed=False)),
+    ("KaimingUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, a=0.0, mode='fan_in', "
      "nonlinearity='relu')", lambda: ni.KaimingUniform(nonlinearity="relu")),
-    ("VarianceScaling(in_axis=1, out_axis=0, batch_axis=(), groups=1, scale=2.0, mode='fan_avg', "
+    ("VarianceScaling(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, scale=2.0, mode='fan_avg', "
      "distribution='uniform')", lambda: ni.VarianceScaling(2.0, "fan_avg", "uniform")),
 ]  # fmt: skip
 
@@ -249,7 +249,7 @@ def test_bad_fields_are_named(kind, arguments, error, name):
         (ni.KaimingUniform(), (), "fewer than 2 dimensions"),
         (ni.LecunNormal(in_axis=5), (3, 4), "^in_axis"),
         (ni.LecunNormal(batch_axis=0), (3, 4), "^batch_axis"),
-        (ni.LecunNormal(groups=2), (3, 4), "^groups"),
+        (ni.LecunNormal(groups=2, packed=1, transposed=False), (3, 4), "^groups"),
         (ni.Uniform(0, 1e39), (3, 4), "^low, high"),
         (ni.Uniform(-3e38, 3e38), (3, 4), "^low, high"),
     ],

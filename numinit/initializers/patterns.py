@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numinit.fans import Axes, as_axes, check_groups
+from numinit.fans import Axes, as_axes, check_count
 from numinit.initializers.computed import Computed, Index
 from numinit.initializers.laws import set_real
 
@@ -90,7 +90,7 @@ class Dirac(Computed):
     out_axis: int = 0
 
     def __post_init__(self) -> None:
-        check_groups(self.groups)
+        check_count("groups", self.groups)
         for name in ("in_axis", "out_axis"):
             try:
                 operator.index(axis := getattr(self, name))

@@ -1,13 +1,13 @@
 """Variance scaling: distributions whose spread follows from the fans of the weight."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
-from numinit.fans import MODES, Axes, as_axes, check_groups, fan, fans
+from numinit.fans import MODES, Axes, as_axes, check_count, fan, fans
 from numinit.gains import calculate_gain
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
@@ -64,17 +64,23 @@ class _Fans(Initializer):
     out_axis: Axes = 0
     batch_axis: Axes = ()
     groups: int = 1
+    packed: int = 1
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = as_axes(name, given := getattr(self, name))
             if isinstance(given, Iterable):  # a list, as in TOML: fields are hashable
                 object.__setattr__(self, name, axes)
-        check_groups(self.groups)
+        for name in ("groups", "packed"):
+            check_count(name, getattr(self, name))
+        if not isinstance(self.transposed, bool):
+            raise TypeError(f"transposed: {self.transposed!r} was given; True or False is accepted")
 
     def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Law:
         """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
-        n = fan(mode, *fans(shape, self.in_axis, self.out_axis, self.batch_axis, self.groups))
+        axes = self.in_axis, self.out_axis, self.batch_axis
+        n = fan(mode, *fans(shape, *axes, self.groups, self.packed, self.transposed))
         std = gain / math.sqrt(n) if n else 0.0
         return Normal(0.0, std) if distribution == "normal" else Spread(std, distribution)
 
@@ -92,7 +98,7 @@ class VarianceScaling(_Fans):
     distribution : {"normal", "truncated_normal", "uniform"}
         Normal with std sqrt(scale / n); the same, truncated at two standard deviations and scaled
         up to keep that std (JAX, Keras); or uniform on +-sqrt(3 scale / n).
-    in_axis, out_axis, batch_axis, groups
+    in_axis, out_axis, batch_axis, groups, packed, transposed
         See `numinit.fans.fans`.
     """
 
@@ -146,7 +152,7 @@ class XavierNormal(_Xavier):
     ----------
     gain : float
         See `numinit.calculate_gain`.
-    in_axis, out_axis, batch_axis, groups
+    in_axis, out_axis, batch_axis, groups, packed, transposed
         See `numinit.fans`.
     """
 
@@ -169,20 +175,23 @@ class _Kaiming(_Fans):
 
     a: float | None = 0.0
     mode: Mode = "fan_in"
-    nonlinearity: str = "leaky_relu"
+    nonlinearity: str | Callable[[Any], Any] = "leaky_relu"
 
     distribution: ClassVar[str]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_mode(self.mode)
-        calculate_gain(self.nonlinearity, self.a)
+        self._gain()
         if self.a is not None:
             set_real(self, "a")
 
+    def _gain(self) -> float:
+        slope = self.nonlinearity in ("leaky_relu", "prelu")
+        return calculate_gain(self.nonlinearity, self.a if slope else None)
+
     def law(self, shape: Sequence[int]) -> Law:
-        gain = calculate_gain(self.nonlinearity, self.a)
-        return self._scaled(shape, gain, self.mode, self.distribution)
+        return self._scaled(shape, self._gain(), self.mode, self.distribution)
 
 
 @dataclass(frozen=True)
@@ -194,12 +203,12 @@ class KaimingNormal(_Kaiming):
     Parameters
     ----------
     a : float or None
-        Negative slope of leaky_relu, None for 0.01; used with that nonlinearity only.
+        Negative slope of leaky_relu and prelu, None for 0.01 and 0.25; not used with others.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         fan_in keeps the variance in the forward pass, fan_out in the backward pass.
-    nonlinearity : str
-        See `numinit.calculate_gain`.
-    in_axis, out_axis, batch_axis, groups
+    nonlinearity : str or callable
+        A name, or the activation itself: see `numinit.calculate_gain`.
+    in_axis, out_axis, batch_axis, groups, packed, transposed
         See `numinit.fans`.
     """
 
