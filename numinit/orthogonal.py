@@ -21,7 +21,7 @@ CHUNK = 1 << 19  # elements of V made at a time, so that no copy of the matrix i
 Draw = Callable[[np.ndarray, int, int], Any]
 
 
-def haar(m: int, n: int, dtype: Any, draw: Draw) -> np.ndarray:
+def haar(m: int, n: int, dtype: Any, draw: Draw, out: np.ndarray | None = None) -> np.ndarray:
     """A random matrix of n <= m orthonormal columns.
 
     Parameters
@@ -34,13 +34,15 @@ def haar(m: int, n: int, dtype: Any, draw: Draw) -> np.ndarray:
         ``draw(out, i, j)`` fills `out` with the window at row i, column j of an m x n matrix of
         independent standard normal numbers, the same ones each time. Column k gives the k-th
         vector, from row k down.
+    out : ndarray, optional
+        Where to put the matrix: of shape (m, n) and that dtype.
 
     Returns
     -------
     ndarray
         Of shape (m, n); max abs(Q^H Q - I) is about 1e-6 in single and 1e-15 in double precision.
     """
-    q = np.zeros((m, n), dtype)
+    q = np.empty((m, n), dtype) if out is None else out
     for begin in range((n - 1) // BLOCK * BLOCK, -1, -BLOCK):
         _reflect(q, begin, min(begin + BLOCK, n), draw)
     return q
@@ -50,7 +52,8 @@ def _reflect(q: np.ndarray, begin: int, end: int, draw: Draw) -> None:
     """Put the reflections of columns `begin` to `end` - 1 before those after them.
 
     With Z the columns from `end` on, which the later reflections have made, and E the identity's,
-    [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Each row of V is made twice, rather than kept.
+    [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Each row of V is made twice, rather than kept. Last, the
+    columns of E are multiplied by the phase that makes R's diagonal positive.
     """
     m, n = q.shape
     width = end - begin
@@ -89,12 +92,15 @@ def _reflect(q: np.ndarray, begin: int, end: int, draw: Draw) -> None:
     head = ((top + np.diag(lift)) / scale).conj().T
     rest = np.concatenate([head, product / scale[:, None]], axis=1)
     rest = np.linalg.solve(s, rest) / scale[:, None]
-    factor = rest.astype(q.dtype)
+    made = (rest[:, :width] * phase).astype(q.dtype)
+    factor = rest[:, width:].astype(q.dtype)
+    diagonal = np.arange(width)
+    q[:begin, begin:end] = 0
     for row, stop in chunks:
         x = vectors(row, stop)
         if row == begin:
-            x[np.arange(width), np.arange(width)] += lift.astype(q.dtype)
-        q[row:stop, begin:] -= x @ factor
-    # E was left out; and R's diagonal becomes positive.
-    q[np.arange(begin, end), np.arange(begin, end)] += 1
-    q[begin:, begin:end] *= -phase.astype(q.dtype)
+            x[diagonal, diagonal] += lift.astype(q.dtype)
+        np.matmul(x, made, out=q[row:stop, begin:end])
+        if end < n:
+            q[row:stop, end:] -= x @ factor
+    q[begin + diagonal, begin + diagonal] -= phase.astype(q.dtype)

@@ -31,8 +31,13 @@ class _Whole(Law):
         """Refuse a shape without such values."""
         raise NotImplementedError
 
-    def made(self, shape: tuple[int, ...], dtype: str, key: Key) -> np.ndarray:
-        """The values, as float32, float64, complex64 or complex128."""
+    def made(
+        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
+    ) -> np.ndarray:
+        """The values, as float32, float64, complex64 or complex128.
+
+        `place` is where they go, if it is C-contiguous and of that type: they may be made there.
+        """
         raise NotImplementedError
 
     def law(self, shape: Sequence[int]) -> Law:
@@ -61,22 +66,28 @@ class _Whole(Law):
         work = dtype.name if dtype.complex else dtype.real
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            values = self.made(whole, work, Key(seed, stream))
             target = view(address, part, strides, dtype)
-            target[...] = stored(values.reshape(part) if flat else values, dtype)
+            fits = target.dtype == work and target.flags.c_contiguous
+            place = target.reshape(whole) if fits else None
+            values = self.made(whole, work, Key(seed, stream), place)
+            if values is not place:
+                target[...] = stored(values.reshape(part) if flat else values, dtype)
 
         return fill, True
 
 
-def _orthonormal(m: int, n: int, dtype: str, key: Key) -> np.ndarray:
+def _orthonormal(
+    m: int, n: int, dtype: str, key: Key, place: np.ndarray | None = None
+) -> np.ndarray:
     """An m x n matrix of orthonormal columns, m >= n, or rows."""
     long, short = max(m, n), min(m, n)
 
     def draw(out: np.ndarray, i: int, j: int) -> None:
         _NORMAL.fill_(out, shape=(long, short), offset=(i, j), seed=key)
 
-    q = haar(long, short, dtype, draw)
-    return q if m >= n else q.T
+    if m < n:
+        return haar(n, m, dtype, draw).T
+    return haar(m, n, dtype, draw, place)
 
 
 @dataclass(frozen=True)
@@ -145,19 +156,25 @@ class Orthogonal(_Whole):
             )
         self._axes(shape)
 
-    def made(self, shape: tuple[int, ...], dtype: str, key: Key) -> np.ndarray:
+    def made(
+        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
+    ) -> np.ndarray:
         batch, out, rest = self._axes(shape)
         size = [[shape[axis] for axis in axes] for axes in (batch, out, rest)]
         m, n = math.prod(size[1]), math.prod(size[2])
+        order = [*batch, *out, *rest]
+        if m < n or order != sorted(order) or batch:
+            place = None
         if batch:
             values = np.empty((math.prod(size[0]), m, n), dtype)
             for b in range(len(values)):
                 values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
         else:
-            values = _orthonormal(m, n, dtype, key)
+            values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
         if self.gain != 1:
             values *= self.gain
-        order = [*batch, *out, *rest]
+        if place is not None:
+            return place
         places = [order.index(axis) for axis in range(len(shape))]
         return values.reshape([*size[0], *size[1], *size[2]]).transpose(places)
 
@@ -214,7 +231,9 @@ class DeltaOrthogonal(_Whole):
                 "inputs; at least as many outputs are accepted"
             )
 
-    def made(self, shape: tuple[int, ...], dtype: str, key: Key) -> np.ndarray:
+    def made(
+        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
+    ) -> np.ndarray:
         values = np.zeros(shape, dtype)
         matrices = np.moveaxis(values, (self.out_axis, self.in_axis), (0, 1))
         centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
