@@ -13,6 +13,7 @@ with a probability below FAMILY_WISE. The exit code is 1 then.
 """
 
 import argparse
+import contextlib
 import datetime as dt
 import functools
 import itertools
@@ -447,7 +448,6 @@ def run_dieharder(
         ["dieharder", "-d", str(test), "-g", "200", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=False,
     )
     timer = threading.Timer(limit, process.kill)
     timer.start()
@@ -456,12 +456,16 @@ def run_dieharder(
         try:
             for part in words:
                 process.stdin.write(part)
-        except (BrokenPipeError, ValueError):
+        except BrokenPipeError:  # it has seen enough
             pass
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
 
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
-    output = process.stdout.read().decode()
+    with process.stdout:
+        output = process.stdout.read().decode()
     process.wait()
     timer.cancel()
     feeder.join(10)
