@@ -91,3 +91,37 @@ def extra_memory(call: Callable[[], Any]) -> int:
     peak = _kib("VmHWM")
     del made
     return max(0, peak - before) * 1024
+
+
+class Quiet:
+    """`print(quiet)` at the end of a measurement says how many cores others used meanwhile.
+
+    A fill by all threads takes twice as long where somebody else has one of two cores, and what
+    has one thread does not: times and ratios are worth something only if that is near 0.
+    """
+
+    def __init__(self) -> None:
+        self.begin = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float] | None:
+        """The clock, and the CPU seconds of all processes but this and its ended children."""
+        try:
+            cpu = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+            everybody = sum(int(cpu[i]) for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
+        return time.perf_counter(), everybody - sum(os.times()[:4])
+
+    def cores(self) -> float | None:
+        end = self._read()
+        if self.begin is None or end is None:
+            return None
+        return max(0.0, end[1] - self.begin[1]) / (end[0] - self.begin[0])
+
+    def __str__(self) -> str:
+        used = self.cores()
+        if used is None:
+            return "how much other processes ran meanwhile is not known"
+        remark = ": measure again on a quiet machine" if used > 0.1 else ""
+        return f"other processes used {used:.2f} of {os.cpu_count()} cores meanwhile{remark}"

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .measure import Spread, can_measure_memory, extra_memory, machine, spread
+from .measure import Quiet, Spread, can_measure_memory, extra_memory, machine, spread
 
 LAWS = ("uniform", "normal", "truncated normal")
 DTYPES = ("float32", "float64", "bfloat16")
@@ -379,6 +379,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         serve(arguments.serve)
         return 0
     nbytes = int(arguments.mib * 2**20)
+    quiet = Quiet()
     peers = {name: Process(name) for name in arguments.peers}
     try:
         lines = list(measure(peers, nbytes, arguments.rounds, arguments.laws, arguments.dtypes))
@@ -390,7 +391,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{arguments.mib:g} MiB, {machine()}, medians of {arguments.rounds} runs in turn; "
         + ", ".join(f"{n} {p.version}" for n, p in peers.items() if n in seen)
     )
-    print(f"{title}\n* returns new arrays only\n\n{table(lines, nbytes)}")
+    print(f"{title}\n{quiet}\n* returns new arrays only\n\n{table(lines, nbytes)}")
     if not arguments.no_chart:
         try:
             draw(lines, title.replace("; ", "\n"), arguments.chart)

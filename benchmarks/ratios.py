@@ -16,7 +16,7 @@ import numpy as np
 import numinit as ni
 
 from .fills import FILLS, SIZE, buffer
-from .measure import machine
+from .measure import Quiet, machine
 
 REPEAT = 9
 
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else "{:38}{:>12}  {:>16} {:12}{:>8}{:>9}"
     )
     print(row.format("", "numinit", "peer", "", "ratio", "promise"), flush=True)
-    broken = 0
+    broken, quiet = 0, Quiet()
     for promise in PROMISES:
         if arguments.only not in promise.what:
             continue
@@ -193,11 +193,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = [
             shown(t, w, promise.unit) for t, w in zip((ours, peer), promise.work, strict=True)
         ]
+        mark = "" if held else ", not held" if arguments.markdown else "  does not hold"
         line = row.format(
             f"`{promise.what}`" if arguments.markdown else promise.what,
-            values[0], promise.against, values[1], f"{ratio:.3g}", f"{promise.ratio:g}",
+            values[0], promise.against, values[1],
+            f"{ratio:.{2 if ratio < 10 else 3}g}" + mark * arguments.markdown, f"{promise.ratio:g}",
         )  # fmt: skip
-        print(line + ("" if held else "  does not hold"), flush=True)
+        print(line + mark * (not arguments.markdown), flush=True)
+    print(quiet)
     print(f"{broken} of the promises do not hold here" if broken else "all of these hold")
     return int(broken > 0)
 
