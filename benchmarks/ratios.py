@@ -1,115 +1,207 @@
-"""The promised ratios, side by side in one process: ``python -m benchmarks.ratios``.
+"""The promised ratios, and which of them do not hold here: ``python -m benchmarks.ratios``.
 
-Every pair is timed in turn, so that a noisy machine hurts both alike; medians are compared. The
-exit code is 1 if a promise does not hold on this machine.
+Every promise of speed that the README makes is a line of `PROMISES`, and the only place that has
+it. The two sides are timed in turn, so that a noisy machine hurts both alike; medians are
+compared. The exit code is 1 if a promise does not hold on this machine.
 """
 
 import argparse
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import numinit as ni
 
-from .peers import FILLS, SIZE, buffer
+from .fills import FILLS, SIZE, buffer
+from .measure import Quiet, machine
 
 REPEAT = 9
+
+Side = Callable[[], Any]
 
 
 class Promise(NamedTuple):
     """`ours` is at least `ratio` times as fast as `peer`, per unit of work."""
 
-    name: str
-    ours: Callable[[], Any]
-    peer: Callable[[], Any]
+    what: str
+    """As the first column of the README's table has it."""
+    against: str
+    """What the peer's column begins with."""
     ratio: float
-    work: tuple[float, float] = (SIZE, SIZE)  # of ours and the peer's
+    sides: Callable[[], tuple[Side, Side]]
+    """Makes the buffers and returns what is timed, ours and the peer's."""
+    unit: str = "GB/s"
+    work: tuple[float, float] = (SIZE / 1e9, SIZE / 1e9)
+    """Of ours and of the peer's, in the unit's numerator; times are reported where it is 0."""
     loops: int = 1
+    slow: bool = False
+    """The peer takes many seconds: one run of each, and only with --slow."""
 
 
-def promises() -> list[Promise]:
-    """What is measured, on shared buffers."""
-    f4, f8, t4, b2 = (
-        buffer(*kind)
-        for kind in (
-            ("numinit", "float32"),
-            ("numinit", "float64"),
-            ("torch", "float32"),
-            ("torch", "bfloat16"),
-        )
+def pair(law: str, dtype: str, peer: str, peer_law: str = "", peer_dtype: str = "") -> Any:
+    """Sides that fill buffers of `SIZE` bytes."""
+
+    def sides() -> tuple[Side, Side]:
+        a, b = buffer("numinit", dtype), buffer(peer, peer_dtype or dtype)
+        return lambda: FILLS["numinit", law](a), lambda: FILLS[peer, peer_law or law](b)
+
+    return sides
+
+
+def small_weight() -> tuple[Side, Side]:
+    import torch
+
+    weight = torch.ones(64, 8)
+    return (
+        lambda: ni.kaiming_uniform_(weight),
+        lambda: torch.nn.init.kaiming_uniform_(weight),
     )
-    uniform, normal = FILLS["numinit", "uniform"], FILLS["numinit", "normal"]
-    weight = t4[:512].reshape(64, 8)
-    torch_init = sys.modules["torch"].nn.init
-    shape = (8192, SIZE // 4 // 8192)
-    half = (SIZE / 2, SIZE / 4)  # elements
-    fresh = ni.KaimingNormal()
-    return [
-        Promise("uniform_ / ndarray.fill", lambda: uniform(f4), lambda: f4.fill(1.0), 0.8),
-        Promise("uniform_ / torch", lambda: uniform(f4), lambda: FILLS["torch", "uniform"](t4), 12),
-        Promise("normal_ / torch", lambda: normal(f4), lambda: FILLS["torch", "normal"](t4), 8),
-        Promise(
-            "normal_, elements: bfloat16 / float32",
-            lambda: normal(b2),
-            lambda: normal(f4),
-            0.8,
-            half,
-        ),
-        Promise(
-            "normal_ float64 / NumPy", lambda: normal(f8), lambda: FILLS["numpy", "normal"](f8), 5
-        ),
-        Promise(
-            "kaiming_uniform_ 64x8 / torch",
-            lambda: ni.kaiming_uniform_(weight),
-            lambda: torch_init.kaiming_uniform_(weight),
-            1,
-            (2048, 2048),
-            5000,
-        ),
-        Promise(
-            "KaimingNormal()(shape) / np.empty + fill",
-            lambda: fresh(shape, seed=0),
-            lambda: np.empty(shape, np.float32).fill(1.0),
-            0.7,
-        ),
-    ]
 
 
-def measure(promise: Promise, repeat: int) -> tuple[float, float]:
-    """Median work per second of ours and of the peer."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeat + 1):
-        for run, found in zip((promise.ours, promise.peer), times, strict=True):
+def fresh_memory() -> tuple[Side, Side]:
+    init, shape = ni.KaimingNormal(), (8192, SIZE // 4 // 8192)
+    return lambda: init(shape, seed=0), lambda: np.empty(shape, np.float32).fill(1.0)
+
+
+def matrices(name: str, rows: int, columns: int, *arguments: float) -> Any:
+    """Sides that call a function of both libraries on a torch tensor."""
+
+    def sides() -> tuple[Side, Side]:
+        import torch
+
+        if not hasattr(ni, name):
+            raise NotImplementedError(f"this numinit has no {name}")
+        weight = torch.ones(rows, columns)
+        ours, peer = getattr(ni, name), getattr(torch.nn.init, name)
+        return lambda: ours(weight, *arguments), lambda: peer(weight, *arguments)
+
+    return sides
+
+
+ELEMENTS = SIZE / 2 / 1e9, SIZE / 4 / 1e9
+SQUARE = 2048 * 2048 * 4 / 1e9
+TALL = 1_000_000 * 64 * 4 / 1e9
+SPARSE = 8192 * 8192 * 4 / 1e9
+
+PROMISES = [
+    Promise("uniform_, float32", "torch", 12, pair("uniform", "float32", "torch")),
+    Promise("normal_, float32", "torch", 8, pair("normal", "float32", "torch")),
+    Promise("trunc_normal_, float32", "torch", 80, pair("truncated", "float32", "torch")),
+    Promise(
+        "trunc_normal_ beside normal_",
+        "numinit",
+        0.5,
+        pair("truncated", "float32", "numinit", "normal"),
+    ),
+    Promise("normal_, float64", "NumPy", 5, pair("normal", "float64", "NumPy")),
+    Promise(
+        "normal_, bfloat16, elements",
+        "numinit float32",
+        0.8,
+        pair("normal", "bfloat16", "numinit", "normal", "float32"),
+        "10⁹/s",
+        ELEMENTS,
+    ),
+    Promise("kaiming_uniform_ of 64 x 8", "torch", 1, small_weight, "µs", (0, 0), 5000),
+    Promise("KaimingNormal()(shape), fresh memory", "np.empty + fill", 0.7, fresh_memory),
+    Promise(
+        "uniform_ beside the memory bus",
+        "ndarray.fill",
+        0.8,
+        pair("uniform", "float32", "NumPy", "fill"),
+    ),
+    Promise(
+        "orthogonal_, 2048 x 2048",
+        "torch",
+        1,
+        matrices("orthogonal_", 2048, 2048),
+        work=(SQUARE, SQUARE),
+    ),
+    Promise(
+        "orthogonal_, 1,000,000 x 64",
+        "torch",
+        5,
+        matrices("orthogonal_", 1_000_000, 64),
+        work=(TALL, TALL),
+    ),
+    Promise(
+        "sparse_, 8192 x 8192",
+        "torch",
+        200,
+        matrices("sparse_", 8192, 8192, 0.9),
+        work=(SPARSE, SPARSE),
+        slow=True,
+    ),
+]
+
+
+def measure(sides: Sequence[Side], repeat: int, loops: int = 1) -> list[float]:
+    """The median seconds of each side, run in turn after one run that does not count."""
+    times: list[list[float]] = [[] for _ in sides]
+    for turn in range(repeat + 1):
+        for run, found in zip(sides, times, strict=True):
+            if turn == 0 and loops == 1 and repeat == 1 and found is times[-1]:
+                continue  # a slow peer has nothing to warm up
             begin = time.perf_counter()
-            for _ in range(promise.loops):
+            for _ in range(loops):
                 run()
-            found.append((time.perf_counter() - begin) / promise.loops)
-    ours, peer = (
-        work / statistics.median(t[1:]) for work, t in zip(promise.work, times, strict=True)
-    )
-    return ours, peer
+            if turn:
+                found.append((time.perf_counter() - begin) / loops)
+    return [statistics.median(found) for found in times]
 
 
-def main() -> int:
+def shown(seconds: float, work: float, unit: str) -> str:
+    value = work / seconds if work else seconds * 1e6
+    return f"{value:.{1 if value >= 1 else 2 if value >= 0.1 else 3}f} {unit}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=REPEAT, help="runs whose median is taken")
-    repeat = parser.parse_args().repeat
-    print(
-        f"{'256 MiB, median of ' + str(repeat):42}{'ours':>9}{'peer':>9}{'ratio':>8}{'promise':>9}"
+    parser.add_argument("--slow", action="store_true", help="also the peers that take a minute")
+    parser.add_argument("--markdown", action="store_true", help="the lines of the README's table")
+    parser.add_argument("--only", default="", help="promises whose name contains this")
+    arguments = parser.parse_args(argv)
+    print(f"{machine()}; 256 MiB, median of {arguments.repeat}", flush=True)
+    row = (
+        "| {} | {} | {} {} | {} | {} |"
+        if arguments.markdown
+        else "{:38}{:>12}  {:>16} {:12}{:>8}{:>9}"
     )
-    broken = 0
-    for promise in promises():
-        ours, peer = measure(promise, repeat)
-        held = ours / peer >= promise.ratio
+    print(row.format("", "numinit", "peer", "", "ratio", "promise"), flush=True)
+    broken, quiet = 0, Quiet()
+    for promise in PROMISES:
+        if arguments.only not in promise.what:
+            continue
+        why = "takes about a minute: --slow" if promise.slow and not arguments.slow else ""
+        try:
+            sides = () if why else promise.sides()
+        except (ImportError, NotImplementedError) as error:
+            why = str(error)
+        if why:
+            print(f"{promise.what:38}skipped: {why}", flush=True)
+            continue
+        ours, peer = measure(sides, 1 if promise.slow else arguments.repeat, promise.loops)
+        ratio = peer / ours
+        if all(promise.work):
+            ratio *= promise.work[0] / promise.work[1]
+        held = ratio >= promise.ratio
         broken += not held
-        print(
-            f"{promise.name:42}{ours / 1e9:9.2f}{peer / 1e9:9.2f}{ours / peer:8.2f}"
-            f"{promise.ratio:9.4g}  {'' if held else 'does not hold'}".rstrip()
-        )
+        values = [
+            shown(t, w, promise.unit) for t, w in zip((ours, peer), promise.work, strict=True)
+        ]
+        mark = "" if held else ", not held" if arguments.markdown else "  does not hold"
+        line = row.format(
+            f"`{promise.what}`" if arguments.markdown else promise.what,
+            values[0], promise.against, values[1],
+            f"{ratio:.{2 if ratio < 10 else 3}g}" + mark * arguments.markdown, f"{promise.ratio:g}",
+        )  # fmt: skip
+        print(line + mark * (not arguments.markdown), flush=True)
+    print(quiet)
+    print(f"{broken} of the promises do not hold here" if broken else "all of these hold")
     return int(broken > 0)
 
 

@@ -1,0 +1,127 @@
+"""Measuring: times, the memory beyond a buffer, and the machine in words."""
+
+import functools
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def machine() -> str:
+    """The processor's name and the number of logical cores; nothing that names the host."""
+    name = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        name = found[1].strip() if found else name
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} logical cores"
+
+
+class Spread(NamedTuple):
+    """A median, and how far the middle half of the runs lies from it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: list[float]) -> Spread:
+    """Median and quartiles."""
+    if len(values) == 1:
+        return Spread(*values * 3)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
+
+
+def seconds(call: Callable[[], Any], budget: float = 0.1, least: int = 3) -> float:
+    """The median time of a call, of as many runs as fit the budget, at least `least`.
+
+    Calls of microseconds are repeated within a run until that takes a millisecond.
+    """
+    clock = time.perf_counter
+    begin = clock()
+    call()
+    loops = max(1, int(1e-3 / max(clock() - begin, 1e-7)))
+    times: list[float] = []
+    stop = clock() + budget
+    while len(times) < least or clock() < stop:
+        begin = clock()
+        for _ in range(loops):
+            call()
+        times.append((clock() - begin) / loops)
+    return statistics.median(times)
+
+
+def _kib(field: str) -> int:
+    return int(re.search(rf"^{field}:\s*(\d+) kB$", STATUS.read_text(), re.M)[1])
+
+
+@functools.cache
+def can_measure_memory() -> bool:
+    """Whether the kernel lets a process reset its own peak of resident memory (Linux)."""
+    try:
+        RESET.write_text("5")
+        return _kib("VmHWM") > 0
+    except (OSError, TypeError):
+        return False
+
+
+def extra_memory(call: Callable[[], Any]) -> int:
+    """By how many bytes the process's resident memory rose, at most, during a call.
+
+    What `call` returns lives until the peak is read, so that a new tensor counts.
+
+    Raises
+    ------
+    NotImplementedError
+        Where the peak cannot be reset.
+    """
+    if not can_measure_memory():
+        raise NotImplementedError("this system does not let a process reset its peak of memory")
+    RESET.write_text("5")
+    before = _kib("VmRSS")
+    made = call()
+    peak = _kib("VmHWM")
+    del made
+    return max(0, peak - before) * 1024
+
+
+class Quiet:
+    """`print(quiet)` at the end of a measurement says how many cores others used meanwhile.
+
+    A fill by all threads takes twice as long where somebody else has one of two cores, and what
+    has one thread does not: times and ratios are worth something only if that is near 0.
+    """
+
+    def __init__(self) -> None:
+        self.begin = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float] | None:
+        """The clock, and the CPU seconds of all processes but this and its ended children."""
+        try:
+            cpu = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+            everybody = sum(int(cpu[i]) for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
+        return time.perf_counter(), everybody - sum(os.times()[:4])
+
+    def cores(self) -> float | None:
+        end = self._read()
+        if self.begin is None or end is None:
+            return None
+        return max(0.0, end[1] - self.begin[1]) / (end[0] - self.begin[0])
+
+    def __str__(self) -> str:
+        used = self.cores()
+        if used is None:
+            return "how much other processes ran meanwhile is not known"
+        remark = ": measure again on a quiet machine" if used > 0.1 else ""
+        return f"other processes used {used:.2f} of {os.cpu_count()} cores meanwhile{remark}"
