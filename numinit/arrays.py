@@ -27,8 +27,6 @@ class Adapter(NamedTuple):
     """Seed and stream of the next key for an array when no seed is given."""
     written: Callable[[Any], None]
     """Called after the memory was written."""
-    assign: Callable[[Any, np.ndarray], None]
-    """Set an array's elements to those of a NumPy array of its shape, each rounded once."""
     values: Callable[[Any], np.ndarray]
     """An array's values, in a type of NumPy that holds them exactly; may share its memory."""
 
@@ -54,11 +52,6 @@ def _numpy_default_key(array: np.ndarray) -> tuple[int, int]:
     return key.seed, key.stream
 
 
-def _numpy_assign(array: np.ndarray, values: np.ndarray) -> None:
-    with np.errstate(over="ignore"):  # beyond a narrow type's largest is its infinity
-        array[...] = values
-
-
 #: package name -> adapter; the adapters of other frameworks are entered by `numinit` itself.
 ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
     "numpy": Adapter(
@@ -66,7 +59,6 @@ ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
         _numpy_memory,
         _numpy_default_key,
         lambda array: None,
-        _numpy_assign,
         np.asarray,
     )
 }

@@ -106,12 +106,6 @@ def written(tensor: torch.Tensor) -> None:
             raise
 
 
-def assign(tensor: torch.Tensor, values: np.ndarray) -> None:
-    """Set a tensor's elements, each rounded once."""
-    with torch.no_grad():
-        tensor.copy_(torch.from_numpy(values))
-
-
 def values(tensor: torch.Tensor) -> np.ndarray:
     """A tensor's values as an array; those of the types that NumPy lacks as float32."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
@@ -121,4 +115,4 @@ def values(tensor: torch.Tensor) -> np.ndarray:
     return array
 
 
-ADAPTER = Adapter(torch.Tensor, memory, default_key, written, assign, values)
+ADAPTER = Adapter(torch.Tensor, memory, default_key, written, values)
