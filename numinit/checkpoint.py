@@ -1,7 +1,6 @@
 """Whole checkpoints: written straight into the mapped file, and verified from the file alone."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 from numinit._version import STREAM_VERSION, __version__
 from numinit.adapters import npy, safetensors
 from numinit.adapters.inputs import InputError, check_shape, open_regular, show
+from numinit.adapters.integers import INTEGERS, Integer, constant
 from numinit.adapters.mapped import check_target, map_window, new_file, start_writing
 from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
@@ -30,9 +30,12 @@ BUFFER = 16 << 20  # bytes regenerated at a time by verify
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 Specs = Mapping[str, TensorSpec | Sequence[int]]
-Tensors = dict[str, tuple[tuple[int, ...], DType]]
+Tensors = dict[str, tuple[tuple[int, ...], DType | Integer]]
 
-_BY_CODE = {dtype.safetensors or dtype.name: dtype for dtype in DTYPES.values()}
+_BY_CODE: dict[str, DType | Integer] = {
+    dtype.safetensors or dtype.name: dtype for dtype in (DTYPES | INTEGERS).values()
+}
+UNSEALED = "0" * 64  # in the place of the header's own digest, while that is taken
 
 
 class Summary(NamedTuple):
@@ -46,7 +49,7 @@ class Piece(NamedTuple):
     """A run of one tensor's elements."""
 
     tensor: str
-    dtype: DType
+    dtype: DType | Integer
     shape: tuple[int, ...]  # of the whole tensor
     first: int  # element
     begin: int  # byte in the data
@@ -59,7 +62,7 @@ class Mismatch(Exception):
     Attributes
     ----------
     tensor : str or None
-        The first tensor that differs; None where the set of tensors does.
+        The first tensor that differs; None where the header does.
     index : tuple of int or None
         Its first element that differs.
     """
@@ -99,6 +102,7 @@ def write(
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : dtype, optional
         For all tensors; by default each tensor's own, and float32 for those that have none.
+        Integer and boolean tensors always keep their own; the recipe must make them constants.
     progress : callable, optional
         Called as ``progress(bytes_done, bytes_in_all)``.
     overwrite : bool, default False
@@ -119,10 +123,16 @@ def write(
     if isinstance(specs, str | Path):
         specs = load_shapes(specs)
     recipe, key = as_recipe(recipe), as_key(seed)
-    tensors = _resolve(specs, dtype)
-    laws = _laws(recipe, tensors)
+    if not specs:
+        raise InputError("no tensors: at least one name and shape is needed")
+    checked = {name: _checked(name, spec) for name, spec in specs.items()}
+    shapes = {name: spec.shape for name, spec in checked.items()}
     if path.suffix == ".npy":
-        name = _only_tensor(tensors, tensor)
+        name = _only_tensor(checked, tensor)
+        checked = {name: checked[name]}
+    tensors = _resolve(checked, dtype)
+    laws = _laws(recipe, shapes, tensors)
+    if path.suffix == ".npy":
         header = npy.header(name, *tensors[name])
         shape, found = tensors[name]
         code = found.safetensors or found.name
@@ -130,10 +140,11 @@ def write(
     else:
         if tensor is not None:
             raise InputError(f"{path}: a single tensor can be chosen for .npy only")
-        header, entries = safetensors.layout(tensors, _metadata(tensors, recipe, key))
+        header, entries = safetensors.layout(tensors, _metadata(recipe, key))
+        header = _sealed(header)
     total = max((entry.stop for entry in entries.values()), default=0)
     target = check_target(path, overwrite)
-    with new_file(target, len(header) + total) as fd:
+    with new_file(target, len(header) + total, overwrite) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
         started = 0
         for piece in _pieces(entries, laws, WINDOW):
@@ -162,7 +173,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     Raises
     ------
     Mismatch
-        Naming the first tensor and element that differ, in the order of the file.
+        Naming the header, or the first tensor and element that differ, in the order of the file.
     InputError
         If the file is damaged, or says too little about itself.
     OSError
@@ -172,17 +183,14 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     if path.suffix == ".npy":
         raise InputError(f"{path}: .npy records no seed or recipe, so it cannot be verified")
     metadata, entries, data_offset = safetensors.read_header(path)
+    _check_header(path, metadata, data_offset)
     recipe, key = _provenance(metadata, path)
-    if (
-        _digest({name: (entry.dtype, entry.shape) for name, entry in entries.items()})
-        != (metadata["numinit.tensors"])
-    ):
-        raise Mismatch(f"{path}: the names, shapes or dtypes of its tensors are not those written")
     for name, entry in entries.items():
         if entry.dtype not in _BY_CODE:
             raise InputError(f"{path}: tensor {show(name)}: numinit writes no {entry.dtype}")
     try:
-        laws = _laws(recipe, {name: (e.shape, _BY_CODE[e.dtype]) for name, e in entries.items()})
+        tensors = {name: (e.shape, _BY_CODE[e.dtype]) for name, e in entries.items()}
+        laws = _laws(recipe, {name: e.shape for name, e in entries.items()}, tensors)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     total = max((entry.stop for entry in entries.values()), default=0)
@@ -197,32 +205,40 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     return Summary(len(entries), total)
 
 
-def _resolve(specs: Specs, dtype: Any) -> Tensors:
-    """Every tensor's checked shape and the dtype to write."""
+def _checked(name: str, given: TensorSpec | Sequence[int]) -> TensorSpec:
+    """A tensor's name, shape and dtype, the first two checked."""
+    if not isinstance(name, str):
+        raise InputError(f"tensor names must be strings, got {show(name)}")
+    shape, dtype = given if isinstance(given, TensorSpec) else (given, None)
+    return TensorSpec(check_shape(shape, f"tensor {show(name)}"), dtype)
+
+
+def _resolve(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
+    """Every tensor's shape and the dtype to write."""
     override = None if dtype is None else as_dtype(dtype)
-    if not specs:
-        raise InputError("no tensors: at least one name and shape is needed")
-    tensors = {}
-    for name, given in specs.items():
-        if not isinstance(name, str):
-            raise InputError(f"tensor names must be strings, got {show(name)}")
-        spec = given if isinstance(given, TensorSpec) else TensorSpec(given)  # type: ignore[arg-type]
-        shape = check_shape(spec.shape, f"tensor {show(name)}")
+    tensors: Tensors = {}
+    for name, (shape, own) in specs.items():
+        if own in INTEGERS:  # whatever `dtype`: it counts or selects, and has no other meaning
+            tensors[name] = (shape, INTEGERS[own])
+            continue
         try:
-            # Even where `dtype` is given: an integer tensor has a meaning that no recipe knows.
-            own = as_dtype(spec.dtype or "float32")
+            known = as_dtype(own or "float32")  # even where `dtype` is given: it may be packed
         except TypeError as error:
+            accepted = ", ".join([*DTYPES, *INTEGERS])
             raise InputError(
-                f"tensor {show(name)} is {spec.dtype}; only {', '.join(DTYPES)} can be initialized"
+                f"tensor {show(name)} is {own}; only {accepted} can be initialized"
             ) from error
-        tensors[name] = (shape, override or own)
+        tensors[name] = (shape, override or known)
     return tensors
 
 
-def _laws(recipe: Recipe, tensors: Tensors) -> dict[str, Law]:
-    """Every tensor's distribution, after checking that its dtype can hold it."""
-    laws = recipe.plan({name: shape for name, (shape, _) in tensors.items()})
+def _laws(recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors) -> dict[str, Law]:
+    """Every tensor's distribution, after checking that the dtypes of `tensors` can hold it."""
+    laws = recipe.plan(shapes)
     for name, (shape, dtype) in tensors.items():
+        if isinstance(dtype, Integer):
+            constant(name, laws[name], dtype)
+            continue
         try:
             laws[name].check(shape, dtype)
         except (TypeError, ValueError, ArithmeticError) as error:
@@ -256,8 +272,12 @@ def _pieces(entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int) ->
 
 def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Law], key: Key) -> None:
     """Write a piece's elements."""
-    name = piece.tensor
-    laws[name].fill_flat(out, piece.first, piece.shape, piece.dtype, key.fold_in(name))
+    name, dtype = piece.tensor, piece.dtype
+    if isinstance(dtype, Integer):
+        value = constant(name, laws[name], dtype)
+        out.view(value.dtype)[:] = value
+    else:
+        laws[name].fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
 
 
 def _read_ahead(
@@ -276,21 +296,32 @@ def _read_ahead(
     ahead: Future[tuple[Piece, np.ndarray]] | None = None
     with file, ThreadPoolExecutor(1) as reader:
         file.seek(data_offset)
+        submit: Callable[..., Future[Any]] = reader.submit
+        try:
+            submit(int)  # the thread starts with its first job
+        except RuntimeError:  # no more threads here
+            submit = _call
         for piece, buffer in zip(pieces, cycle(np.empty((2, size), np.uint8)), strict=False):
-            ready, ahead = ahead, reader.submit(read, piece, buffer)
+            ready, ahead = ahead, submit(read, piece, buffer)
             if ready:
                 yield ready.result()
         if ahead:
             yield ahead.result()
 
 
-def _metadata(tensors: Tensors, recipe: Recipe, key: Key) -> dict[str, str]:
+def _call(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """The result of a function that is called here and now."""
+    done: Future[Any] = Future()
+    done.set_result(function(*arguments))
+    return done
+
+
+def _metadata(recipe: Recipe, key: Key) -> dict[str, str]:
     if not recipe.text:
         raise InputError(
             f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
             "write it in TOML and use its path, or numinit.recipes.parse"
         )
-    codes = {name: (str(dtype.safetensors), shape) for name, (shape, dtype) in tensors.items()}
     return {
         "format": "pt",  # what transformers asks for
         "numinit.version": __version__,
@@ -299,17 +330,23 @@ def _metadata(tensors: Tensors, recipe: Recipe, key: Key) -> dict[str, str]:
         "numinit.seed_stream": str(key.stream),
         "numinit.recipe": recipe.name,
         "numinit.recipe_text": recipe.text,
-        "numinit.tensors": _digest(codes),
+        "numinit.header": UNSEALED,
     }
 
 
-def _digest(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """A digest of the set of tensors, so that a missing one is noticed."""
-    return hashlib.sha256(json.dumps(sorted(tensors.items())).encode()).hexdigest()
+def _sealed(header: bytes) -> bytes:
+    """A header with its own digest, taken while the digest was `UNSEALED`."""
+    digest = hashlib.sha256(header).hexdigest()
+    return header.replace(_digest_field(UNSEALED), _digest_field(digest), 1)
 
 
-def _provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
-    """The recipe and key that a file's metadata describes."""
+def _digest_field(digest: str) -> bytes:
+    # In a JSON string these quotes would be escaped, so the text occurs in no other place.
+    return f'"numinit.header":"{digest}"'.encode(errors="replace")
+
+
+def _check_header(path: Path, metadata: Mapping[str, str], size: int) -> None:
+    """Refuse a header that this version did not write, or not byte for byte."""
     version = metadata.get("numinit.stream_version")
     if version is None:
         raise InputError(f"{path}: not written by numinit: its metadata has no numinit.* keys")
@@ -318,8 +355,22 @@ def _provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
             f"{path}: written with stream version {show(version)}; this numinit "
             f"({__version__}) has {STREAM_VERSION}, whose values differ"
         )
+    if "numinit.header" not in metadata:
+        raise InputError(f"{path}: damaged numinit metadata: no numinit.header")
+    digest = metadata["numinit.header"]
+    file, _ = open_regular(path)
+    with file:
+        header = file.read(size).replace(_digest_field(digest), _digest_field(UNSEALED), 1)
+    if hashlib.sha256(header).hexdigest() != digest:
+        raise Mismatch(
+            f"{path}: the header differs: its metadata, or the names, shapes or dtypes of its "
+            "tensors, are not those written"
+        )
+
+
+def _provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
+    """The recipe and key that a file's metadata describes."""
     try:
-        metadata["numinit.tensors"]
         key = Key(_word(metadata["numinit.seed"]), _word(metadata["numinit.seed_stream"]))
         recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe")
     except (KeyError, ValueError) as error:
@@ -338,7 +389,7 @@ def _compare(
 ) -> None:
     word = f"<u{piece.dtype.itemsize}"
     differs = found.view(word) != expected.view(word)
-    if differs.any() and tolerance:
+    if tolerance and isinstance(piece.dtype, DType) and differs.any():
         there, here = (decoded(words, piece.dtype) for words in (found, expected))
         ulp = np.abs(here) * 2.0 ** (1 - piece.dtype.precision)  # one more rounding
         least = 2.0 ** (piece.dtype.min_exponent + 1 - piece.dtype.precision)
@@ -359,6 +410,7 @@ def _compare(
     )
 
 
-def _describe(bits: np.ndarray, dtype: DType) -> str:
+def _describe(bits: np.ndarray, dtype: DType | Integer) -> str:
     """A value and its bits: NaN, and zeros of both signs, look alike without them."""
-    return f"{decoded(bits, dtype)[0]!s} (0x{int(bits[0]):0{2 * dtype.itemsize}x})"
+    value = bits.view(dtype.name)[0] if isinstance(dtype, Integer) else decoded(bits, dtype)[0]
+    return f"{value!s} (0x{int(bits[0]):0{2 * dtype.itemsize}x})"

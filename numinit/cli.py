@@ -2,38 +2,36 @@
 
 import argparse
 import contextlib
+import math
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata, util
-from platform import python_version
 from typing import Any
 
-import llvmlite.binding as llvm
-
-from numinit import jit, recipes
+from numinit import recipes
 from numinit._version import STREAM_VERSION, __version__
 from numinit.adapters import shapes
-from numinit.adapters.inputs import InputError
+from numinit.adapters.inputs import InputError, show
 from numinit.checkpoint import Mismatch, Summary, verify, write
 from numinit.dtypes import DTYPES
-from numinit.engines import cpu
 
 __all__ = ["main"]
 
-OK, DIFFERS, USAGE, IO_FAILURE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 130, 141, 143
+OK, DIFFERS, USAGE, IO_FAILURE, FAULT = 0, 1, 2, 3, 70
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
+PATIENCE = 10  # seconds that a clean-up may take
 
 EPILOG = """\
 exit codes:
   0    done; for verify: every value is as it should be
-  1    verify: the file differs from what its metadata describes
+  1    verify: the header or a value differs from what was written
   2    bad usage, or an input that cannot be used; nothing was written
   3    the disk is full, or reading or writing failed
+  70   a fault in numinit or in what it is installed with
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
   143  terminated
@@ -47,12 +45,15 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; ``--help`` and bad usage raise SystemExit."""
+    """Run the command line and return its exit code; ``--help`` and bad usage raise SystemExit.
+
+    With `argv` left out the process is taken to end with this call.
+    """
     for stream in (sys.stdout, sys.stderr):  # a name of a tensor must not be able to end a run
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        with _termination_as_exception():
+        with _signals_as_exceptions(last=argv is None):
             try:
                 arguments = _parser().parse_args(argv)
                 code: int = arguments.run(arguments)
@@ -64,14 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Python flushes at exit: let that go nowhere instead of failing once more.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
     except (ValueError, TypeError) as error:
         return _fail(f"error: {error}", USAGE)
     except (OSError, MemoryError) as error:
+        try:
+            print(end="", flush=True)
+        except OSError:  # it is the output that failed
+            _drop_output()
         return _fail(f"error: {str(error) or 'out of memory'}", IO_FAILURE)
+    except Exception as error:
+        return _fail(f"fault: {type(error).__name__}: {error}", FAULT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="default: the source's dtypes, else float32",
+        help="default: the source's dtypes, else float32; integer tensors keep their own",
     )
     init.add_argument(
         "-o", "--output", metavar="OUT", help="default: the model's name and .safetensors"
@@ -172,6 +177,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    # Here, for it takes long to import.
+    from importlib import metadata, util
+    from platform import python_version
+
+    import llvmlite.binding as llvm
+
+    from numinit import jit
+    from numinit.engines import cpu
+
     features = llvm.get_host_cpu_features()
     widths = (("avx512f", 512), ("avx2", 256), ("sse2", 128), ("neon", 128))
     width = next((bits for name, bits in widths if features.get(name)), None)
@@ -207,10 +221,11 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _seed(text: str) -> int:
     digits, base = (text[2:], 16) if text.lower().startswith("0x") else (text, 10)
-    if not re.fullmatch("[0-9a-fA-F]{1,20}", digits) or (base == 10 and not digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer, decimal or 0x hex")
-    if (seed := int(digits, base)) >= 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text} is not below 2**64")
+    if not re.fullmatch("[0-9a-fA-F]+", digits) or (base == 10 and not digits.isdigit()):
+        raise argparse.ArgumentTypeError(f"{show(text)} is not an integer, decimal or 0x hex")
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > 20 or (seed := int(digits, base)) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{show(text)} is not below 2**64")
     return seed
 
 
@@ -218,6 +233,12 @@ def _fail(message: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"numinit: {message}", file=sys.stderr, flush=True)
     return code
+
+
+def _drop_output() -> None:
+    """Python flushes at exit: let that go nowhere instead of failing once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _summary(summary: Summary, begin: float) -> str:
@@ -245,7 +266,10 @@ def _progress(quiet: bool) -> Iterator[Any]:
         return
     begin = time.perf_counter()
     drawn = 0.0
-    width = shutil.get_terminal_size().columns - 1
+    try:
+        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    except (OSError, ValueError):
+        width = 79
 
     def draw(done: int, total: int) -> None:
         nonlocal drawn
@@ -270,21 +294,32 @@ def _progress(quiet: bool) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _termination_as_exception() -> Iterator[None]:
-    """Let signals that end the process raise, so that what is half-written is removed; nohup still works."""
+def _signals_as_exceptions(last: bool) -> Iterator[None]:
+    """Let the first signal that is to end the process raise, so that what is half-written is removed.
 
-    def terminate(signum: int, frame: object) -> None:
-        raise Terminated
+    Those that follow must not disturb that: they are ignored, until the process ends if it is the
+    `last` thing that the process does. Signals that were ignored before still are, as under nohup.
+    """
+    came = -math.inf
 
-    replaced = []
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, terminate)
-                replaced.append(number)
+    def stop(signum: int, frame: object) -> None:
+        nonlocal came
+        now = time.monotonic()
+        # Later it is no clean-up that goes on: Python had to drop the exception, as in a __del__.
+        if now - came > PATIENCE:
+            came = now
+            raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
+
+    replaced: dict[int, Any] = {}
     try:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+                number = getattr(signal, name, None)
+                default = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+                if number is not None and signal.getsignal(number) == default:
+                    replaced[number] = default
+                    signal.signal(number, stop)
         yield
     finally:
-        for number in replaced:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in replaced.items():
+            signal.signal(number, signal.SIG_IGN if last and came > -math.inf else handler)

@@ -31,14 +31,15 @@ def init_params(
     ----------
     shapes : mapping of str to sequence of int, str or Path
         Every tensor's name and shape; or the name of a shipped model, or the path of a model's
-        JSON or ``.safetensors`` file.
+        JSON or ``.safetensors`` file. Integer and boolean tensors of a ``.safetensors`` file keep
+        their dtypes, and the recipe must make them constants.
     recipe : Recipe, str, Path or mapping of str to Initializer
         A recipe, the name of a shipped one, the path of a TOML file; or globs and their
         initializers, of which the first glob that matches a name wins.
     seed : int, Key or any other seed, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : dtype or mapping of str to dtype, default "float32"
-        One for all tensors, or one for each name.
+        One for all floating-point tensors, or one for each name, whatever a file's dtypes.
 
     Returns
     -------
@@ -59,24 +60,32 @@ def init_params(
     {'fc.weight': (10, 64), 'fc.bias': (10,)}
     """
     # Imported here, for most processes initialize no whole model.
+    from numinit.adapters.integers import INTEGERS, constant
     from numinit.adapters.shapes import load_shapes
     from numinit.recipes import as_recipe
 
+    kept = {}
     if isinstance(shapes, str | Path):
-        shapes = {name: spec.shape for name, spec in load_shapes(shapes).items()}
+        specs = load_shapes(shapes)
+        shapes = {name: spec.shape for name, spec in specs.items()}
+        kept = {n: INTEGERS[spec.dtype] for n, spec in specs.items() if spec.dtype in INTEGERS}
     # Everything that can be refused is refused before the first tensor is drawn.
     plan = as_recipe(recipe).plan(shapes)
+    integers = {name: constant(name, plan[name], kind) for name, kind in kept.items()}
+    drawn = [name for name in plan if name not in integers]
     if isinstance(dtype, Mapping):
-        for name in plan:
+        for name in drawn:
             if name not in dtype:
                 raise ValueError(
                     f"dtype has no entry for tensor {name!r}; a mapping must name every tensor"
                 )
-        dtypes = {name: as_dtype(dtype[name]) for name in plan}
+        dtypes = {name: as_dtype(dtype[name]) for name in drawn}
     else:
-        dtypes = dict.fromkeys(plan, as_dtype(dtype))
+        dtypes = dict.fromkeys(drawn, as_dtype(dtype))
     key = as_key(seed)
     return {
-        name: init(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
+        name: np.full(shapes[name], integers[name])
+        if name in integers
+        else init(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
         for name, init in plan.items()
     }

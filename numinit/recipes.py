@@ -25,7 +25,8 @@ A recipe is a small TOML file. Its rules are tried from the top; the first one t
     padding_idx = 0                         # this row is zero; -1 is the last one
 
 `layers` is a glob, or several, for the first parts of a name: "transformer.h.*" has three parts, so
-the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7".
+the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7". L counts the layers in the names that
+are given: for one file of a checkpoint in several, only that file's.
 
 A recipe in the maximal update parametrization has the shapes of the base model, whose widths its
 numbers were tuned for, and rules that say what their weights connect (see `numinit.MuP`)::
@@ -52,6 +53,7 @@ With `fans_of`, the base shape is the sibling's as well. The keys of a rule act 
 """
 
 import reprlib
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
@@ -72,6 +74,9 @@ __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "p
 # tomllib's time grows with the square of a dotted key's parts, hence a limit on lines as well.
 MAX_SIZE = 1 << 16
 MAX_LINE = 500
+# Each is tried on every tensor's name; fnmatch, too, keeps 256 compiled.
+MAX_GLOBS = 256
+MAX_LAYERS = 16
 
 _repr = reprlib.Repr()  # a repr of bounded length, for messages
 _repr.maxstring = _repr.maxother = 200
@@ -211,7 +216,7 @@ class Recipe:
         found: set[str] = set()
         for glob in self.layers:
             parts = glob.count(".") + 1
-            heads = {".".join(n.split(".")[:parts]) for n in names if n.count(".") >= parts}
+            heads = {".".join(n.split(".", parts)[:parts]) for n in names if n.count(".") >= parts}
             found.update(head for head in heads if fnmatchcase(head, glob))
         return len(found)
 
@@ -245,6 +250,8 @@ def load(name_or_path: str | Path) -> Recipe:
             f"accepted: {', '.join(available())}, or a path that ends in .toml"
         )
     try:
+        if is_path and not stat.S_ISREG(Path(where).stat().st_mode):
+            raise ValueError("not a regular file")  # a pipe would block
         with (Path(where) if is_path else _shipped() / f"{where}.toml").open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -288,11 +295,19 @@ def parse(text: str, where: str = "recipe") -> Recipe:
     layers = _globs(table, "layers", where) if "layers" in table else ()
     base = _base(table["base"], where) if "base" in table else ()
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
+    built = tuple(_rule(rule, place, layers, bool(base)) for rule, place in numbered)
+    if len(layers) > MAX_LAYERS:
+        raise RecipeError(
+            f"{where}, key 'layers': {len(layers)} globs; at most {MAX_LAYERS} are accepted"
+        )
+    globs = len(layers) + len(base) + sum(len(rule.match) for rule in built)
+    if globs > MAX_GLOBS:
+        raise RecipeError(f"{where}: {globs} globs; at most {MAX_GLOBS} in all are accepted")
     return Recipe(
         name=_string(table, "name", where, where),
         source=_string(table, "source", where).strip(),
         text=text,
-        rules=tuple(_rule(rule, place, layers, bool(base)) for rule, place in numbered),
+        rules=built,
         layers=layers,
         base=base,
     )

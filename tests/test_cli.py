@@ -122,7 +122,7 @@ def test_small_copies_of_the_shipped_models(folder, run, model):
     ("text", "seed"),
     [
         ("7", 7),
-        ("007", 7),
+        ("0" * 30 + "7", 7),
         ("18446744073709551615", 2**64 - 1),
         ("0xFFFFFFFFFFFFFFFF", 2**64 - 1),
         ("0X1f", 31),
@@ -138,7 +138,8 @@ def test_seeds(folder, run, text, seed):
     [
         ("18446744073709551616", r"not below 2\*\*64"),
         ("0x10000000000000000", r"not below 2\*\*64"),
-        ("9" * 5000, "not an integer"),
+        ("9" * 5000, r"not below 2\*\*64"),
+        ("z" * 5000, "not an integer"),
         ("-1", "."),
         ("1_0", "not an integer"),
         ("1.0", "not an integer"),
@@ -151,7 +152,7 @@ def test_seeds(folder, run, text, seed):
 def test_refused_seeds(folder, run, text, message):
     code, out, err = run(*INIT, "--seed", text)
     assert (code, out, created(folder)) == (2, "", [])
-    assert re.search(f"--seed.*{message}", err)
+    assert re.search(f"--seed.*{message}", err) and len(err) < 2000
 
 
 def test_a_tensor_as_npy(folder, run):
@@ -268,7 +269,7 @@ def test_hostile_sources(folder, run, file, text, message):
         (lambda data: data + b"\0", "bytes after the last tensor"),
         (lambda data: data.replace(b"numinit.", b"numexit."), "not written by numinit"),
         (lambda data: data.replace(b'stream_version":"1"', b'stream_version":"9"'), "has 1"),
-        (lambda data: data.replace(b"Normal", b"normal"), "damaged numinit metadata"),
+        (lambda data: data.replace(b"numinit.header", b"numinit.Header"), "no numinit.header"),
     ],
 )
 def test_a_damaged_file(folder, run, damage, message):
@@ -278,6 +279,36 @@ def test_a_damaged_file(folder, run, damage, message):
     code, out, err = run("verify", path)
     assert (code, out) == (2, "")
     assert re.fullmatch(f"numinit: error: .*m.safetensors: .*{message}.*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"format":"pt"', b'"format":"tf"'),
+        (b'"numinit.version":"', b'"numinit.version":"1'),
+        (b'"numinit.seed":"0"', b'"numinit.seed":"1"'),
+        (b'"numinit.recipe":"r.toml"', b'"numinit.recipe":"s.toml"'),
+        (b"mine", b"ours"),
+        (b"# a comment", b"# a Comment"),
+        (b"Normal", b"normal"),
+        (b'"shape":[30,7]', b'"shape":[7,30]'),
+        (b"b.weight", b"c.weight"),
+        (b'"shape":', b'"shape": '),  # the same, to a reader of JSON
+        (b'"numinit.header":"', b'"numinit.header":"?'),
+    ],
+)
+def test_a_changed_header(folder, run, old, new):
+    (folder / "r.toml").write_text(f"source = 'mine'  # a comment\n{RECIPE}")
+    run(*INIT)
+    path = folder / "m.safetensors"
+    data = path.read_bytes()
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = new.join(data[8:size].rsplit(old, 1))
+    assert header != data[8:size]
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[size:])
+    code, out, err = run("verify", path)
+    assert (code, out) == (1, "")
+    assert re.fullmatch("numinit: verify: .*m.safetensors: the header differs: .*\n", err)
 
 
 def test_a_file_of_somebody_else(folder, run):
@@ -326,6 +357,8 @@ def test_info(run):
     assert table["threads"].startswith("1 of" if os.cpu_count() == 1 else tuple("123456789"))
     assert "gpt2-small" in table["models"] and "llama" in table["recipes"]
     assert re.fullmatch(r"\d+ bits|unknown", table["vectors"])
+    assert table["threading"].startswith("numinit's own threads")
+    assert Path(table["cache"]).is_dir() or table["cache"].startswith("none:")
     listed = f"{table['found']}, {table['not found']}"
     assert all(name in listed for name in ("torch", "ml_dtypes", "safetensors", "transformers"))
 
@@ -383,9 +416,15 @@ def test_a_failure_at_the_end_leaves_what_was_there(folder, run, monkeypatch, er
     assert re.search("out of memory|bad disk", err)
 
 
+# A new process ignores what its parent did, for example where the tests run in the background.
+DEFAULTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in "SIGTERM", "SIGHUP":
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+"""
 # A run that sends itself a signal before its fourth window: in the middle, without a race.
 SIGNALLED = """
-import os, signal, sys
 from numinit import checkpoint, cli
 original, count = checkpoint.map_window, 0
 def map_window(*arguments):
@@ -397,6 +436,11 @@ def map_window(*arguments):
 checkpoint.map_window = map_window
 sys.exit(cli.main(sys.argv[2:]))
 """
+
+
+def run_script(script, *arguments):
+    command = [sys.executable, "-c", DEFAULTS + script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
 
 
 @posix_only
@@ -411,14 +455,129 @@ sys.exit(cli.main(sys.argv[2:]))
 )
 def test_signals(folder, name, code, message):
     (folder / "m.safetensors").write_text("precious")
-    command = [sys.executable, "-c", SIGNALLED, name, *INIT, "--force"]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    done = run_script(SIGNALLED, name, *INIT, "--force")
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == (f"numinit: {message}\n" if message else "")
     assert (folder / "m.safetensors").read_text() == "precious"
     left = [name for name in created(folder) if name != "m.safetensors"]
     assert len(left) == (name == "SIGKILL")
     assert all(re.fullmatch(r"\.m\.safetensors\.[0-9a-f]{16}\.tmp", name) for name in left)
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ignored_signals_stay_ignored(folder, name):
+    """As under nohup, and in the background of a shell without job control."""
+    ignored = "signal.signal(getattr(signal, sys.argv[1]), signal.SIG_IGN)"
+    done = run_script(ignored + SIGNALLED, name, *INIT, "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert created(folder) == ["m.safetensors"]
+
+
+@posix_only
+def test_a_burst_of_signals(folder):
+    """The first one counts; the others, up to the end of the process, disturb nothing."""
+    script = """
+import threading, time
+from numinit import checkpoint, cli
+original = checkpoint.map_window
+def burst():
+    while True:
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+            os.kill(os.getpid(), number)
+sender = threading.Thread(target=burst, daemon=True)
+def map_window(*arguments):
+    if not sender.is_alive():
+        sender.start()
+    time.sleep(0.01)
+    return original(*arguments)
+checkpoint.map_window = map_window
+sys.argv[0] = "numinit"
+code = cli.main()
+time.sleep(0.1)
+sys.exit(code)
+"""
+    for _ in range(3):
+        done = run_script(script, *INIT)
+        assert (done.returncode, done.stderr) in (
+            (130, "numinit: interrupted\n"),
+            (143, "numinit: terminated\n"),
+        )
+        assert (done.stdout, created(folder)) == ("", [])
+
+
+@posix_only
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_clean_up(folder, second):
+    script = f"""
+from numinit.adapters import mapped
+clear = mapped.traceback.clear_frames
+def clear_frames(*arguments):
+    os.kill(os.getpid(), signal.{second})
+    clear(*arguments)
+mapped.traceback.clear_frames = clear_frames
+"""
+    done = run_script(script + SIGNALLED, "SIGTERM", *INIT)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "numinit: terminated\n")
+    assert created(folder) == []
+
+
+@posix_only
+def test_a_signal_to_verify(folder, run):
+    run(*INIT, "-q")
+    script = """
+from numinit import checkpoint, cli
+def compare(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+checkpoint._compare = compare
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    done = run_script(script, "verify", "m.safetensors")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "numinit: terminated\n")
+
+
+def test_a_fault_is_no_difference(run, monkeypatch):
+    """Exit code 1 says that a file differs, and nothing else does."""
+    monkeypatch.setattr(cli, "verify", fail_with(RuntimeError("can't start new thread")))
+    code, out, err = run("verify", "m.safetensors")
+    assert (code, out, err) == (70, "", "numinit: fault: RuntimeError: can't start new thread\n")
+
+
+@pytest.mark.parametrize("arguments", [("verify", "m.safetensors"), ("info",), INIT])
+def test_settings_that_numba_refuses(folder, run, arguments):
+    if arguments[0] == "verify":
+        run(*INIT)
+    environment = ENVIRONMENT | {"NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("numinit: error: .*threads.*\n", done.stderr)
+
+
+def test_numba_is_imported_where_failures_are_handled():
+    code = "import sys, numinit.cli; print(sys.modules.keys() & {'numba', 'llvmlite'})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("info",), INIT])
+def test_a_full_disk_for_the_output(folder, arguments):
+    buffered = ENVIRONMENT | {"PYTHONUNBUFFERED": ""}
+    with Path("/dev/full").open("wb") as stdout:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=stdout, stderr=subprocess.PIPE, env=buffered
+        )
+    assert done.returncode == 3
+    assert re.fullmatch(rb"numinit: error: .*No space left.*\n", done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_folder_that_takes_no_file(folder, run):
+    code, out, err = run(*INIT, "-o", "/proc/m.safetensors")
+    assert (code, out) == (3, "")
+    assert re.fullmatch("numinit: error: .*: '/proc/m.safetensors'\n", err)
 
 
 @posix_only
@@ -464,12 +623,16 @@ def test_names_that_the_terminal_cannot_show(folder):
 def test_progress_is_for_a_terminal(folder, terminal, quiet):
     (folder / "m.json").write_text('{"tensors": {"w.bias": [10000]}}')
     reader, writer = os.openpty() if terminal else os.pipe()
+    if terminal:  # its width, not that of the terminal that stdout may be
+        import termios
+
+        termios.tcsetwinsize(writer, (24, 60))
     try:
         done = subprocess.run(
             [*COMMAND, *INIT, *["-q"] * quiet],
             stdout=subprocess.PIPE,
             stderr=writer,
-            env=ENVIRONMENT | {"COLUMNS": "60"},
+            env=ENVIRONMENT,
         )
         os.close(writer)
         text = b""

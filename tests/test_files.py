@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import Key, Normal, checkpoint
+from numinit import Constant, Key, Normal, Ones, Zeros, __version__, checkpoint, init_params
 from numinit.adapters import inputs, mapped
 from numinit.adapters.inputs import InputError
+from numinit.adapters.integers import INTEGERS, constant
 from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
 from numinit.adapters.shapes import TensorSpec, available, load_model, load_shapes
 from numinit.checkpoint import Mismatch, verify, write
@@ -115,6 +117,8 @@ def test_every_tensor_is_aligned_and_dtypes_are_kept(tmp_path):
     assert metadata["format"] == "pt"
     assert metadata["numinit.seed"] == "0"
     assert metadata["numinit.stream_version"] == "1"
+    assert metadata["numinit.version"] == __version__
+    assert metadata["numinit.recipe"] == "small"
     assert metadata["numinit.recipe_text"] == RECIPE.text
 
 
@@ -183,7 +187,9 @@ def test_resident_memory_is_bounded(tmp_path):
         ({"\ud800": (1,)}, {}, "not valid Unicode"),
         ({"__metadata__": (1,)}, {}, "not a legal tensor name"),
         ({"n" * MAX_HEADER: (1,)}, {}, "the format allows"),
-        ({"w": TensorSpec((1,), "I64")}, {"dtype": "float32"}, "'w' is I64"),
+        ({"w": (0, 2**61)}, {}, r"'w'.*beyond 2\*\*63 bytes"),  # which NumPy would not read
+        ({"w": TensorSpec((1,), "F4")}, {"dtype": "float32"}, "'w' is F4; only float32"),
+        ({"w": TensorSpec((1,), "int64")}, {"dtype": "float32"}, "'w' is int64.*constant.*Normal"),
         ({"w": (1,)}, {"tensor": "w"}, "for .npy only"),
     ],
 )
@@ -202,6 +208,7 @@ def test_refused_requests(tmp_path):
         ("m.npy", one, {"tensor": "v"}, "no tensor 'v'"),
         ("m.npy", one, {"dtype": "bfloat16"}, "no bfloat16"),
         ("m.npy", {"w": (2**62,)}, {}, "beyond"),
+        ("m.npy", {"w": (2**61, 0)}, {}, "beyond"),
     ]:
         with pytest.raises(InputError, match=message):
             write(tmp_path / path, specs, RECIPE, **kwargs)
@@ -232,7 +239,51 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path):
         write(tmp_path / "d.safetensors", {"w": (2,)}, RECIPE, overwrite=True)
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_during_the_run_is_kept(tmp_path, monkeypatch, links):
+    path = tmp_path / "m.safetensors"
+    if not links:
+
+        def fail(*_):
+            raise PermissionError(errno.EPERM, "")
+
+        monkeypatch.setattr(mapped.os, "link", fail)
+    write(path, SHAPES, RECIPE)
+    verify(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"m.safetensors: exists; pass --force"):
+        write(path, SHAPES, RECIPE, progress=lambda *_: path.write_text("precious"))
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "m.safetensors"
+    for mode in (0o600, 0o664):
+        path.touch()
+        path.chmod(mode)
+        write(path, {"w": (2,)}, RECIPE, overwrite=True)
+        assert path.stat().st_mode & 0o777 == mode
+        verify(path)
+
+
 # Nothing half-written
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    for name in ("open", "replace"):
+
+        def fail(first, *_):
+            raise PermissionError(errno.EACCES, "no", str(first))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mapped.os, name, fail)
+            with pytest.raises(PermissionError) as caught:
+                write(path, {"w": (2,)}, RECIPE, overwrite=True)
+        assert caught.value.filename == str(path)
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
@@ -293,12 +344,18 @@ def test_one_flipped_bit_is_named(tmp_path, monkeypatch, tensor):
     assert (caught.value.tensor, caught.value.index) == (tensor, last)
 
 
-def rewritten(path, change):
-    """Apply `change` to a file's header and data, and write it whole."""
+def rewritten(path, change, seal):
+    """Apply `change` to a file's header and data, and write it whole; sealed as by `write`, or not."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    return safetensors_file(path, header, change(header, body) or body)
+    body = change(header, body) or body
+    if seal and "__metadata__" in header:
+        header["__metadata__"]["numinit.header"] = checkpoint.UNSEALED
+        text = json.dumps(header, separators=(",", ":")).encode()
+        path.write_bytes(checkpoint._sealed(len(text).to_bytes(8, "little") + text) + body)
+        return path
+    return safetensors_file(path, header, body)
 
 
 def test_other_damage_is_told_apart(tmp_path):
@@ -317,9 +374,7 @@ def test_other_damage_is_told_apart(tmp_path):
 
     shapes = {"a.weight": (30, 7), "a.bias": (30,)}
     for change, error, message in [
-        (drop_last, Mismatch, "names, shapes or dtypes"),
-        (lambda h, b: h.update(x=h.pop("a.bias")), Mismatch, "names, shapes or dtypes"),
-        (lambda h, b: h["a.weight"].update(shape=[7, 30]), Mismatch, "names, shapes or dtypes"),
+        (lambda h, b: h["a.bias"].update(dtype="F4", shape=[240]), InputError, "writes no F4"),
         (metadata(seed="1"), Mismatch, "'a.weight' differs, first at element"),
         (metadata(stream_version="2"), InputError, "stream version '2'; this numinit .* has 1"),
         (metadata(seed="-1"), InputError, "damaged numinit metadata: '-1' is not a seed"),
@@ -333,7 +388,137 @@ def test_other_damage_is_told_apart(tmp_path):
         path = tmp_path / "m.safetensors"
         write(path, shapes, RECIPE, overwrite=True)
         with pytest.raises(error, match=message):
-            verify(rewritten(path, change))
+            verify(rewritten(path, change, seal=True))
+    for change in (
+        drop_last,
+        lambda h, b: h.update(x=h.pop("a.bias")),
+        lambda h, b: h["a.weight"].update(shape=[7, 30]),
+        lambda h, b: h["a.bias"].update(dtype="I32"),
+        metadata(seed="1"),
+        metadata(header="\ud800"),
+        lambda h, b: None,  # nothing but white space
+    ):
+        path = tmp_path / "m.safetensors"
+        write(path, shapes, RECIPE, overwrite=True)
+        with pytest.raises(Mismatch, match="the header differs"):
+            verify(rewritten(path, change, seal=False))
+
+
+def test_verify_without_a_second_thread(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    write(path, SHAPES, RECIPE)
+    monkeypatch.setattr(checkpoint, "BUFFER", 4096)
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert verify(path).tensors == len(SHAPES)
+
+
+# Integer tensors
+
+COUNTERS = """
+[[rules]]
+match = "*.count"
+init = "Ones"
+[[rules]]
+match = "*.mask"
+init = "Zeros"
+[[rules]]
+match = "*.weight"
+init = "Normal"
+[[rules]]
+match = "*.seven"
+init = "Constant"
+value = 7
+"""
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """A file of another program, with integers in it, and its recipe."""
+    tensors = {
+        "a.weight": TensorSpec((3, 4), "float16"),
+        "a.count": TensorSpec((), "int64"),
+        "b.count": TensorSpec((300,), "uint8"),
+        "a.mask": TensorSpec((5,), "bool"),
+        "a.seven": TensorSpec((2, 2), "int16"),
+    }
+    kinds = {name: (INTEGERS | DTYPES)[spec.dtype] for name, spec in tensors.items()}
+    header, entries = layout({name: (tensors[name].shape, kinds[name]) for name in tensors}, {})
+    path = tmp_path / "source.safetensors"
+    path.write_bytes(header + bytes(max(entry.stop for entry in entries.values())))
+    assert load_shapes(path) == tensors
+    return path, parse(COUNTERS)
+
+
+def test_integer_tensors_keep_their_dtypes(tmp_path, counted, monkeypatch):
+    source, recipe = counted
+    monkeypatch.setattr(checkpoint, "WINDOW", 100)
+    monkeypatch.setattr(checkpoint, "BUFFER", 100)
+    path = tmp_path / "m.safetensors"
+    assert write(path, source, recipe, dtype="float32") == verify(path)
+    _, entries, offset = read_header(path)
+    found = {
+        "a.count": np.ones((), np.int64),
+        "b.count": np.ones(300, np.uint8),
+        "a.mask": np.zeros(5, bool),
+        "a.seven": np.full((2, 2), 7, np.int16),
+    }
+    data = tensor_bytes(path)
+    assert {name: array.tobytes() for name, array in found.items()}.items() < data.items()
+    assert entries["a.weight"].dtype == "F32"
+    params = init_params(source, recipe, dtype="float64")
+    assert params.keys() == data.keys()
+    assert params["a.weight"].dtype == np.float64
+    for name, array in found.items():
+        assert (params[name].dtype, params[name].shape) == (array.dtype, array.shape)
+        assert (params[name] == array).all() and params[name].flags.writeable
+    assert init_params(source, recipe, dtype={"a.weight": "float16"}).keys() == data.keys()
+    broken = bytearray(path.read_bytes())
+    broken[offset + entries["a.mask"].start + 3] = 2
+    path.write_bytes(broken)
+    with pytest.raises(Mismatch, match=r"'a.mask' .* \[3\]: expected False \(0x00\), found True"):
+        verify(path)
+
+
+def test_npy_needs_the_dtype_of_one_tensor(tmp_path, counted):
+    source, recipe = counted
+    write(tmp_path / "w.npy", source, recipe, dtype="float64", tensor="a.weight")
+    assert np.load(tmp_path / "w.npy").dtype == np.float64
+    write(tmp_path / "s.npy", source, recipe, dtype="float64", tensor="a.seven")
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), np.full((2, 2), 7, np.int16))
+    specs = {"a.weight": (3, 4), "b.weight": TensorSpec((1,), "F4")}
+    write(tmp_path / "v.npy", specs, recipe, tensor="a.weight")
+
+
+@pytest.mark.parametrize(
+    ("law", "dtype", "fits"),
+    [
+        (Zeros(), "bool", True),
+        (Ones(), "bool", True),
+        (Constant(2), "bool", False),
+        (Constant(-128), "int8", True),
+        (Constant(128), "int8", False),
+        (Constant(2.0**63), "uint64", True),
+        (Constant(2.0**63), "int64", False),
+        (Constant(2.0**64), "uint64", False),
+        (Constant(-1), "uint16", False),
+        (Constant(0.5), "int32", False),
+        (Constant(math.inf), "int32", False),
+        (Constant(math.nan), "int32", False),
+        (Constant(1j), "int32", False),
+        (Normal(std=0), "int32", False),
+    ],
+)
+def test_what_an_integer_tensor_can_be(law, dtype, fits):
+    if fits:
+        value = constant("n", law, INTEGERS[dtype])
+        assert (value.dtype, value.item()) == (dtype, law.value)
+    else:
+        with pytest.raises(InputError, match=f"'n' is {dtype}.*constant integer from"):
+            constant("n", law, INTEGERS[dtype])
 
 
 # Reading what others wrote
@@ -415,6 +600,22 @@ def test_a_header_beyond_the_limit_is_not_read(tmp_path):
         file.truncate(MAX_HEADER + 100)  # sparse
     with pytest.raises(InputError, match="the format allows 100000000"):
         read_header(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_large_header_is_refused_in_little_memory(tmp_path):
+    text = b"{" + b'"w":{},' * 13_000_000 + b"}"
+    path = safetensors_file(tmp_path / "h.safetensors", text)
+    code = (
+        "import re, sys; from pathlib import Path\n"
+        "from numinit.adapters.safetensors import read_header\n"
+        "def status(key): return int(re.search(key + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = status('RssAnon')\n"
+        "try: read_header(sys.argv[1])\n"
+        "except ValueError as error: assert 'more than 4000000 values' in str(error)\n"
+        "print(status('VmHWM') - before)"
+    )
+    assert int(run_python(code, str(path), cwd=tmp_path).stdout) < 250_000
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])

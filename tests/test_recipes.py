@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from importlib import resources
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import numinit
 from numinit import recipes
+from numinit.adapters.shapes import load_shapes
+from numinit.checkpoint import verify, write
 from numinit.initializers import Constant, KaimingUniform, Law, Normal, Ones, Uniform, Zeros
 from numinit.initializers.rules import _PaddedLaw
 from numinit.initializers.scaling import Spread
@@ -183,6 +186,35 @@ def test_against_transformers(name):
             ), n
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "vit", "resnet"])
+def test_a_saved_model_is_a_source(name, tmp_path):
+    """From transformers' file to one of the same names, shapes and dtypes, counters included."""
+    transformers = pytest.importorskip("transformers")
+    tiny(name, transformers).save_pretrained(tmp_path)
+    source = tmp_path / "model.safetensors"
+    summary = write(tmp_path / "m.safetensors", source, name, dtype="float32")
+    assert verify(tmp_path / "m.safetensors") == summary
+    assert load_shapes(tmp_path / "m.safetensors") == load_shapes(source)
+    params = init_params(source, name, dtype="float64")
+    kinds = {array.dtype.name for array in params.values()}
+    assert kinds == ({"float64", "int64"} if name == "resnet" else {"float64"})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["LMHeadModel", "DoubleHeadsModel"]
+    + [
+        f"For{task}"
+        for task in ("QuestionAnswering", "SequenceClassification", "TokenClassification")
+    ],
+)
+def test_gpt2_has_rules_for_every_head(kind):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_embd=4, n_head=1, n_layer=1, vocab_size=8, n_positions=4)
+    state = getattr(transformers, f"GPT2{kind}")(config).state_dict()
+    assert recipes.load("gpt2").plan({name: tensor.shape for name, tensor in state.items()})
+
+
 # The format.
 
 
@@ -260,6 +292,25 @@ def test_parse_errors(text, parts):
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"[[rules]]\nmatch = {['*a'] * 257}\ninit = 'Ones'", "257 globs; at most 256"),
+        (NORMAL * 257, "257 globs; at most 256"),
+        (f"layers = {['a.*'] * 16}\n" + NORMAL * 241, "257 globs; at most 256"),
+        (f"layers = {['a.*'] * 17}\n" + NORMAL, "'layers': 17 globs; at most 16"),
+        (
+            NORMAL + "[base]\n" + "".join(f'"{n}*" = [1]\n' for n in range(256)),
+            "257 globs; at most 256",
+        ),
+    ],
+)
+def test_globs_are_few(text, message):
+    text = text.replace("], ", "],\n").replace("', '", "',\n'")
+    with pytest.raises(RecipeError, match=f"here.*{message}"):
+        recipes.parse(text, "here")
+
+
 def test_load_errors(tmp_path):
     with pytest.raises(RecipeError, match=r"did you mean 'gpt2'.*accepted: bert, dlrm"):
         recipes.load("gpt-2")
@@ -271,6 +322,13 @@ def test_load_errors(tmp_path):
     (tmp_path / "huge.toml").write_bytes(b"#\n" * 40_000)
     with pytest.raises(RecipeError, match="65536"):
         recipes.load(tmp_path / "huge.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(RecipeError, match="not a regular file"):
+        recipes.load(tmp_path / "folder.toml")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.toml")  # which would block
+        with pytest.raises(RecipeError, match="not a regular file"):
+            recipes.load(tmp_path / "pipe.toml")
     for name in ("", "../gpt2", "x" * 5000):
         with pytest.raises(RecipeError, match="no recipe") as caught:
             recipes.load(name)

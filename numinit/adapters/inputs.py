@@ -7,12 +7,14 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-__all__ = ["InputError", "check_name", "check_shape", "open_regular", "parse_json", "show"]
+__all__ = [
+    "InputError", "check_name", "check_shape", "check_size", "open_regular", "parse_json", "show",
+]  # fmt: skip
 
 # A value of JSON costs up to 80 bytes in Python and two in the text: limit them before parsing.
 MAX_VALUES = 4_000_000
 MAX_DIMENSIONS = 64  # NumPy's own limit
-MAX_ELEMENTS = 2**63 - 1
+MAX_ELEMENTS = MAX_BYTES = 2**63 - 1
 
 
 class InputError(ValueError):
@@ -74,6 +76,13 @@ def check_shape(shape: object, where: str) -> tuple[int, ...]:
     if math.prod(size for size in shape if size) > MAX_ELEMENTS:
         raise InputError(f"{where}: the shape {show(shape)} has more than 2**63 - 1 elements")
     return tuple(shape)
+
+
+def check_size(name: str, shape: tuple[int, ...], itemsize: int) -> int:
+    """A tensor's size in bytes, if NumPy can have it: it counts the sizes beside a zero as well."""
+    if math.prod(size for size in shape if size) * itemsize > MAX_BYTES:
+        raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
+    return math.prod(shape) * itemsize
 
 
 def show(value: object) -> str:

@@ -6,6 +6,7 @@ import mmap
 import os
 import secrets
 import shutil
+import stat
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from numinit.adapters.inputs import InputError
 __all__ = ["check_target", "map_window", "new_file", "start_writing"]
 
 
+EXISTS = "exists; pass --force (overwrite=True) to replace it"
+
+
 def check_target(path: str | Path, overwrite: bool) -> Path:
     """Where a file may be written, symbolic links followed; refuse what cannot be right."""
     try:
@@ -26,40 +30,79 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: exists and is not a regular file")
         if target.exists() and not overwrite:
-            raise InputError(f"{path}: exists; pass --force (overwrite=True) to replace it")
+            raise InputError(f"{path}: {EXISTS}")
     except (OSError, RuntimeError) as error:  # no permission; a loop of links
         raise InputError(f"{path}: cannot be written: {error}") from error
     return target
 
 
 @contextlib.contextmanager
-def new_file(target: Path, size: int) -> Iterator[int]:
-    """The descriptor of a temporary file of `size` bytes, which replaces `target` at the end.
+def new_file(target: Path, size: int, overwrite: bool) -> Iterator[int]:
+    """The descriptor of a temporary file of `size` bytes, which becomes `target` at the end.
 
     On any exception the temporary is removed. A killed process leaves it beside the target, under
     a name that starts with a dot and ends in ``.tmp``.
+
+    Raises
+    ------
+    InputError
+        If `target` exists by then and is not to be overwritten.
+    OSError
+        Naming the target.
     """
     # The name is cut so that a target of the longest legal name still has a temporary.
     temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     fd = -1
     try:
-        fd = os.open(temporary, flags, 0o666)
+        mode = _mode(target) if overwrite else None
+        fd = os.open(temporary, flags, 0o666 if mode is None else mode)
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(fd, mode)  # whatever the umask
         _reserve(fd, target, size)
         yield fd
         os.fsync(fd)
         os.close(fd)
         fd = -1
-        os.replace(temporary, target)
+        _publish(temporary, target, overwrite)
     except BaseException as error:
-        # Frames of the traceback may hold windows, and Windows removes no file that is mapped.
-        traceback.clear_frames(error.__traceback__)
-        if fd >= 0:
-            os.close(fd)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        try:
+            # Frames of the traceback may hold windows, and Windows removes no file that is mapped.
+            traceback.clear_frames(error.__traceback__)
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        finally:  # whatever a signal's handler raises
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(target)) from None
         raise
     _sync_directory(target.parent)
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of a file that is about to be replaced; None where there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode) & 0o777
+    except FileNotFoundError:
+        return None
+
+
+def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
+    """Give a whole file its name."""
+    if not overwrite:
+        try:
+            os.link(temporary, target)  # unlike a rename, it fails where the name is taken
+        except FileExistsError:
+            raise InputError(f"{target}: {EXISTS}") from None
+        except OSError:  # a file system without links: the last look there can be
+            if os.path.lexists(target):
+                raise InputError(f"{target}: {EXISTS}") from None
+        else:
+            temporary.unlink()
+            return
+    os.replace(temporary, target)
 
 
 def _reserve(fd: int, target: Path, size: int) -> None:

@@ -1,18 +1,18 @@
 """The .npy format: one array behind a short header."""
 
 import io
-import math
 
 import numpy as np
 
-from numinit.adapters.inputs import InputError, show
+from numinit.adapters.inputs import InputError, check_size, show
+from numinit.adapters.integers import Integer
 from numinit.arrays import NUMPY_NAMES
 from numinit.dtypes import DType
 
 __all__ = ["header"]
 
 
-def header(name: str, shape: tuple[int, ...], dtype: DType) -> bytes:
+def header(name: str, shape: tuple[int, ...], dtype: DType | Integer) -> bytes:
     """All that comes before the data of a C-ordered array; a multiple of 64 bytes.
 
     Raises
@@ -20,13 +20,12 @@ def header(name: str, shape: tuple[int, ...], dtype: DType) -> bytes:
     InputError
         For types that the format does not have, and sizes beyond it.
     """
-    if dtype.name not in NUMPY_NAMES:
+    if not isinstance(dtype, Integer) and dtype.name not in NUMPY_NAMES:
         raise InputError(
             f"tensor {show(name)}: .npy has no {dtype.name}; "
             f"choose --dtype {', '.join(NUMPY_NAMES)}, or write .safetensors"
         )
-    if math.prod(shape) * dtype.itemsize > 2**63 - 1:
-        raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
+    check_size(name, shape, dtype.itemsize)
     descr = np.dtype(dtype.name).newbyteorder("<").str
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(

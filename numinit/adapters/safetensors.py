@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from numinit.adapters.inputs import (
+    MAX_BYTES,
     InputError,
     check_name,
     check_shape,
+    check_size,
     open_regular,
     parse_json,
     show,
 )
+from numinit.adapters.integers import Integer
 from numinit.dtypes import DType
 
 __all__ = ["BITS", "Entry", "layout", "read_header"]
 
 MAX_HEADER = 100_000_000  # the format's own limit
-MAX_BYTES = 2**63 - 1
 METADATA = "__metadata__"
 
 #: Every dtype of the format, and its size in bits.
@@ -122,13 +124,13 @@ def _entry(name: str, fields: object, path: Path) -> Entry:
 
 
 def layout(
-    tensors: Mapping[str, tuple[tuple[int, ...], DType]], metadata: Mapping[str, str]
+    tensors: Mapping[str, tuple[tuple[int, ...], DType | Integer]], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, Entry]]:
     """The layout of a new file.
 
     Parameters
     ----------
-    tensors : mapping of str to (shape, DType)
+    tensors : mapping of str to (shape, DType or Integer)
         What the file holds.
     metadata : mapping of str to str
         Written as ``__metadata__``.
@@ -150,7 +152,7 @@ def layout(
     for name, (shape, dtype) in sorted(tensors.items(), key=lambda item: -item[1][1].itemsize):
         if check_name(name, "safetensors") == METADATA:
             raise InputError(f"{METADATA!r} is not a legal tensor name in a safetensors file")
-        start, end = end, end + math.prod(shape) * dtype.itemsize
+        start, end = end, end + check_size(name, shape, dtype.itemsize)
         if end > MAX_BYTES:
             raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
         if dtype.safetensors is None:

@@ -15,6 +15,7 @@ from numinit.adapters.inputs import (
     parse_json,
     show,
 )
+from numinit.adapters.integers import INTEGERS
 from numinit.adapters.safetensors import read_header
 from numinit.dtypes import DTYPES
 
@@ -22,7 +23,7 @@ __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load
 
 MAX_JSON = 100_000_000
 
-_NAMES = {dtype.safetensors: name for name, dtype in DTYPES.items()}
+_NAMES = {dtype.safetensors: name for name, dtype in (DTYPES | INTEGERS).items()}
 
 
 class TensorSpec(NamedTuple):
@@ -53,7 +54,8 @@ def load_model(source: str | Path) -> Model:
     source : str or Path
         A ``.json`` file ``{"model": name, "recipe": name, "tensors": {name: [size, ...]}}``, of
         which only ``tensors`` is needed; a ``.safetensors`` file, of which only the header is
-        read; or the name of a shipped model (see `available`).
+        read; or the name of a shipped model (see `available`). The recipe of a JSON file can also
+        be a path; like any other, it starts from the current directory, not from the file's.
 
     Raises
     ------

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config
 
 from numinit.engines.plan import plan
 
@@ -39,6 +38,8 @@ def num_threads() -> int:
         # one of them shared with other processes, that a fork or a killed child leaves locked.
         ask = getattr(parallel, "_get_num_threads", parallel.get_num_threads)
         return int(ask())
+    from numba import config  # here, for importing Numba takes longer than all the rest
+
     return int(config.NUMBA_NUM_THREADS)
 
 

@@ -9,7 +9,6 @@ from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, set_real, set_scale
-from numinit.transforms.permutation import network
 
 MAX_ROWS = 1 << 32
 
@@ -47,6 +46,8 @@ class Sparse(Initializer):
         rows, columns = shape
         if rows > MAX_ROWS:
             raise ValueError(f"shape: {rows} rows were given; up to 2**32 are accepted")
+        from numinit.transforms.permutation import network  # here, for it makes Numba work
+
         zeros = math.ceil(self.sparsity * rows)
         return _SparseLaw(self.std, (rows, columns, zeros, *network(max(rows, 1))))
 
