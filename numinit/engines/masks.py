@@ -9,7 +9,7 @@ from numba import types
 
 from numinit.bits import block_words, counter_high
 from numinit.jit import inline, scratch
-from numinit.transforms.permutation import shifted
+from numinit.transforms.permutation import permuted, shifted
 
 COLUMNS = 256  # made side by side
 PLANE = np.uint64(2)
@@ -58,11 +58,7 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
         for j in range(count):
             place = left[j] * b + right[j]
             while place >= rows:
-                x, y = place // b, place % b
-                for number in range(rounds):
-                    x = shifted(x, a, y, key0[j], key1[j], number)
-                    y = shifted(y, b, x, key2[j], key3[j], number)
-                place = x * b + y
+                place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])
             if place < cleared:
                 for part in range(parts):
                     out[(skip + j) * parts + part] = 0
@@ -74,3 +70,29 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
 
 
 MASKS = {"range": clear_range, "sparse": clear_sparse}
+
+
+@inline
+def in_range(index, seed, stream, m):
+    """Whether `clear_range` clears an element."""
+    return m[0] <= index and index < m[1]
+
+
+@inline
+def in_sparse(index, seed, stream, m):
+    """Whether `clear_sparse` clears an element."""
+    row = index // m[1]
+    block, place = np.uint64(index - row * m[1]), np.uint64(row)
+    key0, key1, key2, key3 = block_words(
+        block & np.uint64(0xFFFFFFFF), counter_high(block, PLANE), seed, stream
+    )
+    a, b = np.uint64(m[3]), np.uint64(m[4])
+    walking = True
+    while walking:
+        place = permuted(place, a, b, m[5], key0, key1, key2, key3)
+        walking = place >= np.uint64(m[0])
+    return place < np.uint64(m[2])
+
+
+#: The same element by element, for CUDA's threads.
+CLEARED = {"range": in_range, "sparse": in_sparse}

@@ -32,3 +32,13 @@ def shifted(digit, size, other, key0, key1, number):
     mixed = (((mixed >> SHIFT) ^ mixed ^ (key1 + step * W1)) & LOW) * M1
     moved = digit + (((mixed >> SHIFT) * size) >> SHIFT)
     return moved - size if moved >= size else moved
+
+
+@inline
+def permuted(place, a, b, rounds, key0, key1, key2, key3):
+    """Where the network of digits below `a` and `b` takes a position: once, without walking on."""
+    x, y = place // b, place % b
+    for number in range(rounds):
+        x = shifted(x, a, y, key0, key1, number)
+        y = shifted(y, b, x, key2, key3, number)
+    return x * b + y

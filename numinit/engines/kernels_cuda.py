@@ -1,0 +1,250 @@
+"""CUDA kernels: fill any strided view, a few blocks of the stream a thread at a time.
+
+A view is a set of *rows* as in `numinit.engines.kernels`. A *unit* is what a thread makes at a
+time: whole blocks of the stream, as many as fill 16 bytes at least, of one row. Units are counted
+with the outer dimensions slowest; then come the units of a row and last, where the last outer
+dimension is the one that is dense in memory (a transposed view), that dimension, so that
+neighbouring threads write neighbouring memory in either case.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda, types
+
+from numinit.bits import LOW, SHIFT, block_words, counter_high
+from numinit.engines.kernels import FIRST, FOURTH, PARAMETERS, SECOND, STORES, THIRD, TRANSFORMS
+from numinit.engines.masks import CLEARED
+from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
+from numinit.jit import inline
+from numinit.jit_cuda import WIDEST, kernel, load_int64, packed, store_element, store_words
+
+THREADS = 256  # of a block of the grid
+
+
+def unit_blocks(dtype: str) -> int:
+    """Blocks of the stream in a unit: those that fill a store of the widest kind."""
+    store = STORES[dtype]
+    return max(1, WIDEST // (4 * store.parts * (store.element.bitwidth // 8)))
+
+
+class Variant(NamedTuple):
+    """What a kernel is compiled for."""
+
+    law: str
+    """A key of `numinit.engines.kernels.TRANSFORMS`."""
+    dtype: str
+    """A key of `numinit.engines.kernels.STORES`."""
+    mask: str = ""
+    """A key of `numinit.engines.masks.CLEARED`, or nothing."""
+    dims: int = 0
+    """Outer dimensions, apart from the one that is dense in memory."""
+    transposed: bool = False
+    """Whether there is such a one."""
+    by_rows: bool = False
+    """Whether the global row of each index of the first outer dimension is looked up."""
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """The types of the kernel's arguments; see `fill_function`."""
+        i8 = types.int64
+        return (
+            *[i8] * 12,
+            types.UniTuple(i8, max(3 * self.dims, 1)),
+            types.UniTuple(types.float64, PARAMETERS),
+            types.UniTuple(i8, MASK_PARAMETERS),
+        )
+
+    @property
+    def name(self) -> str:
+        """A name for the compiled kernel."""
+        name = "_".join(filter(None, ("fill", self.law.replace(" ", "_"), self.dtype, self.mask)))
+        return name + f"_{self.dims}" + "t" * self.transposed + "r" * self.by_rows
+
+
+@inline
+def divided(a, b):
+    """Quotient and remainder of numbers that are not negative."""
+    quotient = np.uint64(a) // np.uint64(b)
+    return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
+
+
+def _elements(variant: Variant) -> Any:
+    """A function that makes the four elements of a block, masked: numbers, or pairs of them."""
+    wide, element, convert, parts = STORES[variant.dtype]
+    transform, cleared = TRANSFORMS[variant.law][wide], CLEARED.get(variant.mask)
+    zero = np.dtype(element.name).type(0)
+    low_plane = SECOND if parts == 1 else THIRD  # of the first part; of the second one: FOURTH
+
+    if variant.law == "constant":
+
+        @inline
+        def words(block, high, low, seed, stream):
+            return np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
+
+    elif wide:
+
+        @inline
+        def words(block, high, low, seed, stream):
+            a0, a1, a2, a3 = block_words(block & LOW, counter_high(block, high), seed, stream)
+            b0, b1, b2, b3 = block_words(block & LOW, counter_high(block, low), seed, stream)
+            return (a0 << SHIFT) | b0, (a1 << SHIFT) | b1, (a2 << SHIFT) | b2, (a3 << SHIFT) | b3
+
+    else:
+
+        @inline
+        def words(block, high, low, seed, stream):
+            a0, a1, a2, a3 = block_words(block & LOW, counter_high(block, high), seed, stream)
+            return np.uint32(a0), np.uint32(a1), np.uint32(a2), np.uint32(a3)
+
+    if parts == 1:
+
+        @inline
+        def made(block, seed, stream, p):
+            x0, x1, x2, x3 = words(block, FIRST, low_plane, seed, stream)
+            v0, v1 = transform(x0, x1, p)
+            v2, v3 = transform(x2, x3, p)
+            return convert(v0), convert(v1), convert(v2), convert(v3)
+
+        nothing = zero
+
+    else:
+
+        @inline
+        def made(block, seed, stream, p):
+            x0, x1, x2, x3 = words(block, FIRST, low_plane, seed, stream)
+            y0, y1, y2, y3 = words(block, SECOND, FOURTH, seed, stream)
+            v0, v1 = transform(x0, y0, p), transform(x1, y1, p)
+            v2, v3 = transform(x2, y2, p), transform(x3, y3, p)
+            return v0, v1, v2, v3
+
+        nothing = zero, zero
+
+    if cleared is None:
+
+        @inline
+        def elements(block, seed, stream, p, m):
+            return made(block, seed, stream, p)
+
+    else:
+
+        @inline
+        def elements(block, seed, stream, p, m):
+            v0, v1, v2, v3 = made(block, seed, stream, p)
+            bits = 0
+            for i in range(4):
+                if cleared(4 * np.int64(block) + i, seed, stream, m):
+                    bits |= 1 << i
+            v0, v1 = nothing if bits & 1 else v0, nothing if bits & 2 else v1
+            v2, v3 = nothing if bits & 4 else v2, nothing if bits & 8 else v3
+            return v0, v1, v2, v3
+
+    return elements
+
+
+@inline
+def store_some(place, stride, low, count, values):
+    """Store those of a block's elements that are numbers 0 to `count` - 1 of a row.
+
+    The first of them is number `low`.
+    """
+    if low >= 0 and low < count:
+        store_element(place, values[0])
+    if low >= -1 and low < count - 1:
+        store_element(place + stride, values[1])
+    if low >= -2 and low < count - 2:
+        store_element(place + 2 * stride, values[2])
+    if low >= -3 and low < count - 3:
+        store_element(place + 3 * stride, values[3])
+
+
+def _unit(variant: Variant) -> Any:
+    """A function that makes and stores a unit."""
+    store = STORES[variant.dtype]
+    size = store.element.bitwidth // 8 * store.parts
+    elements, blocks = _elements(variant), unit_blocks(variant.dtype)
+    each = size  # 32-bit words in memory of a block's 4 elements
+    empty = (np.uint32(0),) * (blocks * each)
+
+    @inline
+    def unit(place, stride, low, count, block, seed, stream, p, m):
+        whole = low >= 0 and low + 4 * blocks <= count
+        wide = whole and stride == size and place & (WIDEST - 1) == 0
+        words = empty
+        for _ in range(blocks):
+            values = elements(block, seed, stream, p, m)
+            if wide:  # they are stored together with the unit's other blocks
+                words = words[each:] + packed(values)
+            else:
+                store_some(place, stride, low, count, values)
+                place += 4 * stride
+                low += 4
+            block += np.uint64(1)
+        if wide:
+            store_words(place, words)
+
+    return unit
+
+
+@inline
+def global_row(ids, position):
+    """An element of the global row numbers."""
+    return load_int64(ids + 8 * position)
+
+
+def fill_function(variant: Variant) -> Callable[..., None]:
+    """The Python function of a kernel.
+
+    Its arguments:
+
+    address : of the first element
+    first : its global index
+    ids : address of the global row numbers, or 0
+    seed, stream : the key, in two's complement
+    units, per_row : units in all, and in a row
+    inner, inner_stride : elements in a row; their distance in bytes
+    rows, row_stride, row_step : the dimension that is dense in memory, if transposed: its size,
+        its stride in bytes, its step in the global order
+    outer : the same three of each other outer dimension
+    p, m : the parameters of the law and of the mask
+    """
+    dims, transposed, by_rows = variant.dims, variant.transposed, variant.by_rows
+    unit_of, blocks = _unit(variant), unit_blocks(variant.dtype)
+
+    def fill(
+        address, first, ids, seed, stream, units, per_row, inner, inner_stride,
+        rows, row_stride, row_step, outer, p, m,
+    ):  # fmt: skip
+        key0, key1 = np.uint64(np.int64(seed)), np.uint64(np.int64(stream))
+        unit = np.int64(cuda.grid(1))
+        while unit < units:
+            place, index, column = address, first, unit
+            if transposed:
+                column, position = divided(column, rows)
+                place += position * row_stride
+                index += position * row_step
+            if dims:
+                rest, column = divided(column, per_row)
+                for d in range(3 * (dims - 1), -1, -3):
+                    rest, position = divided(rest, outer[d])
+                    place += position * outer[d + 1]
+                    index += position * outer[d + 2]
+                    if by_rows and d == 0:
+                        index += global_row(ids, position) * inner
+            block = (index >> 2) + column * blocks
+            low = 4 * block - index  # the number in the row of the unit's first element
+            unit_of(
+                place + low * inner_stride, inner_stride, low, inner,
+                np.uint64(block), key0, key1, p, m,
+            )  # fmt: skip
+            unit += np.int64(cuda.gridsize(1))
+
+    return fill
+
+
+@functools.cache
+def fill_kernel(variant: Variant) -> Any:
+    """The kernel, compiled for the current device; numba.cuda does so for others as it meets them."""
+    return kernel(variant.name, variant.signature)(fill_function(variant))

@@ -1,0 +1,141 @@
+"""How kernels are compiled for CUDA, and the memory operations that only they need.
+
+What `numinit.jit` compiles inline (the scalar functions, `fma`, the casts of bits) is taken as it
+is. Importing this module imports numba.cuda, which asks for no driver before a kernel is launched.
+
+Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function, which calls
+the inline functions as compiled for the CPU, and device memory is the process's own.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import llvmlite.ir as ir
+from numba import cuda, types
+from numba.core import config
+from numba.extending import intrinsic
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+GLOBAL = 1  # the address space
+WIDEST = 16  # bytes that a thread stores at once
+
+
+def kernel(name: str, signature: tuple[Any, ...]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: a kernel for one signature, compiled for the current device.
+
+    Without fastmath: products and sums are then contracted to a fused multiply-add only where a
+    product feeds a sum, which the transforms avoid, and divide and sqrt round correctly.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        function.__qualname__ = function.__name__ = name
+        return cuda.jit(types.void(*signature))(function)
+
+    return decorate
+
+
+def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
+    """The PTX of a kernel's function for a compute capability, without a driver."""
+    code, _ = cuda.compile(
+        function, signature, cc=capability, output="ptx", abi="numba", device=False
+    )
+    return str(code)
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    if isinstance(kind, types.BaseTuple):
+        for item in kind:
+            yield from _leaves(item)
+    else:
+        yield kind
+
+
+def _flattened(builder: Any, kind: Any, value: Any) -> list[Any]:
+    """The scalars of a number or of a (nested) tuple of numbers."""
+    if not isinstance(kind, types.BaseTuple):
+        return [value]
+    parts = (builder.extract_value(value, i) for i in range(len(kind)))
+    return [x for item, part in zip(kind, parts, strict=True) for x in _flattened(builder, item, part)]
+
+
+def _words(builder: Any, scalars: list[Any], size: int) -> list[Any]:
+    """Numbers of `size` bytes side by side, as 32-bit words."""
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    whole = [builder.bitcast(x, ir.IntType(8 * size)) for x in scalars]
+    if size == 8:
+        halves = ((x, builder.lshr(x, ir.Constant(i64, 32))) for x in whole)
+        return [builder.trunc(half, i32) for pair in halves for half in pair]
+    words = []
+    for begin in range(0, len(whole), 4 // size):
+        word = builder.zext(whole[begin], i32)
+        for i in range(1, 4 // size):
+            part = builder.zext(whole[begin + i], i32)
+            word = builder.or_(word, builder.shl(part, ir.Constant(i32, 8 * size * i)))
+        words.append(word)
+    return words
+
+
+def _place(builder: Any, address: Any, offset: int, kind: Any) -> Any:
+    where = builder.add(address, ir.Constant(ir.IntType(64), offset))
+    return builder.inttoptr(where, kind.as_pointer(GLOBAL))
+
+
+@intrinsic
+def store_element(typingctx: Any, address: Any, values: Any) -> Any:
+    """Store a number, or the parts of a complex one, from an address on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for i, scalar in enumerate(_flattened(builder, values, args[1])):
+            size = context.get_abi_sizeof(scalar.type)
+            builder.store(scalar, _place(builder, args[0], i * size, scalar.type), align=size)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, values), codegen
+
+
+@intrinsic
+def packed(typingctx: Any, values: Any) -> Any:
+    """The 32-bit words, in memory order, of a nested tuple of numbers of one type, as a tuple.
+
+    Packed by hand, for NVVM stores a vector of narrow numbers in parts.
+    """
+    numbers = list(_leaves(values))
+    count = len(numbers) * numbers[0].bitwidth // 32
+    words = types.UniTuple(types.uint32, count)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scalars = _flattened(builder, values, args[0])
+        return context.make_tuple(
+            builder, words, _words(builder, scalars, numbers[0].bitwidth // 8)
+        )
+
+    return words(values), codegen
+
+
+@intrinsic
+def store_words(typingctx: Any, address: Any, words: Any) -> Any:
+    """Store a tuple of 32-bit words, a multiple of four, at a multiple of `WIDEST`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scalars = _flattened(builder, words, args[1])
+        kind = ir.VectorType(ir.IntType(32), WIDEST // 4)
+        for begin in range(0, len(scalars), WIDEST // 4):
+            vector = ir.Constant(kind, ir.Undefined)
+            for i in range(WIDEST // 4):
+                place = ir.Constant(ir.IntType(32), i)
+                vector = builder.insert_element(vector, scalars[begin + i], place)
+            builder.store(vector, _place(builder, args[0], 4 * begin, kind), align=WIDEST)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, words), codegen
+
+
+@intrinsic
+def load_int64(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer(GLOBAL))
+        return builder.load(pointer, align=8)
+
+    return types.int64(types.int64), codegen
