@@ -135,7 +135,21 @@ def _torch_key(source: Any) -> _keys.Key | None:
     return key_from(source)
 
 
+def _gpu() -> _arrays.Adapter:
+    from numinit.adapters.gpu import ADAPTER
+
+    return ADAPTER
+
+
+def _gpu_maker(device: Any) -> _arrays.Maker:
+    from numinit.adapters.gpu import maker
+
+    return maker(device)
+
+
 # The adapters plug in here, so that no lower layer knows of a framework. An adapter is imported
 # when an object of its framework is first seen.
 _arrays.ADAPTERS["torch"] = _torch
+_arrays.ADAPTERS[_arrays.EXPORTED] = _gpu
+_arrays.MAKERS["cuda"] = _gpu_maker
 _keys.KEY_SOURCES["torch"] = _torch_key

@@ -12,8 +12,9 @@ from numinit.dtypes import DTYPES, DType, as_dtype
 from numinit.keys import default_generator
 
 #: A strided array's memory, valid while the array lives: the address, or None for an array that
-#: has a shape only; the element type; the shape; the strides in bytes.
-Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...]]
+#: has a shape only; the element type; the shape; the strides in bytes; where it is: nothing for
+#: the host's memory, the ordinal of a GPU and the handle of the stream to work on for a GPU's.
+Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...], tuple[()] | tuple[int, int]]
 
 
 class Adapter(NamedTuple):
@@ -44,7 +45,7 @@ def _numpy_memory(array: np.ndarray) -> Memory:
         address = ctypes.addressof(ctypes.c_char.from_buffer(array))  # faster than array.ctypes
     else:
         dtype, address = dtype or as_dtype(array.dtype), array.ctypes.data
-    return address, dtype, array.shape, array.strides
+    return address, dtype, array.shape, array.strides, ()
 
 
 def _numpy_default_key(array: np.ndarray) -> tuple[int, int]:
@@ -64,6 +65,34 @@ ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
 }
 
 
+#: The adapter of types that no package is entered for, but that export a GPU's memory.
+EXPORTED = "exported"
+
+
+class Maker(NamedTuple):
+    """What makes arrays on a device."""
+
+    empty: Callable[[tuple[int, ...], DType], Any]
+    """A new array, not initialized."""
+    upload: Callable[[np.ndarray], tuple[Any, int]]
+    """A copy of an array on the device, and its address."""
+
+
+#: What makes the `Maker` of a device, entered by `numinit` itself.
+MAKERS: dict[str, Callable[[Any], Maker]] = {}
+
+
+def maker_of(device: Any) -> Maker | None:
+    """What makes arrays on a device; None for the host's memory.
+
+    Raises
+    ------
+    ValueError, ImportError
+        For a device that is unknown, or that nothing installed makes arrays on.
+    """
+    return None if device is None or str(device) == "cpu" else MAKERS["cuda"](device)
+
+
 @functools.lru_cache(256)
 def adapter_of(kind: Any) -> Adapter:
     """The adapter for a type of arrays.
@@ -73,15 +102,18 @@ def adapter_of(kind: Any) -> Adapter:
     TypeError
         If no package in its type's ancestry has one.
     """
-    for base in kind.__mro__:
-        package = base.__module__.partition(".")[0]
+    packages = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__"):
+        packages.append(EXPORTED)
+    for package in packages:
         entry = ADAPTERS.get(package)
         if entry is not None and not isinstance(entry, Adapter):
             entry = ADAPTERS[package] = entry()
         if entry is not None and issubclass(kind, entry.kind):
             return entry
     raise TypeError(
-        f"array: {kind.__name__} was given; a NumPy array or a torch tensor is accepted"
+        f"array: {kind.__name__} was given; a NumPy array, a torch tensor or an array in the memory "
+        "of a GPU is accepted"
     )
 
 

@@ -299,8 +299,8 @@ def _kaiming(
     generator: Any,
     seed: Any,
 ) -> Any:
-    adapter_of(type(tensor))  # type: ignore[arg-type]
-    if 0 in tensor.shape:
+    adapter = adapter_of(type(tensor))  # type: ignore[arg-type]
+    if 0 in (tensor.shape if hasattr(tensor, "shape") else adapter.memory(tensor)[2]):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     if isinstance(mode, str):

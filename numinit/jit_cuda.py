@@ -55,7 +55,9 @@ def _flattened(builder: Any, kind: Any, value: Any) -> list[Any]:
     if not isinstance(kind, types.BaseTuple):
         return [value]
     parts = (builder.extract_value(value, i) for i in range(len(kind)))
-    return [x for item, part in zip(kind, parts, strict=True) for x in _flattened(builder, item, part)]
+    return [
+        x for item, part in zip(kind, parts, strict=True) for x in _flattened(builder, item, part)
+    ]
 
 
 def _words(builder: Any, scalars: list[Any], size: int) -> list[Any]:

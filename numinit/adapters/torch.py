@@ -15,18 +15,16 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def memory(tensor: torch.Tensor) -> Memory:
-    """The memory of a CPU tensor; a meta tensor has a shape only.
+    """The memory of a CPU or CUDA tensor; a meta tensor has a shape only.
 
     Raises
     ------
     TypeError
         For other devices, layouts and dtypes, and for tensors that only stand for one.
     """
-    on_cpu = tensor.is_cpu
-    if not on_cpu and not tensor.is_meta:
-        raise TypeError(
-            f"tensor: it is on {tensor.device}; CPU tensors are accepted by this version of numinit"
-        )
+    on_cuda = tensor.is_cuda and torch.version.cuda is not None  # ROCm's tensors say "cuda" too
+    if not tensor.is_cpu and not on_cuda and not tensor.is_meta:
+        raise TypeError(f"tensor: it is on {tensor.device}; CPU and CUDA tensors are accepted")
     if tensor.layout is not torch.strided:
         raise TypeError(f"tensor: its layout is {tensor.layout}; dense strided ones are accepted")
     if tensor.is_neg() or tensor.is_conj():
@@ -45,14 +43,18 @@ def memory(tensor: torch.Tensor) -> Memory:
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
     try:
-        address = tensor.data_ptr() if on_cpu else None
+        address = None if tensor.is_meta else tensor.data_ptr()
     except RuntimeError:  # inside of torch.func's transforms
         address = 0
     if address == 0 and tensor.numel():
         raise TypeError(
             "tensor: its memory was freed, or it stands for another; neither is accepted"
         )
-    return address, dtype, tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
+    where: tuple[()] | tuple[int, int] = ()
+    if on_cuda:
+        device = tensor.get_device()
+        where = device, torch.cuda.current_stream(device).cuda_stream
+    return address, dtype, tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize), where
 
 
 @functools.lru_cache(1024)

@@ -7,6 +7,7 @@ as it was.
 
 import functools
 import importlib.util
+import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -17,7 +18,9 @@ import numpy as np
 from numinit.engines.cpu import Formula
 from numinit.engines.plan import plan
 
-BLOCKS = 64  # of threads for a multiprocessor at most: some rounds, so that the last is a small part
+BLOCKS = (
+    64  # of threads for a multiprocessor at most: some rounds, so that the last is a small part
+)
 LEAST_BLOCKS = 128  # below, Numba warns; idle ones cost nothing
 
 _compiling = threading.Lock()
@@ -40,6 +43,35 @@ def check_installed() -> None:
             "array: it is in the memory of a GPU, for which numinit needs numba-cuda: "
             "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
         )
+
+
+def device_of(address: int) -> int:
+    """The ordinal of the GPU that memory belongs to.
+
+    Raises
+    ------
+    ValueError
+        If it is no GPU's.
+    """
+    from numinit.jit_cuda import SIMULATED
+
+    if SIMULATED:
+        return 0
+    from cuda.bindings import driver
+
+    what = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    error, ordinal = driver.cuPointerGetAttribute(what, address)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU ({error})")
+    return int(ordinal)
+
+
+def wait(device: int) -> None:
+    """Wait for a GPU's default stream."""
+    from numba import cuda
+
+    with cuda.gpus[device]:
+        cuda.default_stream().synchronize()
 
 
 class Fill:
@@ -68,25 +100,22 @@ class Fill:
         by_rows: bool = False,
     ) -> None:
         check_installed()
-        from numinit.engines.kernels_cuda import (
-            MASK_PARAMETERS,
-            PARAMETERS,
-            Variant,
-            unit_blocks,
-        )
+        from numinit.engines.kernels import PARAMETERS
+        from numinit.engines.kernels_cuda import Variant, unit_blocks
+        from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 
         p = plan(shape, strides, steps, by_rows)
         outer = p.outer.tolist()
         dense = outer.pop() if p.tile > 1 else (1, 0, 0)
-        self._variant = Variant(
-            formula.law, dtype, formula.mask, len(outer), p.tile > 1, by_rows
-        )
+        self._variant = Variant(formula.law, dtype, formula.mask, len(outer), p.tile > 1, by_rows)
         self._inner = p.inner
         # Whether a row may begin inside of a block although the first one does not.
-        self._loose = any(step % 4 for _, _, step in (*outer, dense)) or (by_rows and p.inner % 4 > 0)
+        self._loose = any(step % 4 for _, _, step in (*outer, dense)) or (
+            by_rows and p.inner % 4 > 0
+        )
         self._outer = math.prod(size for size, _, _ in outer) * dense[0]
         self._span = 4 * unit_blocks(dtype)
-        self._fixed = (p.inner, p.inner_stride, *dense, tuple(sum(outer, [])) or (0,))
+        self._fixed = (p.inner, p.inner_stride, *dense, tuple(itertools.chain(*outer)) or (0,))
         self._p = (
             formula.parameters + (0.0,) * (PARAMETERS - len(formula.parameters)),
             formula.masked + (0,) * (MASK_PARAMETERS - len(formula.masked)),

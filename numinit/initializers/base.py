@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from numinit.arrays import NUMPY_NAMES, adapter_of, c_steps, refuse_overlap
+from numinit.arrays import NUMPY_NAMES, adapter_of, c_steps, maker_of, refuse_overlap
 from numinit.dtypes import DType, as_dtype
-from numinit.engines import cpu
+from numinit.engines import cpu, cuda
 from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
 from numinit.keys import Key, as_key
@@ -17,8 +17,9 @@ from numinit.keys import Key, as_key
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 
 #: What fills memory: called with the address, the first element's global index, the address of the
-#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is.
-Filler = Callable[[int, int, int, int, int], None]
+#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is; for a GPU's
+#: memory then with where it is, as `numinit.engines.cuda.Fill` is.
+Filler = Callable[..., None]
 
 
 class Initializer:
@@ -31,7 +32,9 @@ class Initializer:
         """The distribution of the elements of a weight of this shape."""
         raise NotImplementedError
 
-    def __call__(self, shape: Any, dtype: Any = "float32", *, seed: Any = None) -> np.ndarray:
+    def __call__(
+        self, shape: Any, dtype: Any = "float32", *, seed: Any = None, device: Any = None
+    ) -> Any:
         """A new array.
 
         Parameters
@@ -43,16 +46,19 @@ class Initializer:
             numinit[ml-dtypes].
         seed : int, Key, Generator or None, optional
             See `numinit.keys.as_key`.
+        device : str, optional
+            "cuda" or "cuda:N" for an array of torch's, or of CuPy's, on that GPU, made on the
+            current stream; a NumPy array if left out or "cpu".
         """
         shape = as_shape(shape)
-        return self._new(shape, None, 0, shape, as_dtype(dtype), seed)
+        return self._new(shape, None, 0, shape, as_dtype(dtype), seed, device)
 
     def fill_(self, array: Any, *, shape: Any = None, offset: Any = None, seed: Any = None) -> Any:
         """Fill an array, or the part of a weight that it is, in place.
 
         Parameters
         ----------
-        array : numpy.ndarray or torch.Tensor
+        array : numpy.ndarray, torch.Tensor or an array in the memory of a GPU
             Writable, of any layout whose elements do not overlap.
         shape : sequence of int, optional
             Of the whole weight; that of `array` if left out.
@@ -73,12 +79,12 @@ class Initializer:
             Naming the argument; the array is untouched then.
         """
         adapter = adapter_of(type(array))  # type: ignore[arg-type]
-        address, dtype, part, strides = adapter.memory(array)
+        address, dtype, part, strides, where = adapter.memory(array)
         whole, start = part, 0
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
             start = _window_start(part, whole, offset)
-        fill, draws = self._ready(whole, dtype, part, strides)
+        fill, draws = self._ready(whole, dtype, part, strides, None, False, bool(where))
         if address is None:
             return array
         if draws and seed is None:
@@ -89,14 +95,20 @@ class Initializer:
         if fill is None:
             return array
         try:
-            fill(address, start, 0, *words)
+            fill(address, start, 0, *words, *where)
         finally:
             adapter.written(array)
         return array
 
     def block(
-        self, shape: Any, index: Any, dtype: Any = "float32", *, seed: Any = None
-    ) -> np.ndarray:
+        self,
+        shape: Any,
+        index: Any,
+        dtype: Any = "float32",
+        *,
+        seed: Any = None,
+        device: Any = None,
+    ) -> Any:
         """``self(shape, dtype, seed=seed)[index]`` without making the rest.
 
         Parameters
@@ -105,7 +117,7 @@ class Initializer:
             Of the whole weight.
         index : int, slice, Ellipsis or tuple of them
             Slices with step 1; as in NumPy, an integer drops its axis.
-        dtype, seed
+        dtype, seed, device
             As for `__call__`.
         """
         whole = as_shape(shape)
@@ -115,9 +127,17 @@ class Initializer:
             if size is not None:
                 part.append(size)
                 steps.append(step)
-        return self._new(tuple(part), tuple(steps), start, whole, as_dtype(dtype), seed)
+        return self._new(tuple(part), tuple(steps), start, whole, as_dtype(dtype), seed, device)
 
-    def rows(self, shape: Any, ids: Any, dtype: Any = "float32", *, seed: Any = None) -> np.ndarray:
+    def rows(
+        self,
+        shape: Any,
+        ids: Any,
+        dtype: Any = "float32",
+        *,
+        seed: Any = None,
+        device: Any = None,
+    ) -> Any:
         """``self(shape, dtype, seed=seed)[ids]`` without making the rest.
 
         Parameters
@@ -127,18 +147,19 @@ class Initializer:
         ids : array_like of int
             Any rows (indices of axis 0) in any order, repeated or not; negative ones count from
             the end.
-        dtype, seed
+        dtype, seed, device
             As for `__call__`.
 
         Returns
         -------
-        numpy.ndarray
+        numpy.ndarray, or as `device` says
             Of shape ``ids.shape + shape[1:]``.
         """
         whole = as_shape(shape)
         ids = as_rows(ids, whole)
         kind = as_dtype(dtype)
-        array = np.empty((ids.size, *whole[1:]), numpy_dtype(kind))
+        maker = maker_of(device)
+        array, address, strides, where = _empty((ids.size, *whole[1:]), kind, maker)
         flat, steps = ids.reshape(-1), (0, *c_steps(whole)[1:])
         # In blocks, for the kernel takes int64 and no negative row.
         sizes = {min(ROWS, ids.size), ids.size % ROWS or min(ROWS, ids.size)}
@@ -146,17 +167,20 @@ class Initializer:
         draws = False
         for size in sizes:
             part = (size, *whole[1:])
-            fills[size], draws = self._ready(whole, kind, part, array.strides, steps, True)
+            fills[size], draws = self._ready(whole, kind, part, strides, steps, True, bool(where))
         key = _key(draws, seed)
         for begin in range(0, ids.size, ROWS):
             block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
             if block.min() < 0:
                 block = np.where(block < 0, block + whole[0], block)
             if (fill := fills[block.size]) is not None:
-                address = array.ctypes.data + begin * array.strides[0]
-                fill(address, 0, block.ctypes.data, key.seed, key.stream)
-        made: np.ndarray = array.reshape(ids.shape + whole[1:])
-        return made
+                kept, rows = block, block.ctypes.data
+                if maker is not None and isinstance(fill, cuda.Fill):
+                    kept, rows = maker.upload(block)
+                place = address + begin * strides[0]
+                fill(place, 0, rows, key.seed, key.stream, *where)
+                del kept  # a GPU's is freed in the order of the stream
+        return array.reshape(ids.shape + whole[1:])
 
     def fill_flat(
         self, out: np.ndarray, start: int, shape: Sequence[int], dtype: Any, key: Key
@@ -186,13 +210,14 @@ class Initializer:
         whole: tuple[int, ...],
         dtype: DType,
         seed: Any,
-    ) -> np.ndarray:
+        device: Any,
+    ) -> Any:
         """A new array of shape `part` whose elements have the given global indices."""
-        array = np.empty(part, numpy_dtype(dtype))
-        fill, draws = self._ready(whole, dtype, part, array.strides, steps)
+        array, address, strides, where = _empty(part, dtype, maker_of(device))
+        fill, draws = self._ready(whole, dtype, part, strides, steps, False, bool(where))
         key = _key(draws, seed)
         if fill is not None:
-            fill(array.ctypes.data, start, 0, key.seed, key.stream)
+            fill(address, start, 0, key.seed, key.stream, *where)
         return array
 
     def _prepare(
@@ -203,6 +228,7 @@ class Initializer:
         strides: tuple[int, ...],
         steps: tuple[int, ...] | None = None,
         by_rows: bool = False,
+        on_gpu: bool = False,
     ) -> tuple[Filler | None, bool]:
         """What fills such a part of such a weight, None if it has no elements; whether it draws.
 
@@ -215,7 +241,12 @@ class Initializer:
         refuse_overlap(part, strides, dtype.itemsize)
         if steps is None:
             steps = c_steps(whole)
-        return law.filler(whole, dtype, part, strides, steps, by_rows)
+        if on_gpu and type(law).filler is Law.filler:
+            formula = law.formula(dtype)
+            fill = cuda.Fill(part, strides, steps, dtype.name, formula, by_rows)
+            return fill, formula.law != "constant"
+        host, draws = law.filler(whole, dtype, part, strides, steps, by_rows)
+        return cuda.Copied(host, part, strides, dtype.itemsize) if on_gpu else host, draws
 
     # Cached, for the layers of a model are alike and small ones must not wait for Python.
     _ready = functools.lru_cache(1024)(_prepare)
@@ -227,6 +258,18 @@ _NO_KEY = Key(0)
 def _key(draws: bool, seed: Any) -> Key:
     """The key of a seed argument; a fill that draws nothing needs none."""
     return _NO_KEY if seed is None and not draws else as_key(seed)
+
+
+def _empty(
+    shape: tuple[int, ...], dtype: DType, maker: Any
+) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
+    """A new array, its address and strides, and where it is; see `numinit.arrays.Memory`."""
+    if maker is None:
+        array: Any = np.empty(shape, numpy_dtype(dtype))
+        return array, array.ctypes.data, array.strides, ()
+    array = maker.empty(shape, dtype)
+    address, _, _, strides, where = adapter_of(type(array)).memory(array)  # type: ignore[arg-type]
+    return array, address, strides, where
 
 
 def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:

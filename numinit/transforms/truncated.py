@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from numinit.jit import fma, inline
+from numinit.jit import fma, inline, product
 from numinit.transforms.logarithm import (
     minus_2_log_float32,
     minus_2_log_float64,
@@ -149,7 +149,7 @@ def beyond(v):
     """2 ln(z (1 - Phi(z)) / phi(z)) with v = 1 / z**2, z >= 6."""
     g = fma(fma(fma(fma(fma(G10, v, G9), v, G8), v, G7), v, G6), v, G5)
     g = fma(fma(fma(fma(fma(g, v, G4), v, G3), v, G2), v, G1), v, G0)
-    return (g + g) * v
+    return product(g + g, v)
 
 
 @inline

@@ -1,0 +1,224 @@
+"""Arrays of any package in a GPU's memory: those it exports through ``__cuda_array_interface__``
+(CuPy, Numba) or, if writable, through DLPack; and new ones, made by torch or CuPy.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import sys
+from typing import Any
+
+import numpy as np
+
+from numinit.arrays import Adapter, Maker, Memory, c_steps
+from numinit.dtypes import DTYPES, DType, as_dtype
+from numinit.engines.cuda import check_installed, device_of, wait
+from numinit.keys import default_generator
+
+CUDA, MANAGED = 2, 13  # DLPack's device types: a GPU's memory, and CUDA's managed memory
+VERSIONED = b"dltensor_versioned"
+READ_ONLY = 1  # a flag
+
+_immutable = ("jax", "jaxlib")
+
+
+def memory(array: Any) -> Memory:
+    """The memory of a GPU's array; a fill is put on the stream that the array exports.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays in other memory, read-only ones and other types.
+    ImportError
+        Without numba-cuda.
+    """
+    package = type(array).__module__.partition(".")[0]
+    if package in _immutable:
+        raise TypeError(
+            "array: a JAX array was given, which nothing may write; initialize a CuPy array, a torch "
+            "tensor or a NumPy array, of which jax.dlpack.from_dlpack or jax.device_put makes one"
+        )
+    interface = getattr(array, "__cuda_array_interface__", None)
+    return _exported(array) if interface is None else _interfaced(array, interface)
+
+
+def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
+    address, read_only = interface["data"]
+    if read_only:
+        raise ValueError("array: it is read-only; a writable array is accepted")
+    if interface.get("mask") is not None:
+        raise TypeError("array: it is masked; a plain array is accepted")
+    # The array's own dtype says what a typestr cannot, such as bfloat16.
+    dtype = as_dtype(getattr(array, "dtype", None) or np.dtype(interface["typestr"]))
+    shape = tuple(interface["shape"])
+    strides = interface.get("strides")
+    if strides is None:
+        strides = (step * dtype.itemsize for step in c_steps(shape))
+    check_installed()
+    where = device_of(address) if address else 0, interface.get("stream") or 0
+    return address or 0, dtype, shape, tuple(strides), where
+
+
+class _Tensor(ctypes.Structure):
+    """DLPack's DLTensor."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _Managed(ctypes.Structure):
+    """DLPack's DLManagedTensorVersioned."""
+
+    _fields_ = (
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", _Tensor),
+    )
+
+
+_pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+_name_of = ctypes.pythonapi.PyCapsule_GetName
+_name_of.restype, _name_of.argtypes = ctypes.c_char_p, (ctypes.py_object,)
+
+#: (kind, bits) -> type; the codes of 8-bit types are DLPack 1.1's.
+_DLPACK = {
+    (2, 16): "float16",
+    (2, 32): "float32",
+    (2, 64): "float64",
+    (4, 16): "bfloat16",
+    (5, 64): "complex64",
+    (5, 128): "complex128",
+    (10, 8): "float8_e4m3fn",
+    (12, 8): "float8_e5m2",
+}
+
+
+def _exported(array: Any) -> Memory:
+    name = type(array).__name__
+    kind, device = map(int, array.__dlpack_device__())
+    if kind not in (CUDA, MANAGED):
+        raise TypeError(
+            f"array: a {name} that is not in a CUDA GPU's memory was given; a NumPy array, a torch "
+            "tensor or an array on a GPU is accepted"
+        )
+    check_installed()
+    capsule = None
+    with contextlib.suppress(TypeError):  # of an older DLPack, without max_version
+        capsule = array.__dlpack__(stream=1, max_version=(1, 0))  # the default stream
+    if capsule is None or _name_of(capsule) != VERSIONED:
+        raise TypeError(
+            f"array: {name} does not say whether it may be written; an array on a GPU with "
+            "__cuda_array_interface__ or DLPack 1.0 is accepted"
+        )
+    # The capsule is left as it is, and frees itself; the memory is the array's.
+    managed = _Managed.from_address(_pointer_in(capsule, VERSIONED))
+    tensor = managed.tensor
+    if managed.flags & READ_ONLY:
+        raise ValueError("array: it is read-only; a writable array is accepted")
+    type_name = _DLPACK.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
+    if type_name is None:
+        raise TypeError(f"array: a {name} of another type than {', '.join(DTYPES)} was given")
+    dtype = DTYPES[type_name]
+    shape = tuple(tensor.shape[: tensor.ndim])
+    steps = tensor.strides[: tensor.ndim] if tensor.strides else c_steps(shape)
+    strides = tuple(step * dtype.itemsize for step in steps)
+    return (tensor.data or 0) + tensor.byte_offset, dtype, shape, strides, (device, 0)
+
+
+def default_key(array: Any) -> tuple[int, int]:
+    """The next key of the process-wide generator."""
+    key = default_generator.next_key()
+    return key.seed, key.stream
+
+
+def written(array: Any) -> None:
+    """With DLPack, nothing tells the array's owner of the fill: wait for it."""
+    if getattr(array, "__cuda_array_interface__", None) is None:
+        wait(int(array.__dlpack_device__()[1]))
+
+
+def values(array: Any) -> np.ndarray:
+    """An array's values, copied to the host."""
+    copied = getattr(array, "get", None) or getattr(array, "copy_to_host", None)  # CuPy, Numba
+    return np.asarray(copied() if copied else array)
+
+
+ADAPTER = Adapter(object, memory, default_key, written, values)
+
+
+def maker(device: Any) -> Maker:
+    """What makes arrays on the device "cuda" or "cuda:N": torch or CuPy.
+
+    The first that is imported, else the first that is installed and sees a GPU's driver.
+
+    Raises
+    ------
+    ValueError
+        For another device.
+    ImportError
+        If neither is installed.
+    """
+    head, colon, number = str(device).partition(":")
+    if head != "cuda" or (colon and not number.isdecimal()):
+        raise ValueError(
+            f"device: {str(device)!r} was given; 'cpu', 'cuda' and 'cuda:N' are accepted"
+        )
+    index = int(number) if colon else None
+    makers = {"torch": _torch_maker, "cupy": _cupy_maker}
+    for found in (sys.modules.__contains__, importlib.util.find_spec):
+        for package, make in makers.items():
+            if found(package) and (made := make(index)) is not None:
+                return made
+    raise ImportError(
+        f"device: {str(device)!r} needs CuPy or a torch that was built for CUDA, which makes the array"
+    )
+
+
+def _torch_maker(index: int | None) -> Maker | None:
+    import torch
+
+    if torch.version.cuda is None:
+        return None
+    device = torch.device("cuda", torch.cuda.current_device() if index is None else index)
+
+    def empty(shape: tuple[int, ...], dtype: DType) -> Any:
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), device=device)
+
+    def upload(array: np.ndarray) -> tuple[Any, int]:
+        tensor = torch.from_numpy(array).to(device)
+        return tensor, tensor.data_ptr()
+
+    return Maker(empty, upload)
+
+
+def _cupy_maker(index: int | None) -> Maker:
+    import cupy
+
+    from numinit.initializers.base import numpy_dtype
+
+    device = cupy.cuda.Device(index)
+
+    def empty(shape: tuple[int, ...], dtype: DType) -> Any:
+        with device:
+            return cupy.empty(shape, numpy_dtype(dtype))
+
+    def upload(array: np.ndarray) -> tuple[Any, int]:
+        with device:
+            copy = cupy.asarray(array)
+        return copy, copy.data.ptr
+
+    return Maker(empty, upload)
