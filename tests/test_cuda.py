@@ -1,0 +1,476 @@
+"""The CUDA path, as far as it can be checked without a GPU.
+
+* The kernels run under Numba's CUDA simulator and give the CPU's bits.
+* They compile to PTX without a driver, and the PTX is read: nothing is contracted or approximate.
+* The PTX itself is run, by a machine in Python, and gives the CPU's bits.
+* What is refused names what is accepted, and importing numinit asks for nothing of CUDA.
+"""
+
+import functools
+import importlib.util
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_simulator import COMPLEX, REAL, Capsuled, Exported
+from ptx_machine import Program
+
+import numinit as ni
+from numinit.arrays import c_steps
+from numinit.dtypes import DTYPES, as_dtype
+from numinit.engines import cpu, cuda
+from numinit.engines.kernels import STORES
+
+HERE = Path(__file__).parent
+ARCHITECTURES = ("compute_80", "compute_90")
+KEY = ni.Key(2**63 + 5, 2**64 - 3)
+
+
+def run(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@functools.cache
+def missing():
+    """What the compiler for CUDA lacks here; nothing if it works."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed (pip install numba-cuda nvidia-nvvm)"
+    from numba.cuda.cudadrv import nvvm
+
+    try:
+        nvvm.NVVM()
+    except Exception as error:
+        return f"libNVVM is not installed (pip install nvidia-nvvm): {error}"
+    return ""
+
+
+@pytest.fixture
+def compiler():
+    if reason := missing():
+        pytest.skip(reason)
+
+
+def test_importing_and_filling_ask_for_nothing_of_cuda():
+    run(
+        "-c",
+        "import sys, numinit as ni; ni.Normal()(10, seed=0); "
+        "assert not [m for m in sys.modules if m.split('.')[:2] == ['numba', 'cuda']]; "
+        "assert 'cuda' not in sys.modules",
+    )
+
+
+def test_the_simulator_gives_the_bits_of_the_cpu(compiler):
+    out = run(str(HERE / "cuda_simulator.py"), NUMBA_ENABLE_CUDASIM="1")
+    assert out.splitlines()[-1] == "OK"
+    assert len(out.splitlines()) > 500
+
+
+def variants():
+    from_laws = [
+        (law, dtype)
+        for dtype, kind in DTYPES.items()
+        for law in (COMPLEX if kind.complex else REAL)
+        if not (law == "truncated wide" and dtype == "float64")
+    ]
+    masked = [("normal", d, "sparse") for d in ("float32", "bfloat16", "complex64")]
+    masked += [("normal", d, "range") for d in ("float64", "float8_e5m2", "complex128")]
+    layouts = [
+        ("normal", "float32", "", 1),
+        ("normal", "float32", "", 3),
+        ("normal", "bfloat16", "", 0, True),
+        ("normal", "float64", "", 2, True),
+        ("normal", "float32", "", 1, False, True),
+        ("uniform", "float8_e4m3fn", "sparse", 1, False, True),
+    ]
+    return [*from_laws, *masked, *layouts]
+
+
+@functools.cache
+def compiled(variant):
+    """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
+    from numba.cuda.cudadrv import nvvm
+
+    from numinit.engines.kernels_cuda import Variant, fill_function
+    from numinit.jit_cuda import ptx
+
+    texts, original = {}, nvvm.compile_ir
+
+    def compile_ir(code, **options):
+        for arch in ARCHITECTURES:
+            for contract in (True, False):
+                made = original(code, **{**options, "arch": arch, "fma": contract})
+                texts[arch, contract] = made.decode().strip("\0").strip()
+        return original(code, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvvm, "compile_ir", compile_ir)
+        kind = Variant(*variant)
+        ptx(fill_function(kind), kind.signature, (9, 0))
+    return texts
+
+
+def plain(text):
+    """Without the rounding that NVVM states where it may not contract."""
+    text = re.sub(r"\b(add|sub|mul)\.rn\.(f32|f64)", r"\1.\2", text)
+    return re.sub(r"_Z\w+", "name", text)
+
+
+def contractible(text):
+    """Sums, not marked as rounded, of products that are not: ptxas may make one operation of them."""
+    sources = {}
+    for op, target, rest in re.findall(r"^\s*(?:@\S+ )?([a-z][\w.]*)\s+(%f\w+), (.*);", text, re.M):
+        sources.setdefault(target, []).append((op, re.findall(r"%f\w+", rest)))
+
+    def is_product(register, seen=()):
+        return register not in seen and any(
+            re.match(r"mul\.f", op)
+            or (
+                re.match("neg|mov|selp|abs", op)
+                and any(is_product(a, (*seen, register)) for a in args)
+            )
+            for op, args in sources.get(register, [])
+        )
+
+    return [
+        (op, target)
+        for target, made in sources.items()
+        for op, args in made
+        if re.match(r"(add|sub)\.f", op) and any(is_product(a) for a in args)
+    ]
+
+
+INEXACT = re.compile(r"approx|\.ftz|\.full|(?:div|rcp|sqrt)\.(?!rn)f|\bex2|\blg2|\bsin|\bcos")
+
+
+@pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
+def test_ptx(compiler, variant):
+    texts = compiled(variant)
+    for arch in ARCHITECTURES:
+        text = texts[arch, True]
+        assert f".target sm_{arch[-2:]}" in text
+        # Every fused operation is one that the source asks for.
+        assert plain(text) == plain(texts[arch, False])
+        assert contractible(text) == []
+        assert not INEXACT.findall(text)
+        assert ".local" not in text
+        assert text.count("st.global.v4") >= 1  # 16 bytes
+        assert text.count(".entry") == 1
+    if re.search(r"sqrt|div", variant[0]):
+        assert "sqrt.rn" in text
+
+
+def test_the_reading_of_ptx_finds_contraction(compiler):
+    from numba import types
+    from numba.cuda.cudadrv import nvvm
+
+    from numinit.jit import product
+    from numinit.jit_cuda import ptx
+
+    def fused(out, x, y, z):
+        out[0] = x * y + z
+
+    def apart(out, x, y, z):
+        out[0] = product(x, y) + z
+
+    real = types.float32
+    kinds = types.CPointer(real), real, real, real
+    text = ptx(fused, kinds, (9, 0))
+    assert "fma.rn.f32" in text
+    original = nvvm.compile_ir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvvm, "compile_ir", lambda code, **o: original(code, **o, fma=False))
+        forbidden = ptx(fused, kinds, (9, 0))
+    assert plain(text) != plain(forbidden)
+    assert contractible(forbidden.replace(".rn.f32", ".f32"))
+    text = ptx(apart, kinds, (9, 0))
+    assert "fma" not in text
+    assert "mul.rn.f32" in text
+    assert contractible(text) == []
+
+
+def assembler():
+    """A ptxas: on the path, or of the package nvidia-cuda-nvcc."""
+    beside = (
+        Path(importlib.util.find_spec("numba_cuda").origin).parents[1].glob("nvidia/*/bin/ptxas")
+    )
+    return next(map(str, beside), None) or shutil.which("ptxas")
+
+
+def assembled(text, arch, folder, program):
+    source = folder / "kernel.ptx"
+    command = [program, "-v", f"-arch=sm_{arch[-2:]}", str(source), "-o", str(folder / "cubin")]
+    source.write_text(text)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if older := re.search(r"Unsupported \.version .*current version is '([\d.]+)'", done.stderr):
+        # The text uses nothing of the newer version.
+        source.write_text(re.sub(r"(?m)^\.version .*$", f".version {older[1]}", text))
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
+def test_nothing_is_spilled(compiler, variant, tmp_path):
+    if (program := assembler()) is None:
+        pytest.skip("no ptxas (pip install nvidia-cuda-nvcc)")
+    for arch in ARCHITECTURES:
+        said = assembled(compiled(variant)[arch, True], arch, tmp_path, program)
+        found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
+        assert found
+        assert all(int(size) == 0 for size, _ in found), said
+        assert int(re.search(r"Used (\d+) registers", said)[1]) <= 64  # half of the threads or more
+
+
+class Recorded(Exception):
+    """A launch's arguments."""
+
+
+def launched(monkeypatch, run, *arguments):
+    """What a fill would launch: the variant, the units, the arguments."""
+
+    def record(*what):
+        raise Recorded(what)
+
+    monkeypatch.setattr(cuda, "_launch", record)
+    with pytest.raises(Recorded) as caught:
+        run(*arguments, 0, 0)
+    variant, _, _, units, values = caught.value.args[0]
+    flat = []
+    for value in values:
+        flat.extend(value if isinstance(value, tuple) else [value])
+    return variant, units, flat
+
+
+def cases():
+    """law, dtype, init, the view's base shape and how it is viewed, first, steps."""
+    wrap = 4 * 2**32
+    for dtype, kind in DTYPES.items():
+        for law, init in (COMPLEX if kind.complex else REAL).items():
+            if not (dtype.startswith("float8") and law == "truncated far"):
+                yield f"{law} {dtype}", init, dtype, (67,), (), wrap - 21, (1,)
+    for dtype in ("float32", "float64", "float16", "float8_e5m2", "complex64"):
+        yield f"transposed {dtype}", ni.Normal(), dtype, (5, 9), (1, 0), 0, (5, 1)
+        yield f"window {dtype}", ni.Normal(), dtype, (4, 9), (0, 1), wrap - 40, (13, 1)
+    yield "sparse", ni.Sparse(0.4), "float32", (11, 5), (), 0, None
+    yield "sparse complex", ni.Sparse(0.4), "complex64", (11, 5), (), 0, None
+    yield "range", ni.Padded(ni.Normal(), 1), "float16", (5, 9), (), 0, None
+
+
+CASES = {name: case for name, *case in cases()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
+    init, dtype, shape, order, first, steps = CASES[name]
+    size = as_dtype(dtype).itemsize
+    whole = np.zeros(shape, f"V{size}")
+    view = whole.transpose(order or range(whole.ndim))
+    steps = steps or c_steps(view.shape)
+    formula = init.law(view.shape).formula(as_dtype(dtype))
+    layout = view.shape, view.strides, steps, dtype, formula
+    cpu.Fill(*layout)(whole.ctypes.data, first, 0, KEY.seed, KEY.stream)
+
+    start = 1 << 20  # a made-up address
+    memory = dict.fromkeys(range(start, start + whole.nbytes))
+    variant, units, arguments = launched(
+        monkeypatch, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
+    )
+    Program(compiled(tuple(variant))["compute_90", True]).run(arguments, min(units, 5), memory)
+    assert bytes(memory.values()) == whole.tobytes()
+
+
+def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
+    whole = np.zeros((3, 7), np.float32)
+    rows = np.array([2**33, 0, 5])
+    formula = ni.Normal().formula(as_dtype("float32"))
+    layout = whole.shape, whole.strides, (0, 1), "float32", formula, True
+    cpu.Fill(*layout)(whole.ctypes.data, 0, rows.ctypes.data, KEY.seed, KEY.stream)
+    start, ids = 1 << 20, 1 << 21
+    memory = dict(enumerate(rows.tobytes(), ids))
+    memory.update(dict.fromkeys(range(start, start + whole.nbytes)))
+    variant, units, arguments = launched(
+        monkeypatch, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
+    )
+    Program(compiled(tuple(variant))["compute_90", True]).run(arguments, units, memory)
+    assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()
+
+
+def test_units_of_every_type_fill_wide_stores(compiler):
+    from numinit.engines.kernels_cuda import unit_blocks
+
+    for dtype, kind in DTYPES.items():
+        assert unit_blocks(dtype) * 4 * kind.itemsize >= 16
+        assert dtype in STORES
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """Addresses of the host pass for a GPU's."""
+    from numinit.adapters import gpu
+
+    monkeypatch.setattr(gpu, "check_installed", lambda: None)
+    monkeypatch.setattr(gpu, "device_of", lambda address: 3)
+
+
+def test_without_numba_cuda_the_error_names_the_extras(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "numba_cuda" else find(name)
+    )
+    for kind in (Exported, Capsuled):
+        array = np.zeros(5, np.float32)
+        with pytest.raises(ImportError, match=r"^array: .*numinit\[cuda12\].*numinit\[cuda13\]"):
+            ni.normal_(kind(array))
+        assert not array.any()
+
+
+def test_the_interface_as_memory(on_a_gpu):
+    from numinit.adapters.gpu import memory
+
+    array = np.zeros((4, 6), np.float32)[:, 1:]
+    where = array.ctypes.data, DTYPES["float32"], (4, 5), (24, 4)
+    assert memory(Exported(array)) == (*where, (3, 0))
+    assert memory(Exported(array, stream=7)) == (*where, (3, 7))
+    empty = np.zeros((0, 3), np.float16)
+    assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
+
+
+def test_what_is_no_writable_array_of_ours_is_refused(on_a_gpu):
+    array = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match=r"^array: it is read-only"):
+        ni.normal_(Exported(array, data=(array.ctypes.data, True)))
+    with pytest.raises(TypeError, match=r"^array: it is masked"):
+        ni.normal_(Exported(array, mask=array))
+    with pytest.raises(TypeError, match=r"^dtype: .*float32"):
+        ni.normal_(Exported(np.zeros(3, np.int32)))
+    jax_array = type("ArrayImpl", (Exported,), {"__module__": "jaxlib._jax"})
+    with pytest.raises(TypeError, match=r"^array: a JAX array .*from_dlpack"):
+        ni.normal_(jax_array(array))
+
+
+def test_dlpack_of_other_devices_is_refused(on_a_gpu):
+    class Elsewhere(Capsuled):
+        def __dlpack_device__(self):
+            return 1, 0
+
+    class Older(Capsuled):
+        def __dlpack__(self, *, stream):
+            raise AssertionError
+
+    array = np.zeros(3, np.float32)
+    with pytest.raises(TypeError, match=r"^array: a Elsewhere that is not in a CUDA GPU's memory"):
+        ni.normal_(Elsewhere(array))
+    with pytest.raises(TypeError, match=r"^array: Older does not say whether"):
+        ni.normal_(Older(array))
+
+
+def test_dlpack_as_memory(on_a_gpu):
+    from numinit.adapters.gpu import memory
+
+    for dtype in ("float16", "float32", "float64", "complex64", "complex128"):
+        array = np.zeros((4, 6), dtype)[:, 1:]
+        size = array.itemsize
+        expected = array.ctypes.data, DTYPES[dtype], (4, 5), (6 * size, size), (0, 0)
+        assert memory(Capsuled(array)) == expected
+    array.flags.writeable = False
+    with pytest.raises(ValueError, match=r"^array: it is read-only"):
+        memory(Capsuled(array))
+
+
+def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from numinit.adapters.torch import memory
+
+    tensor = SimpleNamespace(
+        is_cpu=False, is_meta=False, is_cuda=True, device="cuda:2", layout=torch.strided,
+        is_neg=lambda: False, is_conj=lambda: False, dtype=torch.bfloat16, shape=(4, 5),
+        stride=lambda: (1, 4), data_ptr=lambda: 4096, numel=lambda: 20, get_device=lambda: 2,
+    )  # fmt: skip
+    streams = {2: SimpleNamespace(cuda_stream=77)}
+    monkeypatch.setattr(torch.cuda, "current_stream", streams.__getitem__)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert memory(tensor) == (4096, DTYPES["bfloat16"], (4, 5), (2, 8), (2, 77))
+    monkeypatch.setattr(torch.version, "cuda", None)  # a build for ROCm says "cuda" too
+    with pytest.raises(TypeError, match=r"^tensor: it is on cuda:2; CPU and CUDA tensors"):
+        memory(tensor)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", 0])
+def test_devices_that_are_refused(device):
+    with pytest.raises(ValueError, match=r"^device: .*'cpu', 'cuda' and 'cuda:N' are accepted"):
+        ni.Normal()((3, 4), device=device)
+
+
+def test_the_host_is_a_device():
+    shape = (5, 3)
+    init = ni.Normal()
+    np.testing.assert_array_equal(init(shape, seed=1, device="cpu"), init(shape, seed=1))
+
+
+def test_a_device_without_a_maker_of_its_arrays(monkeypatch):
+    find = importlib.util.find_spec
+    hidden = ("torch", "cupy")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in hidden else find(name)
+    )
+    for name in hidden:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch"):
+        ni.Normal()((3, 4), device="cuda")
+
+
+def test_new_arrays_of_a_device(compiler):
+    """Under the simulator, with a stand-in for CuPy."""
+    run("-c", NEW_ARRAYS, NUMBA_ENABLE_CUDASIM="1", PYTHONPATH=str(HERE))
+
+
+NEW_ARRAYS = """
+import numpy as np
+import numinit as ni
+from numinit import arrays
+from cuda_simulator import Exported
+
+def upload(array):
+    copy = array.copy()
+    return copy, copy.ctypes.data
+
+class New(Exported):
+    def reshape(self, shape):
+        return self.array.reshape(shape)
+
+made = arrays.Maker(lambda shape, dtype: New(np.empty(shape, dtype.name)), upload)
+arrays.MAKERS["cuda"] = lambda device: made
+for dtype in ("float32", "float16"):
+    for init in (ni.Normal(), ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1)):
+        shape = 9, 5
+        whole = init(shape, dtype, seed=1)
+        assert (init(shape, dtype, seed=1, device="cuda").array == whole).all()
+        got = init.block(shape, (slice(2, 7), slice(1, 4)), dtype, seed=1, device="cuda:1")
+        assert (got.array == whole[2:7, 1:4]).all()
+        got = init.rows(shape, [[-1, 0, 3]], dtype, seed=1, device="cuda")
+        assert (got == whole[[[-1, 0, 3]]]).all()
+"""
+
+
+def test_values_made_on_the_host_need_an_array_without_gaps(compiler):
+    done = []
+    fill = cuda.Copied(lambda *a: done.append(a), (3, 4), (4, 12), 4)
+    assert fill is not None
+    with pytest.raises(ValueError, match=r"^array: shape \(3, 4\) with strides .*without gaps"):
+        cuda.Copied(lambda *a: None, (3, 4), (32, 4), 4)
+    assert math.prod((3, 4)) * 4 == fill._size
