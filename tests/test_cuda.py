@@ -456,10 +456,12 @@ class New(Exported):
 made = arrays.Maker(lambda shape, dtype: New(np.empty(shape, dtype.name)), upload)
 arrays.MAKERS["cuda"] = lambda device: made
 for dtype in ("float32", "float16"):
-    for init in (ni.Normal(), ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1)):
+    for init in (ni.Normal(), ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
         shape = 9, 5
         whole = init(shape, dtype, seed=1)
         assert (init(shape, dtype, seed=1, device="cuda").array == whole).all()
+        array = New(np.zeros(shape, dtype, order="F"))
+        assert (init.fill_(array, seed=1).array == whole).all()
         got = init.block(shape, (slice(2, 7), slice(1, 4)), dtype, seed=1, device="cuda:1")
         assert (got.array == whole[2:7, 1:4]).all()
         got = init.rows(shape, [[-1, 0, 3]], dtype, seed=1, device="cuda")

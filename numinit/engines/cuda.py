@@ -5,6 +5,7 @@ anything before then. A launch allocates nothing, waits for nothing, and leaves 
 as it was.
 """
 
+import ctypes
 import functools
 import importlib.util
 import itertools
@@ -45,6 +46,20 @@ def check_installed() -> None:
         )
 
 
+def _checked(result: tuple[Any, ...]) -> Any:
+    """What a function of the driver returns.
+
+    Raises
+    ------
+    RuntimeError
+        With the driver's name for the error.
+    """
+    error, *values = result
+    if int(error):
+        raise RuntimeError(f"CUDA: {error.name}")
+    return values[0] if values else None
+
+
 def device_of(address: int) -> int:
     """The ordinal of the GPU that memory belongs to.
 
@@ -60,18 +75,26 @@ def device_of(address: int) -> int:
     from cuda.bindings import driver
 
     what = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    error, ordinal = driver.cuPointerGetAttribute(what, address)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU ({error})")
-    return int(ordinal)
+    try:
+        return int(_checked(driver.cuPointerGetAttribute(what, address)))
+    except RuntimeError as error:
+        raise ValueError(
+            f"array: its address {address:#x} is not in the memory of a GPU ({error})"
+        ) from None
 
 
-def wait(device: int) -> None:
-    """Wait for a GPU's default stream."""
+def wait(device: int, queue: int = 0) -> None:
+    """Wait for a stream of a GPU, the default one if left out."""
     from numba import cuda
 
+    from numinit.jit_cuda import SIMULATED
+
+    if SIMULATED:
+        return
+    from cuda.bindings import driver
+
     with cuda.gpus[device]:
-        cuda.default_stream().synchronize()
+        _checked(driver.cuStreamSynchronize(queue))
 
 
 class Fill:
@@ -216,17 +239,21 @@ class Copied:
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
         """Fill the memory at `address`; returns when the values were copied. See `Fill`."""
-        from numba import cuda
-
         host = np.empty(self._size, np.uint8)
         self._fill(host.ctypes.data, first, rows, seed, stream)
-        with cuda.gpus[device]:
-            on = cuda.external_stream(queue) if queue else cuda.default_stream()
-            _copy(address, host, on)
-            on.synchronize()  # `host` is freed
+        _copy(address, host, device, queue)
 
 
-def _copy(address: int, host: np.ndarray, stream: Any) -> None:
-    from numba.cuda.cudadrv import driver
+def _copy(address: int, host: np.ndarray, device: int, queue: int) -> None:
+    from numba import cuda
 
-    driver.host_to_device(driver.MemoryPointer(address, host.size), host, host.size, stream=stream)
+    from numinit.jit_cuda import SIMULATED
+
+    if SIMULATED:
+        ctypes.memmove(address, host.ctypes.data, host.size)
+        return
+    from cuda.bindings import driver
+
+    with cuda.gpus[device]:
+        _checked(driver.cuMemcpyHtoDAsync(address, host.ctypes.data, host.size, queue))
+    wait(device, queue)  # before `host` is freed
