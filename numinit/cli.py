@@ -37,7 +37,17 @@ exit codes:
   143  terminated
 Whatever the code, OUT is either whole or as it was before."""
 
-OPTIONAL = ("torch", "numba_cuda", "ml_dtypes", "safetensors", "transformers", "jax", "cupy", "keras", "dask")
+OPTIONAL = (
+    "torch",
+    "numba_cuda",
+    "ml_dtypes",
+    "safetensors",
+    "transformers",
+    "jax",
+    "cupy",
+    "keras",
+    "dask",
+)
 
 
 class Terminated(KeyboardInterrupt):

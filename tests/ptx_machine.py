@@ -74,14 +74,11 @@ class Program:
             if label := re.match(r"(\$?\w+):$", line):
                 self.labels[label[1]] = len(self.code)
             elif line and not line.startswith("."):
-                guard, _, rest = (
-                    line.rpartition("@")[2].partition(" ") if line[0] == "@" else ("", "", line)
-                )
-                op, _, operands = rest.strip().rstrip(";").partition(" ")
-                op, _, more = op.partition("\t")
-                operands = [
-                    o.strip() for o in re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,]+", more + operands)
-                ]
+                guard, op, operands = re.match(
+                    r"(?:@(\S+)\s+)?(\S+?);?(?:\s+(.*);)?$", line
+                ).groups("")
+                operands = re.sub(r"\s+", "", operands)
+                operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,]+", operands)
                 self.code.append((guard, op.split("."), operands))
 
     def run(self, arguments, threads, memory):
@@ -179,7 +176,9 @@ class Program:
                 if source_kind == "f" and int(source_bits) < int(target_bits):
                     return x
                 assert flags[0] == "rn"
-                return rounded(Fraction(x), int(target_bits)) if x else x * 1.0
+                if not x or not math.isfinite(x):
+                    return x * 1.0
+                return rounded(Fraction(x), int(target_bits))
             assert source_kind != "f"
             return x & ((1 << int(target_bits)) - 1)
         if name == "selp":
@@ -192,6 +191,8 @@ class Program:
                 return flags[0].endswith("u")
             return ORDERED[flags[0][:2]](a, b)
         args = [value(s) for s in sources[:3]]
+        if (name, flags[0]) == ("mad", "wide"):
+            args[2] = value(sources[2], kind, 2 * bits)
         if kind == "pred":
             return {
                 "and": all,
@@ -206,7 +207,6 @@ class Program:
 
     def real(self, name, flags, bits, args):
         a, b, c = (*args, 0.0, 0.0)[:3]
-        exact = None
         if name == "fma":
             assert flags[0] == "rn"
             return fma(a, b, c, bits)
@@ -239,6 +239,11 @@ class Program:
         if name in ("shl", "shr"):
             b = min(b & 0xFFFFFFFF, bits)
             return (a << b if name == "shl" else a >> b) & mask
+        if name == "prmt":  # bytes of both, picked by the hexadecimal digits of the third
+            picked = (a & mask) | (b & mask) << 32
+            digits = [c >> 4 * i & 15 for i in range(4)]
+            assert all(digit < 8 for digit in digits)
+            return sum((picked >> 8 * digit & 0xFF) << 8 * i for i, digit in enumerate(digits))
         if name in ("div", "rem"):
             quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
             return (quotient if name == "div" else a - quotient * b) & mask

@@ -80,13 +80,17 @@ def test_the_simulator_gives_the_bits_of_the_cpu(compiler):
     assert len(out.splitlines()) > 500
 
 
+def laws_and_types():
+    """All pairs but those of a law that takes long to compile and a type that float32 is rounded to."""
+    for dtype, kind in DTYPES.items():
+        for law, init in (COMPLEX if kind.complex else REAL).items():
+            slow = law in ("truncated wide", "truncated far")
+            if not slow or dtype == "float32" or (law, dtype) == ("truncated far", "float64"):
+                yield law, dtype, init
+
+
 def variants():
-    from_laws = [
-        (law, dtype)
-        for dtype, kind in DTYPES.items()
-        for law in (COMPLEX if kind.complex else REAL)
-        if not (law == "truncated wide" and dtype == "float64")
-    ]
+    from_laws = [(law, dtype) for law, dtype, _ in laws_and_types()]
     masked = [("normal", d, "sparse") for d in ("float32", "bfloat16", "complex64")]
     masked += [("normal", d, "range") for d in ("float64", "float8_e5m2", "complex128")]
     layouts = [
@@ -259,10 +263,8 @@ def launched(monkeypatch, run, *arguments):
 def cases():
     """law, dtype, init, the view's base shape and how it is viewed, first, steps."""
     wrap = 4 * 2**32
-    for dtype, kind in DTYPES.items():
-        for law, init in (COMPLEX if kind.complex else REAL).items():
-            if not (dtype.startswith("float8") and law == "truncated far"):
-                yield f"{law} {dtype}", init, dtype, (67,), (), wrap - 21, (1,)
+    for law, dtype, init in laws_and_types():
+        yield f"{law} {dtype}", init, dtype, (67,), (), wrap - 21, (1,)
     for dtype in ("float32", "float64", "float16", "float8_e5m2", "complex64"):
         yield f"transposed {dtype}", ni.Normal(), dtype, (5, 9), (1, 0), 0, (5, 1)
         yield f"window {dtype}", ni.Normal(), dtype, (4, 9), (0, 1), wrap - 40, (13, 1)
@@ -281,7 +283,8 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     whole = np.zeros(shape, f"V{size}")
     view = whole.transpose(order or range(whole.ndim))
     steps = steps or c_steps(view.shape)
-    formula = init.law(view.shape).formula(as_dtype(dtype))
+    law = init.law(view.shape if view.ndim == 2 else (1, *view.shape))
+    formula = law.formula(as_dtype(dtype))
     layout = view.shape, view.strides, steps, dtype, formula
     cpu.Fill(*layout)(whole.ctypes.data, first, 0, KEY.seed, KEY.stream)
 
