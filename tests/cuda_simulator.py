@@ -35,6 +35,15 @@ COMPLEX = {
 }
 
 
+def laws_and_types():
+    """All pairs but those of a law that takes long to compile and a type that float32 is rounded to."""
+    for dtype, kind in DTYPES.items():
+        for law, init in (COMPLEX if kind.complex else REAL).items():
+            slow = law in ("truncated wide", "truncated far")
+            if not slow or dtype == "float32" or (law, dtype) == ("truncated far", "float64"):
+                yield law, dtype, init
+
+
 def fill(engine, init, view, dtype, shape=None, first=0, steps=None, rows=None):
     shape = view.shape if shape is None else shape
     steps = c_steps(shape) if steps is None else steps
@@ -83,11 +92,8 @@ def sliced(base_shape, index, order=None):
 
 def main():
     assert SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
-    for dtype, kind in DTYPES.items():
-        for law, init in (COMPLEX if kind.complex else REAL).items():
-            if dtype.startswith("float8") and law == "truncated far":
-                continue  # no float8_e4m3fn between the bounds of such a test is left
-            check(f"{law} {dtype}", init, plain(3, 7), dtype)
+    for law, dtype, init in laws_and_types():
+        check(f"{law} {dtype}", init, plain(3, 7), dtype)
     # Starts in a block, alignments, runs over the wrap of the counter's first word.
     for dtype, first, shift in itertools.product(
         ["float32", "float64", "float16", "float8_e5m2", "complex64"],

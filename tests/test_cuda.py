@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_simulator import COMPLEX, REAL, Capsuled, Exported
+from cuda_simulator import Capsuled, Exported, laws_and_types
 from ptx_machine import Program
 
 import numinit as ni
@@ -78,15 +78,6 @@ def test_the_simulator_gives_the_bits_of_the_cpu(compiler):
     out = run(str(HERE / "cuda_simulator.py"), NUMBA_ENABLE_CUDASIM="1")
     assert out.splitlines()[-1] == "OK"
     assert len(out.splitlines()) > 500
-
-
-def laws_and_types():
-    """All pairs but those of a law that takes long to compile and a type that float32 is rounded to."""
-    for dtype, kind in DTYPES.items():
-        for law, init in (COMPLEX if kind.complex else REAL).items():
-            slow = law in ("truncated wide", "truncated far")
-            if not slow or dtype == "float32" or (law, dtype) == ("truncated far", "float64"):
-                yield law, dtype, init
 
 
 def variants():
@@ -237,7 +228,7 @@ def test_nothing_is_spilled(compiler, variant, tmp_path):
         found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
         assert found
         assert all(int(size) == 0 for size, _ in found), said
-        assert int(re.search(r"Used (\d+) registers", said)[1]) <= 64  # half of the threads or more
+        assert int(re.search(r"Used (\d+) registers", said)[1]) <= 80  # three blocks of threads fit
 
 
 class Recorded(Exception):
@@ -458,7 +449,7 @@ class New(Exported):
 
 made = arrays.Maker(lambda shape, dtype: New(np.empty(shape, dtype.name)), upload)
 arrays.MAKERS["cuda"] = lambda device: made
-for dtype in ("float32", "float16"):
+for dtype in ("float16",):
     for init in (ni.Normal(), ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
         shape = 9, 5
         whole = init(shape, dtype, seed=1)
