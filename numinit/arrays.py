@@ -112,8 +112,8 @@ def adapter_of(kind: Any) -> Adapter:
         if entry is not None and issubclass(kind, entry.kind):
             return entry
     raise TypeError(
-        f"array: {kind.__name__} was given; a NumPy array, a torch tensor or an array in the memory "
-        "of a GPU is accepted"
+        f"array: {kind.__name__} was given; an array on a GPU, a NumPy array or a torch tensor "
+        "is accepted"
     )
 
 

@@ -48,14 +48,15 @@ def run(*arguments, **environment):
 @functools.cache
 def missing():
     """What the compiler for CUDA lacks here; nothing if it works."""
+    needed = "pip install numba-cuda nvidia-nvvm nvidia-cuda-nvrtc"
     if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed (pip install numba-cuda nvidia-nvvm)"
-    from numba.cuda.cudadrv import nvvm
+        return f"numba-cuda is not installed: {needed}"
+    from numinit.jit_cuda import ptx
 
     try:
-        nvvm.NVVM()
+        ptx(lambda: None, (), (9, 0))
     except Exception as error:
-        return f"libNVVM is not installed (pip install nvidia-nvvm): {error}"
+        return f"numba-cuda lacks a part of CUDA's toolkit ({needed}): {type(error).__name__}"
     return ""
 
 
