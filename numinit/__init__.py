@@ -7,6 +7,7 @@ index): the same on any number of threads, for any shard, row or memory layout.
 from typing import Any
 
 from numinit import arrays as _arrays
+from numinit import gains as _gains
 from numinit import keys as _keys
 from numinit._version import STREAM_VERSION, __version__
 from numinit.fans import fans
@@ -135,7 +136,14 @@ def _torch_key(source: Any) -> _keys.Key | None:
     return key_from(source)
 
 
+def _torch_function(function: _gains.Function) -> _gains.Function:
+    from numinit.adapters.torch import of_arrays
+
+    return of_arrays(function)
+
+
 # The adapters plug in here, so that no lower layer knows of a framework. An adapter is imported
 # when an object of its framework is first seen.
 _arrays.ADAPTERS["torch"] = _torch
 _keys.KEY_SOURCES["torch"] = _torch_key
+_gains.CONVERTERS["torch"] = _torch_function
