@@ -335,7 +335,6 @@ def test_packed_stacked_and_embedded():
         ({"packed": 5}, ValueError, "packed: 5 does not divide the 12 outputs"),
         ({"packed": 0}, ValueError, "packed: 0 was given"),
         ({"packed": 1.5}, TypeError, "packed: 1.5 was given"),
-        ({"packed": True}, TypeError, "packed: True was given"),
         ({"transposed": True, "groups": 5}, ValueError, "groups: 5 does not divide the 12 inputs"),
     ],
 )
