@@ -6,6 +6,14 @@ index): the same on any number of threads, for any shard, row or memory layout.
 
 from typing import Any
 
+from numinit._process import is_command as _is_command
+
+# Numba before all else, and not at the first fill, during which another thread may fork: its locks
+# must be those that a fork takes last. The command line has no such threads, and imports it where
+# an interrupt, or settings that Numba refuses, end in order.
+if not _is_command():
+    from numinit import bits as _bits  # noqa: F401
+
 from numinit import arrays as _arrays
 from numinit import gains as _gains
 from numinit import keys as _keys
