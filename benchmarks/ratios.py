@@ -128,7 +128,7 @@ PROMISES = [
     Promise(
         "sparse_, 8192 x 8192",
         "torch",
-        5,
+        2,
         matrices("sparse_", 8192, 8192, 0.9),
         work=(SPARSE, SPARSE),
     ),
