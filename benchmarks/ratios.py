@@ -37,8 +37,6 @@ class Promise(NamedTuple):
     work: tuple[float, float] = (SIZE / 1e9, SIZE / 1e9)
     """Of ours and of the peer's, in the unit's numerator; times are reported where it is 0."""
     loops: int = 1
-    slow: bool = False
-    """The peer takes many seconds: one run of each, and only with --slow."""
 
 
 def pair(law: str, dtype: str, peer: str, peer_law: str = "", peer_dtype: str = "") -> Any:
@@ -130,10 +128,9 @@ PROMISES = [
     Promise(
         "sparse_, 8192 x 8192",
         "torch",
-        200,
+        2,
         matrices("sparse_", 8192, 8192, 0.9),
         work=(SPARSE, SPARSE),
-        slow=True,
     ),
 ]
 
@@ -143,8 +140,6 @@ def measure(sides: Sequence[Side], repeat: int, loops: int = 1) -> list[float]:
     times: list[list[float]] = [[] for _ in sides]
     for turn in range(repeat + 1):
         for run, found in zip(sides, times, strict=True):
-            if turn == 0 and loops == 1 and repeat == 1 and found is times[-1]:
-                continue  # a slow peer has nothing to warm up
             begin = time.perf_counter()
             for _ in range(loops):
                 run()
@@ -161,7 +156,6 @@ def shown(seconds: float, work: float, unit: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=REPEAT, help="runs whose median is taken")
-    parser.add_argument("--slow", action="store_true", help="also the peers that take a minute")
     parser.add_argument("--markdown", action="store_true", help="the lines of the README's table")
     parser.add_argument("--only", default="", help="promises whose name contains this")
     arguments = parser.parse_args(argv)
@@ -176,15 +170,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for promise in PROMISES:
         if arguments.only not in promise.what:
             continue
-        why = "takes about a minute: --slow" if promise.slow and not arguments.slow else ""
+        why = ""
         try:
-            sides = () if why else promise.sides()
+            sides = promise.sides()
         except (ImportError, NotImplementedError) as error:
             why = str(error)
         if why:
             print(f"{promise.what:38}skipped: {why}", flush=True)
             continue
-        ours, peer = measure(sides, 1 if promise.slow else arguments.repeat, promise.loops)
+        ours, peer = measure(sides, arguments.repeat, promise.loops)
         ratio = peer / ours
         if all(promise.work):
             ratio *= promise.work[0] / promise.work[1]

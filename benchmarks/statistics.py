@@ -524,8 +524,11 @@ def parts(quick: bool, seed: int) -> dict[str, dict[str, Unit]]:
     return found
 
 
-def report(everything: Sequence[Result]) -> int:
-    """Print what there is to say of a list of tests; the exit code."""
+def report(everything: Sequence[Result], missing: int = 0) -> int:
+    """Print what there is to say of a list of tests; the exit code.
+
+    What did not run has not passed: it is said in the last line.
+    """
     skipped = sum(math.isnan(r.p) for r in everything)
     control = [r for r in everything if r.name.startswith(f"{CONTROL}:")]
     results = [r for r in everything if not math.isnan(r.p) and r not in control]
@@ -544,7 +547,8 @@ def report(everything: Sequence[Result]) -> int:
         print(f"{skipped} runs of dieharder {SKIPPED}")
     for r in failed:
         print(f"FAILED  {r.p:.3g}  {r.name} ({r.note})")
-    print("failed" if failed or not results else "passed")
+    rest = f"; incomplete: {missing} units have not run" if missing else ""
+    print(("failed" if failed or not results else "passed") + rest)
     return int(bool(failed) or not results)
 
 
@@ -621,9 +625,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not quick:
         low, high = tail_resolution(6.0)
         print(f"\nfloat32 beyond 6 sigma: {low:.4g}, of a normal {high:.4g}; none beyond 6.76")
-    if missing:
-        print(f"\nnot run: {len(missing)} of {sum(map(len, wanted.values()))} units")
-    return report(found)
+    return report(found, len(missing))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,16 @@ index): the same on any number of threads, for any shard, row or memory layout.
 
 from typing import Any
 
+from numinit._process import is_command as _is_command
+
+# Numba before all else, and not at the first fill, during which another thread may fork: its locks
+# must be those that a fork takes last. The command line has no such threads, and imports it where
+# an interrupt, or settings that Numba refuses, end in order.
+if not _is_command():
+    from numinit import bits as _bits  # noqa: F401
+
 from numinit import arrays as _arrays
+from numinit import gains as _gains
 from numinit import keys as _keys
 from numinit._version import STREAM_VERSION, __version__
 from numinit.fans import fans
@@ -147,9 +156,16 @@ def _gpu_maker(device: Any) -> _arrays.Maker:
     return maker(device)
 
 
+def _torch_function(function: _gains.Function) -> _gains.Function:
+    from numinit.adapters.torch import of_arrays
+
+    return of_arrays(function)
+
+
 # The adapters plug in here, so that no lower layer knows of a framework. An adapter is imported
 # when an object of its framework is first seen.
 _arrays.ADAPTERS["torch"] = _torch
 _arrays.ADAPTERS[_arrays.EXPORTED] = _gpu
 _arrays.MAKERS["cuda"] = _gpu_maker
 _keys.KEY_SOURCES["torch"] = _torch_key
+_gains.CONVERTERS["torch"] = _torch_function

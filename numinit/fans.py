@@ -137,7 +137,7 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
 
 def check_count(name: str, count: Any) -> None:
     """Refuse what is not a positive number of things."""
-    integral = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    integral = isinstance(count, numbers.Integral)
     if not integral or count < 1:
         kind = ValueError if integral else TypeError
         raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")

@@ -5,6 +5,7 @@ spellings of one argument; see `numinit.keys.as_key` for what it takes.
 """
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -305,9 +306,6 @@ def _kaiming(
         return tensor
     if isinstance(mode, str):
         mode = mode.lower()
-    fields = a, mode, nonlinearity
-    try:
-        hash(fields)
-    except TypeError:  # a callable object may be unhashable, a list is refused
-        make = make.__wrapped__  # type: ignore[attr-defined]
-    return _fill(tensor, make, fields, generator, seed)
+    if not isinstance(nonlinearity, str):
+        make = inspect.unwrap(make)  # a callable may have no hash, and change between calls
+    return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 BLOCK = 128  # columns whose reflections are applied together
-CHUNK = 1 << 19  # elements of V made at a time, so that no copy of the matrix is needed
+CHUNK = 1 << 18  # elements of V made at a time, so that no copy of the matrix is needed
 
 Draw = Callable[[np.ndarray, int, int], Any]
 

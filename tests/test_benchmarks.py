@@ -321,7 +321,7 @@ def test_the_record_is_read_again(tmp_path, monkeypatch, capsys):
     assert re.search(r'^ *\["a test, 0.5", 0.5, "x, \\"y\\""\]$', text, re.M), text
     assert battery.main([]) == 1 and len(ran) == 2  # nothing ran again
     assert battery.main(["--recorded", "--seed", "1"]) == 1
-    assert "not run: 2 of 2" in capsys.readouterr().out
+    assert "incomplete: 2 units have not run" in capsys.readouterr().out
     assert battery.main(["--again"]) == 1 and len(ran) == 4
 
 

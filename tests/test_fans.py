@@ -272,12 +272,12 @@ def test_torchs_functions_and_modules():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda z: z * math.nan, "finite"),
-        (lambda z: 1j * z, "real"),
-        (lambda z: 0 * z, "positive"),
-        (lambda a, b: a, "one number"),
-        (lambda z: z[:3], "one number"),
-        (lambda z: "x", "real"),
+        (lambda z: z * math.nan, "gave nan"),
+        (lambda z: 1j * z, "real numbers"),
+        (lambda z: 0 * z, "zero everywhere"),
+        (lambda a, b: a, "evaluated"),
+        (lambda z: z[:3], "same shape"),
+        (lambda z: "x", "real numbers"),
     ],
 )
 def test_callables_without_a_gain(function, message):
@@ -335,7 +335,6 @@ def test_packed_stacked_and_embedded():
         ({"packed": 5}, ValueError, "packed: 5 does not divide the 12 outputs"),
         ({"packed": 0}, ValueError, "packed: 0 was given"),
         ({"packed": 1.5}, TypeError, "packed: 1.5 was given"),
-        ({"packed": True}, TypeError, "packed: True was given"),
         ({"transposed": True, "groups": 5}, ValueError, "groups: 5 does not divide the 12 inputs"),
     ],
 )

@@ -531,6 +531,7 @@ def draw():
 def compile():
     for dtype in "float32", "float64", "float16":
         ni.Uniform()(4, dtype, seed=0)
+ni.Zeros()(4)  # imports all of Numba
 stop = threading.Event()
 others = [threading.Thread(target=work, daemon=True) for work in (draw, compile)]
 for other in others:

@@ -1,7 +1,10 @@
 """torch tensors: their memory, torch's generators as seeds, autograd's version counter."""
 
+import copy
 import functools
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +118,19 @@ def values(tensor: torch.Tensor) -> np.ndarray:
         plain = plain.float()
     array: np.ndarray = plain.numpy()
     return array
+
+
+def of_arrays(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of tensors, or a module, as a function of float64 arrays."""
+    if isinstance(function, torch.nn.Module):
+        function = copy.deepcopy(function).to("cpu", torch.float64).eval()
+
+    def of_array(array: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            values: np.ndarray = function(torch.from_numpy(array)).numpy()
+        return values
+
+    return of_array
 
 
 ADAPTER = Adapter(torch.Tensor, memory, default_key, written, values)

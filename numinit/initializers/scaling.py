@@ -1,14 +1,14 @@
 """Variance scaling: distributions whose spread follows from the fans of the weight."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
 from numinit.fans import MODES, Axes, as_axes, check_count, fan, fans
-from numinit.gains import calculate_gain
+from numinit.gains import Function, calculate_gain
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
 from numinit.initializers.truncated import TruncNormal
@@ -175,23 +175,23 @@ class _Kaiming(_Fans):
 
     a: float | None = 0.0
     mode: Mode = "fan_in"
-    nonlinearity: str | Callable[[Any], Any] = "leaky_relu"
+    # Not compared, for it may be any callable, hashable or not; the gain is all that it gives.
+    nonlinearity: str | Function = field(default="leaky_relu", compare=False)
+    _gain: float = field(init=False, repr=False)
 
     distribution: ClassVar[str]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_mode(self.mode)
-        self._gain()
+        leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
+        gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
+        object.__setattr__(self, "_gain", gain)
         if self.a is not None:
             set_real(self, "a")
 
-    def _gain(self) -> float:
-        slope = self.nonlinearity in ("leaky_relu", "prelu")
-        return calculate_gain(self.nonlinearity, self.a if slope else None)
-
     def law(self, shape: Sequence[int]) -> Law:
-        return self._scaled(shape, self._gain(), self.mode, self.distribution)
+        return self._scaled(shape, self._gain, self.mode, self.distribution)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,8 @@ class KaimingNormal(_Kaiming):
     Parameters
     ----------
     a : float or None
-        Negative slope of leaky_relu and prelu, None for 0.01 and 0.25; not used with others.
+        Negative slope of leaky_relu, None for 0.01. The slope of prelu and alpha of elu and celu,
+        None or 0 (torch's default for every nonlinearity) for theirs. Not used with others.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         fan_in keeps the variance in the forward pass, fan_out in the backward pass.
     nonlinearity : str or callable
