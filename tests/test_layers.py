@@ -13,7 +13,7 @@ LAYERS = [
     ["jit", "_process"],
     ["bits", "transforms.*"],
     ["engines.*"],
-    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "orthogonal"],
+    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar"],
     ["initializers", "initializers.*", "functional", "recipes"],
     ["adapters.*", "models", "checkpoint", "cli", "__main__", ""],
 ]

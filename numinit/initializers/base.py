@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from numinit.engines import cpu
 from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
 from numinit.keys import Key, as_key
+
+
+class Part(NamedTuple):
+    """The layout of a part of a weight, as `numinit.engines.cpu.Fill` takes it."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    steps: tuple[int, ...]
+    by_rows: bool
+
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 
@@ -215,7 +225,7 @@ class Initializer:
         refuse_overlap(part, strides, dtype.itemsize)
         if steps is None:
             steps = c_steps(whole)
-        return law.filler(whole, dtype, part, strides, steps, by_rows)
+        return law.filler(whole, dtype, Part(part, strides, steps, by_rows))
 
     # Cached, for the layers of a model are alike and small ones must not wait for Python.
     _ready = functools.lru_cache(1024)(_prepare)
@@ -349,19 +359,8 @@ class Law(Initializer):
         """Refuse a weight that cannot have such values, with a TypeError or a ValueError."""
         self.formula(dtype)
 
-    def filler(
-        self,
-        whole: tuple[int, ...],
-        dtype: DType,
-        part: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        by_rows: bool,
-    ) -> tuple[Filler, bool]:
-        """What fills a part, not empty, of a weight that `check` accepts; whether it draws.
-
-        The layout is as `numinit.engines.cpu.Fill` takes it.
-        """
+    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
+        """What fills a part, not empty, of a weight that `check` accepts; whether it draws."""
         formula = self.formula(dtype)
-        fill = cpu.Fill(part, strides, steps, dtype.name, formula, by_rows)
+        fill = cpu.Fill(part.shape, part.strides, part.steps, dtype.name, formula, part.by_rows)
         return fill, formula.law != "constant"
