@@ -20,6 +20,11 @@ from numinit import keys as _keys
 from numinit._version import STREAM_VERSION, __version__
 from numinit.fans import fans
 from numinit.functional import (
+    DEPRECATED as _DEPRECATED,
+)
+from numinit.functional import (
+    _calculate_correct_fan,  # noqa: F401
+    _calculate_fan_in_and_fan_out,  # noqa: F401
     constant_,
     dirac_,
     eye_,
@@ -130,6 +135,14 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DEPRECATED:
+        from numinit.functional import deprecated
+
+        return deprecated(name)
+    raise AttributeError(f"module 'numinit' has no attribute {name!r}")
 
 
 def _torch() -> _arrays.Adapter:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numinit.arrays import adapter_of
+from numinit.fans import fans
 from numinit.initializers import (
     Constant,
     Dirac,
@@ -29,6 +30,12 @@ from numinit.initializers import (
 from numinit.initializers.laws import RangeError, real
 
 Array = TypeVar("Array")
+
+#: torch's names from before the underscore, which it still has and warns of.
+DEPRECATED = (
+    "constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform", "normal", "orthogonal",
+    "sparse", "uniform", "xavier_normal", "xavier_uniform",
+)  # fmt: skip
 
 # Cached, for the initializer of a small tensor takes longer to make than its values.
 _cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
@@ -309,3 +316,34 @@ def _kaiming(
     if not isinstance(nonlinearity, str):
         make = inspect.unwrap(make)  # a callable may have no hash, and change between calls
     return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
+
+
+def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
+    """The fans of a tensor in torch's layout: a name that programs for torch use; see `fans`."""
+    fan_in, fan_out = fans(tensor.shape)
+    return int(fan_in), int(fan_out)
+
+
+def _calculate_correct_fan(tensor: Any, mode: str) -> int:
+    """The fan that `mode`, fan_in or fan_out in any case, selects, as torch's function."""
+    mode = mode.lower()
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
+    return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
+
+
+def deprecated(name: str) -> Callable[..., Any]:
+    """A function of `DEPRECATED`: that with the underscore, and torch's warning."""
+    function: Callable[..., Any] = globals()[f"{name}_"]
+
+    @functools.wraps(function)
+    def old(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(
+            f"`numinit.{name}` is now deprecated in favor of `numinit.{name}_`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    old.__name__ = name
+    return old

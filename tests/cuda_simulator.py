@@ -93,7 +93,8 @@ def sliced(base_shape, index, order=None):
 def main():
     assert SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
     for law, dtype, init in laws_and_types():
-        check(f"{law} {dtype}", init, plain(3, 7), dtype)
+        if law == "normal" or dtype in ("float32", "complex64"):  # the rest is run as PTX
+            check(f"{law} {dtype}", init, plain(3, 7), dtype)
     # Starts in a block, alignments, runs over the wrap of the counter's first word.
     for dtype, first, shift in itertools.product(
         ["float32", "float64", "float16", "float8_e5m2", "complex64"],

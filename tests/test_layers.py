@@ -13,7 +13,7 @@ LAYERS = [
     ["jit", "jit_cuda", "_process"],
     ["bits", "transforms.*"],
     ["engines.*"],
-    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "orthogonal"],
+    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar"],
     ["initializers", "initializers.*", "functional", "recipes"],
     ["adapters.*", "models", "checkpoint", "cli", "__main__", ""],
 ]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 import numinit as ni
 
 KEY = ni.Key(11, 13)
-INITIALIZERS = [ni.Normal(), ni.Uniform(-1, 1), ni.Constant(3)]
+INITIALIZERS = [
+    ni.Normal(), ni.Uniform(-1, 1), ni.Constant(3), ni.TruncNormal(), ni.TruncNormal(0, 1, 8, 9),
+]  # fmt: skip
 
 shapes = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
 initializers = st.sampled_from(INITIALIZERS)
@@ -150,3 +152,33 @@ def test_more_than_2_to_the_31_elements():
     for start in (0, 2**31 - 500, array.size - 500):
         expected = ni.Uniform().block(array.shape, slice(start, start + 500), "float16", seed=KEY)
         np.testing.assert_array_equal(array[start : start + 500], expected)
+
+
+ELEMENTWISE = [
+    ni.Sparse(0.4), ni.Padded(ni.Normal(), 3), ni.VarianceScaling(distribution="truncated_normal"),
+    ni.TruncatedNormal(1.0, 2.0), ni.XavierUniform(), ni.EmbeddingUniform(), ni.LecunNormal(),
+    ni.DepthScaled(ni.KaimingUniform(), 12), ni.MuP(ni.Normal(), "hidden", (8, 8)), ni.Eye(),
+]  # fmt: skip
+
+
+@given(
+    st.sampled_from(ELEMENTWISE), st.integers(4, 90), st.integers(1, 90), st.data(),
+    st.sampled_from(["float32", "float64", "float16", "complex64"]),
+)  # fmt: skip
+def test_parts_of_matrices_equal_the_whole(init, rows, columns, data, dtype):
+    if dtype == "complex64" and isinstance(init, ni.TruncatedNormal):
+        dtype = "float32"
+    shape = (rows, columns)
+    whole = init(shape, dtype, seed=KEY)
+    low = [data.draw(st.integers(0, n)) for n in shape]
+    high = [data.draw(st.integers(k, n)) for k, n in zip(low, shape, strict=True)]
+    window = tuple(map(slice, low, high))
+    np.testing.assert_array_equal(init.block(shape, window, dtype, seed=KEY), whole[window])
+    ids = data.draw(st.lists(st.integers(-rows, rows - 1), max_size=9))
+    np.testing.assert_array_equal(
+        init.rows(shape, np.array(ids, int), dtype, seed=KEY), whole[np.array(ids, int)]
+    )
+    shard = np.ones(whole[window].shape, dtype).T.copy().T  # in Fortran order
+    np.testing.assert_array_equal(
+        init.fill_(shard, shape=shape, offset=low, seed=KEY), whole[window]
+    )

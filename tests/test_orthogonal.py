@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numinit as ni
-from numinit import orthogonal
+from numinit import haar
 from numinit.checkpoint import Mismatch, verify, write
 from numinit.recipes import parse
 
@@ -38,20 +38,20 @@ def by_reflections(g):
 @pytest.mark.parametrize(("m", "n"), SIZES)
 def test_against_explicit_reflections(m, n, dtype, monkeypatch):
     g = ni.Normal()((m, n), dtype, seed=1)
-    q = orthogonal.haar(m, n, dtype, drawn(g))
+    q = haar.haar(m, n, dtype, drawn(g))
     assert q.dtype == dtype and q.shape == (m, n)
     assert abs(q - by_reflections(g)).max() <= ERROR[dtype]
     assert abs(q.conj().T @ q - np.eye(n)).max() <= ERROR[dtype]
     # Neither the blocks nor the chunks of rows are seen in the result.
-    monkeypatch.setattr(orthogonal, "BLOCK", 5)
-    monkeypatch.setattr(orthogonal, "CHUNK", 50)
-    assert abs(orthogonal.haar(m, n, dtype, drawn(g)) - q).max() <= ERROR[dtype]
+    monkeypatch.setattr(haar, "BLOCK", 5)
+    monkeypatch.setattr(haar, "CHUNK", 50)
+    assert abs(haar.haar(m, n, dtype, drawn(g)) - q).max() <= ERROR[dtype]
 
 
 def test_it_is_the_q_of_a_decomposition():
     """Q^H A is upper triangular with a positive diagonal for the A that these reflections solve."""
     g = ni.Normal()((6, 6), "float64", seed=4)
-    q = orthogonal.haar(6, 6, "float64", drawn(g))
+    q = haar.haar(6, 6, "float64", drawn(g))
     norms = [np.linalg.norm(g[k:, k]) for k in range(6)]
     r = np.triu(np.random.default_rng(0).normal(size=(6, 6)), 1) + np.diag(norms)
     theirs, triangle = np.linalg.qr(q @ r)
@@ -60,9 +60,9 @@ def test_it_is_the_q_of_a_decomposition():
 
 def test_degenerate_vectors_make_no_nan():
     for value in (0.0, 1e-30):
-        q = orthogonal.haar(4, 3, "float32", lambda out, i, j, v=value: out.fill(v))
+        q = haar.haar(4, 3, "float32", lambda out, i, j, v=value: out.fill(v))
         assert np.isfinite(q).all()
-    assert orthogonal.haar(3, 0, "float32", drawn(np.zeros((3, 0)))).shape == (3, 0)
+    assert haar.haar(3, 0, "float32", drawn(np.zeros((3, 0)))).shape == (3, 0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
@@ -209,9 +209,9 @@ def test_a_file_of_another_blas_is_accepted(tmp_path, monkeypatch):
     """Sums in another order, of values of another rounding; the tolerance is for that."""
     path = tmp_path / "m.safetensors"
     write(path, {"a.o": (300, 200)}, parse(RECIPE), 3, "bfloat16")
-    monkeypatch.setattr(orthogonal, "BLOCK", 17)
+    monkeypatch.setattr(haar, "BLOCK", 17)
     assert verify(path).tensors == 1
-    monkeypatch.setattr(orthogonal, "BLOCK", 16)
+    monkeypatch.setattr(haar, "BLOCK", 16)
     write(path, {"a.o": (300, 200)}, parse(RECIPE), 3, "float32", overwrite=True)
-    monkeypatch.setattr(orthogonal, "BLOCK", 31)
+    monkeypatch.setattr(haar, "BLOCK", 31)
     assert verify(path).tensors == 1

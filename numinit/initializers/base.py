@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,17 @@ from numinit.engines import cpu, cuda
 from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
 from numinit.keys import Key, as_key
+
+
+class Part(NamedTuple):
+    """The layout of a part of a weight, as `numinit.engines.cpu.Fill` takes it."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    steps: tuple[int, ...]
+    by_rows: bool
+    on_gpu: bool
+
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 
@@ -241,12 +252,11 @@ class Initializer:
         refuse_overlap(part, strides, dtype.itemsize)
         if steps is None:
             steps = c_steps(whole)
-        if on_gpu and type(law).filler is Law.filler:
-            formula = law.formula(dtype)
-            fill = cuda.Fill(part, strides, steps, dtype.name, formula, by_rows)
-            return fill, formula.law != "constant"
-        host, draws = law.filler(whole, dtype, part, strides, steps, by_rows)
-        return cuda.Copied(host, part, strides, dtype.itemsize) if on_gpu else host, draws
+        layout = Part(part, strides, steps, by_rows, on_gpu)
+        fill, draws = law.filler(whole, dtype, layout)
+        if on_gpu and not isinstance(fill, cuda.Fill):
+            fill = cuda.Copied(fill, part, strides, dtype.itemsize)
+        return fill, draws
 
     # Cached, for the layers of a model are alike and small ones must not wait for Python.
     _ready = functools.lru_cache(1024)(_prepare)
@@ -392,19 +402,12 @@ class Law(Initializer):
         """Refuse a weight that cannot have such values, with a TypeError or a ValueError."""
         self.formula(dtype)
 
-    def filler(
-        self,
-        whole: tuple[int, ...],
-        dtype: DType,
-        part: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        by_rows: bool,
-    ) -> tuple[Filler, bool]:
+    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
         """What fills a part, not empty, of a weight that `check` accepts; whether it draws.
 
-        The layout is as `numinit.engines.cpu.Fill` takes it.
+        A law that only fills the host's memory may do so for a GPU, too: it is copied then.
         """
         formula = self.formula(dtype)
-        fill = cpu.Fill(part, strides, steps, dtype.name, formula, by_rows)
+        engine = cuda if part.on_gpu else cpu
+        fill = engine.Fill(part.shape, part.strides, part.steps, dtype.name, formula, part.by_rows)
         return fill, formula.law != "constant"

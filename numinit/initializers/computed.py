@@ -8,7 +8,7 @@ import numpy as np
 
 from numinit.arrays import c_steps
 from numinit.dtypes import DType
-from numinit.initializers.base import Filler, Law
+from numinit.initializers.base import Filler, Law, Part
 from numinit.initializers.laws import RangeError
 
 CHUNK = 1 << 16  # elements made at a time: 512 KiB of float64, which a core's cache holds
@@ -68,27 +68,20 @@ class Computed(Law):
                 f"{dtype.max:.6g}"
             )
 
-    def filler(
-        self,
-        whole: tuple[int, ...],
-        dtype: DType,
-        part: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        by_rows: bool,
-    ) -> tuple[Filler, bool]:
+    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
+        shape, strides, steps, by_rows, _ = part
         flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            target = view(address, part, strides, dtype)
+            target = view(address, shape, strides, dtype)
             if flat:
-                for begin, low, size in _boxes(whole, first, part[0]):
+                for begin, low, size in _boxes(whole, first, shape[0]):
                     box = target[begin : begin + math.prod(size)].reshape(size)
                     self._write(box, whole, dtype, low, tuple(range(len(whole))))
                 return
             # An axis along which there is more than one index has its step to itself.
-            owner = {step: axis for axis, step in enumerate(steps) if part[axis] > 1}
-            ids = _view(rows, part[:1], (8,), "int64") if by_rows else None
+            owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
+            ids = _view(rows, shape[:1], (8,), "int64") if by_rows else None
             low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
             axes = tuple(
                 owner.get(step) if size > 1 else None

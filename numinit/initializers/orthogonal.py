@@ -9,11 +9,11 @@ import numpy as np
 
 from numinit.dtypes import DType
 from numinit.fans import Axes, as_axes
-from numinit.initializers.base import Filler, Law
+from numinit.haar import haar
+from numinit.initializers.base import Filler, Law, Part
 from numinit.initializers.computed import stored, view
 from numinit.initializers.laws import Normal, set_real
 from numinit.keys import Key
-from numinit.orthogonal import haar
 
 _NORMAL = Normal()
 
@@ -47,17 +47,9 @@ class _Whole(Law):
     def check(self, shape: Sequence[int], dtype: DType) -> None:
         self.accept(tuple(shape))
 
-    def filler(
-        self,
-        whole: tuple[int, ...],
-        dtype: DType,
-        part: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        by_rows: bool,
-    ) -> tuple[Filler, bool]:
-        flat = part == (math.prod(whole),)  # as in a file: all elements in C order
-        if by_rows or not (part == whole or flat):
+    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
+        flat = part.shape == (math.prod(whole),)  # as in a file: all elements in C order
+        if part.by_rows or not (part.shape == whole or flat):
             raise ValueError(
                 f"{type(self).__name__} makes a weight of shape {whole} as a whole: every element "
                 "depends on all others of its matrix, so a block, a row or a shard cannot be made "
@@ -66,12 +58,12 @@ class _Whole(Law):
         work = dtype.name if dtype.complex else dtype.real
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            target = view(address, part, strides, dtype)
+            target = view(address, part.shape, part.strides, dtype)
             fits = target.dtype == work and target.flags.c_contiguous
             place = target.reshape(whole) if fits else None
             values = self.made(whole, work, Key(seed, stream), place)
             if values is not place:
-                target[...] = stored(values.reshape(part) if flat else values, dtype)
+                target[...] = stored(values.reshape(part.shape) if flat else values, dtype)
 
         return fill, True
 
@@ -97,7 +89,7 @@ class Orthogonal(_Whole):
     Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
     linear neural networks", ICLR 2014. Complex weights are unitary. 16- and 8-bit ones are rounded
     from float32. Every element of ``Q^H Q`` is within about 1e-6 of the identity's in float32, and
-    1e-14 in float64; see `numinit.orthogonal`.
+    1e-14 in float64; see `numinit.haar`.
 
     Parameters
     ----------
