@@ -9,7 +9,8 @@ warm   a buffer that exists is filled again; libraries that only return new arra
 fresh  a new array is made while the one before lives, so that its pages are new
 extra  by how much the process's peak of memory rises then, beyond the array itself
 
-A library that is not installed, or has no such values, is left out with the reason.
+The table and a chart of it are written beside this file, where the README shows them. A library
+that is not installed, or has no such values, is left out with the reason.
 """
 
 import argparse
@@ -30,7 +31,7 @@ LAWS = ("uniform", "normal", "truncated normal")
 DTYPES = ("float32", "float64", "bfloat16")
 MEASURES = ("warm", "fresh")
 ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 2}
-CHART = Path(__file__).with_name("peers.png")
+HERE = Path(__file__).parent
 
 
 class Case(NamedTuple):
@@ -347,7 +348,7 @@ def draw(lines: Sequence[Line], title: str, path: Path) -> None:
                 colour = "#c44e52" if x.peer == "numinit" else "#4c72b0"
                 for shift, kind, alpha in ((-0.2, x.warm, 1.0), (0.2, x.fresh, 0.45)):
                     axis.barh(n + shift, kind.median, 0.38, color=colour, alpha=alpha)
-                    axis.text(kind.median, n + shift, f" {kind.median:.2g}", va="center", size=6.5)
+                    axis.text(kind.high, n + shift, f" {kind.median:.2g}", va="center", size=6.5)
                     axis.plot([kind.low, kind.high], [n + shift] * 2, color="black", lw=0.8)
             axis.set_yticks(
                 range(len(here)), [x.peer + "*" * (x.peer in FUNCTIONAL) for x in here], size=8
@@ -372,8 +373,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--laws", nargs="+", choices=LAWS, default=LAWS)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
-    parser.add_argument("--chart", type=Path, default=CHART, help="where the chart goes")
-    parser.add_argument("--no-chart", action="store_true")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of peers.md and peers.png")
     arguments = parser.parse_args(argv)
     if arguments.serve:
         serve(arguments.serve)
@@ -391,12 +391,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{arguments.mib:g} MiB, {machine()}, medians of {arguments.rounds} runs in turn; "
         + ", ".join(f"{n} {p.version}" for n, p in peers.items() if n in seen)
     )
-    print(f"{title}\n{quiet}\n* returns new arrays only\n\n{table(lines, nbytes)}")
-    if not arguments.no_chart:
-        try:
-            draw(lines, title.replace("; ", "\n"), arguments.chart)
-        except ImportError:
-            print("\nno chart: matplotlib is not installed (pip install 'numinit[bench]')")
+    report = (
+        f"{title}; {quiet}. Libraries with a * return new arrays only.\n\n{table(lines, nbytes)}\n"
+    )
+    print(report, end="")
+    (arguments.out / "peers.md").write_text(f"# The peers, side by side\n\n{report}", "utf-8")
+    try:
+        draw(lines, title.replace("; ", "\n"), arguments.out / "peers.png")
+    except ImportError:
+        print("\nno chart: matplotlib is not installed (pip install 'numinit[bench]')")
     return 0
 
 

@@ -374,8 +374,7 @@ def test_what_takes_too_long_is_skipped(monkeypatch):
 
 
 def test_peers_in_processes(tmp_path, capsys):
-    chart = tmp_path / "peers.png"
-    arguments = ["--mib", "0.25", "--rounds", "2", "--peers", "numinit", "NumPy", "--chart", str(chart)]  # fmt: skip
+    arguments = ["--mib", "0.25", "--rounds", "2", "--peers", "numinit", "NumPy", "--out", str(tmp_path)]  # fmt: skip
     assert peers.main([*arguments, "--dtypes", "float32"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^\| uniform \| float32 \| numinit \| [\d.]+ \(", out, re.M)
@@ -384,7 +383,8 @@ def test_peers_in_processes(tmp_path, capsys):
     if importlib.util.find_spec("matplotlib") is None:
         assert "no chart" in out
     else:
-        assert chart.read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "peers.md").read_text("utf-8").endswith(out[: out.rindex("|\n") + 2])
 
 
 def test_a_peer_that_is_not_there_says_so(monkeypatch):
