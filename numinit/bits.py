@@ -9,7 +9,7 @@ whose halves are the paper's mulhi and mullo.
 
 import numpy as np
 
-from numinit.jit import inline
+from numinit.jit import inline, product_of_words
 
 M0 = np.uint64(0xD2511F53)
 M1 = np.uint64(0xCD9E8D57)
@@ -25,8 +25,8 @@ SHIFT = np.uint64(32)
 def philox(c0, c1, c2, c3, k0, k1):
     """Four random words for the counter words `c0` to `c3` under the key words `k0`, `k1`."""
     for _ in range(ROUNDS):
-        p0 = (c0 & LOW) * M0
-        p1 = (c2 & LOW) * M1
+        p0 = product_of_words(c0, M0)
+        p1 = product_of_words(c2, M1)
         # A word's upper half may hold rubbish between rounds: every use looks at the lower one.
         c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1, (p0 >> SHIFT) ^ c3 ^ k1, p0
         k0 = (k0 + W0) & LOW

@@ -148,6 +148,28 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
 
 
+def _for_cuda(builder: Any) -> bool:
+    """Whether it is a GPU's code that is made."""
+    return bool(builder.module.triple.startswith("nvptx"))
+
+
+@intrinsic
+def product_of_words(typingctx: Any, a: Any, b: Any) -> Any:
+    """The product of the lower 32 bits of two uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        if not _for_cuda(builder):
+            low = ir.Constant(i64, 0xFFFFFFFF)
+            return builder.mul(builder.and_(args[0], low), builder.and_(args[1], low))
+        # NVVM does not see that the upper halves are zeros, and would add their products.
+        kind = ir.FunctionType(i64, (i32, i32))
+        wide = ir.InlineAsm(kind, "mul.wide.u32 $0, $1, $2;", "=l,r,r")
+        return builder.call(wide, [builder.trunc(x, i32) for x in args])
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
 @intrinsic
 def product(typingctx: Any, a: Any, b: Any) -> Any:
     """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
@@ -156,7 +178,7 @@ def product(typingctx: Any, a: Any, b: Any) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not builder.module.triple.startswith("nvptx"):
+        if not _for_cuda(builder):
             return builder.fmul(*args)
         name = "llvm.nvvm.mul.rn." + ("d" if a is types.float64 else "f")
         declared = builder.module.globals.get(name)

@@ -111,7 +111,7 @@ def main():
                 steps=(1,),
             )
     table = (2**34, 13)
-    for dtype in ["float32", "float64", "float16", "float8_e5m2"]:
+    for dtype in ["float32", "float8_e5m2"]:  # the smallest unit and the largest
         for name, view in {
             "transposed": sliced((7, 9), ..., (1, 0)),
             "transposed aligned": sliced((8, 16), ..., (1, 0)),
@@ -145,7 +145,7 @@ def main():
                 rows=rows,
             )
     padded = ni.Padded(ni.Normal(), 2)
-    for dtype in ["float32", "float16", "float8_e4m3fn", "float64", "complex64"]:
+    for dtype in ["float32", "float8_e4m3fn", "complex64"]:
         check(f"sparse {dtype}", ni.Sparse(0.4), plain(11, 7), dtype)
         check(f"range {dtype}", padded, plain(5, 7), dtype)
     check("sparse transposed", ni.Sparse(0.4), sliced((7, 11), ..., (1, 0)), "float32")
@@ -186,7 +186,7 @@ class Capsuled:
 
 def arrays():
     """Through the front door."""
-    for dtype in ["float32", "float16", "complex64", "float64"]:
+    for dtype in ["float32", "complex64"]:
         for kind in (Exported, Capsuled):
             a, b = np.zeros((2, 6, 5), dtype)
             for ours, theirs in ((a, b), (a.T, b.T), (a[::2, 1:], b[::2, 1:])):

@@ -190,7 +190,7 @@ class Program:
             if math.isnan(a) or math.isnan(b):
                 return flags[0].endswith("u")
             return ORDERED[flags[0][:2]](a, b)
-        args = [value(s) for s in sources[:3]]
+        args = [value(s) for s in sources[:4]]
         if (name, flags[0]) == ("mad", "wide"):
             args[2] = value(sources[2], kind, 2 * bits)
         if kind == "pred":
@@ -244,6 +244,9 @@ class Program:
             digits = [c >> 4 * i & 15 for i in range(4)]
             assert all(digit < 8 for digit in digits)
             return sum((picked >> 8 * digit & 0xFF) << 8 * i for i, digit in enumerate(digits))
+        if name == "bfi":  # the lowest bits of the first, put into the second at a place
+            ones = ((1 << args[3]) - 1) << c & mask
+            return b & ~ones & mask | a << c & ones
         if name in ("div", "rem"):
             quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
             return (quotient if name == "div" else a - quotient * b) & mask

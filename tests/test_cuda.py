@@ -96,12 +96,18 @@ def variants():
     return [*from_laws, *masked, *layouts]
 
 
-@functools.cache
 def compiled(variant):
     """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
+    from numinit.engines.kernels_cuda import Variant
+
+    return _compiled(Variant(*variant))
+
+
+@functools.cache
+def _compiled(variant):
     from numba.cuda.cudadrv import nvvm
 
-    from numinit.engines.kernels_cuda import Variant, fill_function
+    from numinit.engines.kernels_cuda import fill_function
     from numinit.jit_cuda import ptx
 
     texts, original = {}, nvvm.compile_ir
@@ -115,8 +121,7 @@ def compiled(variant):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nvvm, "compile_ir", compile_ir)
-        kind = Variant(*variant)
-        ptx(fill_function(kind), kind.signature, (9, 0))
+        ptx(fill_function(variant), variant.signature, (9, 0))
     return texts
 
 
@@ -166,8 +171,11 @@ def test_ptx(compiler, variant):
         assert ".local" not in text
         assert text.count("st.global.v4") >= 1  # 16 bytes
         assert text.count(".entry") == 1
-    if re.search(r"sqrt|div", variant[0]):
+    if variant[0] == "normal":
         assert "sqrt.rn" in text
+    if variant[0] != "constant":
+        # Philox multiplies words, not their zero upper halves: a quarter of a kernel's work.
+        assert text.count("mul.wide.u32") >= 20
 
 
 def test_the_reading_of_ptx_finds_contraction(compiler):
@@ -285,7 +293,7 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     variant, units, arguments = launched(
         monkeypatch, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
     )
-    Program(compiled(tuple(variant))["compute_90", True]).run(arguments, min(units, 5), memory)
+    Program(compiled(variant)["compute_90", True]).run(arguments, min(units, 5), memory)
     assert bytes(memory.values()) == whole.tobytes()
 
 
@@ -301,7 +309,7 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     variant, units, arguments = launched(
         monkeypatch, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
     )
-    Program(compiled(tuple(variant))["compute_90", True]).run(arguments, units, memory)
+    Program(compiled(variant)["compute_90", True]).run(arguments, units, memory)
     assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()
 
 
@@ -451,7 +459,7 @@ class New(Exported):
 made = arrays.Maker(lambda shape, dtype: New(np.empty(shape, dtype.name)), upload)
 arrays.MAKERS["cuda"] = lambda device: made
 for dtype in ("float16",):
-    for init in (ni.Normal(), ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
+    for init in (ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
         shape = 9, 5
         whole = init(shape, dtype, seed=1)
         assert (init(shape, dtype, seed=1, device="cuda").array == whole).all()
