@@ -65,15 +65,16 @@ ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
 }
 
 
-#: The adapter of types that no package is entered for, but that export a GPU's memory.
+#: The adapter of what no package is entered for, but exports a GPU's memory by these.
 EXPORTED = "exported"
+_EXPORTS = ("__cuda_array_interface__", "__dlpack_device__")
 
 
 class Maker(NamedTuple):
     """What makes arrays on a device."""
 
-    empty: Callable[[tuple[int, ...], DType], Any]
-    """A new array, not initialized."""
+    empty: Callable[[tuple[int, ...], DType], tuple[Any, Memory]]
+    """A new array, not initialized, and its memory."""
     upload: Callable[[np.ndarray], tuple[Any, int]]
     """A copy of an array on the device, and its address."""
 
@@ -93,28 +94,39 @@ def maker_of(device: Any) -> Maker | None:
     return None if device is None or str(device) == "cpu" else MAKERS["cuda"](device)
 
 
-@functools.lru_cache(256)
-def adapter_of(kind: Any) -> Adapter:
-    """The adapter for a type of arrays.
+def adapter_of(array: Any) -> Adapter:
+    """The adapter for an array.
 
     Raises
     ------
     TypeError
-        If no package in its type's ancestry has one.
+        If no package in its type's ancestry has one, and it exports no GPU's memory.
     """
-    packages = [base.__module__.partition(".")[0] for base in kind.__mro__]
-    if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__"):
-        packages.append(EXPORTED)
-    for package in packages:
-        entry = ADAPTERS.get(package)
-        if entry is not None and not isinstance(entry, Adapter):
-            entry = ADAPTERS[package] = entry()
+    found = _adapter_of_type(type(array))  # type: ignore[arg-type]
+    if found is None and any(hasattr(array, name) for name in _EXPORTS):
+        found = _entry(EXPORTED)
+    if found is None:
+        raise TypeError(
+            f"array: {type(array).__name__} was given; a NumPy array, a torch tensor or an array "
+            "on a GPU is accepted"
+        )
+    return found
+
+
+@functools.lru_cache(256)
+def _adapter_of_type(kind: Any) -> Adapter | None:
+    for base in kind.__mro__:
+        entry = _entry(base.__module__.partition(".")[0])
         if entry is not None and issubclass(kind, entry.kind):
             return entry
-    raise TypeError(
-        f"array: {kind.__name__} was given; an array on a GPU, a NumPy array or a torch tensor "
-        "is accepted"
-    )
+    return None
+
+
+def _entry(package: str) -> Adapter | None:
+    entry = ADAPTERS.get(package)
+    if entry is not None and not isinstance(entry, Adapter):
+        entry = ADAPTERS[package] = entry()
+    return entry
 
 
 def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> None:

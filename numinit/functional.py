@@ -307,7 +307,7 @@ def _kaiming(
     generator: Any,
     seed: Any,
 ) -> Any:
-    adapter = adapter_of(type(tensor))  # type: ignore[arg-type]
+    adapter = adapter_of(tensor)
     if 0 in (tensor.shape if hasattr(tensor, "shape") else adapter.memory(tensor)[2]):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor

@@ -44,14 +44,14 @@ def laws_and_types():
                 yield law, dtype, init
 
 
-def fill(engine, init, view, dtype, shape=None, first=0, steps=None, rows=None):
+def fill(engine, init, view, dtype, shape=None, first=0, steps=None, rows=None, key=KEY):
     shape = view.shape if shape is None else shape
     steps = c_steps(shape) if steps is None else steps
     formula = init.law(shape).formula(as_dtype(dtype))
     run = engine.Fill(view.shape, view.strides, steps, dtype, formula, rows is not None)
     ids = 0 if rows is None else rows.ctypes.data
     where = () if engine is cpu else (0, 0)
-    run(view.ctypes.data, first, ids, KEY.seed, KEY.stream, *where)
+    run(view.ctypes.data, first, ids, key.seed, key.stream, *where)
 
 
 def bits(dtype):
@@ -148,6 +148,9 @@ def main():
     for dtype in ["float32", "float8_e4m3fn", "complex64"]:
         check(f"sparse {dtype}", ni.Sparse(0.4), plain(11, 7), dtype)
         check(f"range {dtype}", padded, plain(5, 7), dtype)
+    # Beyond the last row, where a permutation's walk might never come back.
+    for seed in (0, 4, 13):
+        check(f"sparse {seed}", ni.Sparse(0.4), plain(11, 7), "float32", key=ni.Key(seed))
     check("sparse transposed", ni.Sparse(0.4), sliced((7, 11), ..., (1, 0)), "float32")
     arrays()
     print("OK")
@@ -199,6 +202,13 @@ def arrays():
                 assert a.tobytes() == b.tobytes()
             ni.Normal().fill_(kind(b), shape=(60, 5), offset=(7, 0), seed=1)
             assert (ni.Normal().block((60, 5), slice(7, 13), dtype, seed=1) == b).all()
+    for init in (ni.Eye(), ni.Orthogonal(), ni.Normal()):  # gaps are left as they are
+        for view in (np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2], np.s_[:]):
+            for order in "CF":
+                a, b = (np.full((6, 5), 7, np.float32, order=order) for _ in range(2))
+                init.fill_(a[view], seed=1)
+                init.fill_(Exported(b[view]), seed=1)
+                assert a.tobytes() == b.tobytes()
     read_only = np.zeros(3, np.float32)
     read_only.flags.writeable = False
     for bad in (Capsuled(read_only), Exported(np.zeros(3), data=(1 << 40, True))):

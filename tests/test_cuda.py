@@ -8,7 +8,6 @@
 
 import functools
 import importlib.util
-import math
 import os
 import re
 import shutil
@@ -327,7 +326,7 @@ def on_a_gpu(monkeypatch):
     from numinit.adapters import gpu
 
     monkeypatch.setattr(gpu, "check_installed", lambda: None)
-    monkeypatch.setattr(gpu, "device_of", lambda address: 3)
+    monkeypatch.setattr(gpu, "device_of", lambda address, queue: 3)
 
 
 def test_without_numba_cuda_the_error_names_the_extras(monkeypatch):
@@ -349,6 +348,10 @@ def test_the_interface_as_memory(on_a_gpu):
     where = array.ctypes.data, DTYPES["float32"], (4, 5), (24, 4)
     assert memory(Exported(array)) == (*where, (3, 0))
     assert memory(Exported(array, stream=7)) == (*where, (3, 7))
+    # The interface's type counts, whatever the array calls its own.
+    foreign = Exported(array)
+    foreign.dtype = "FLOAT32"
+    assert memory(foreign) == (*where, (3, 0))
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
 
@@ -361,6 +364,10 @@ def test_what_is_no_writable_array_of_ours_is_refused(on_a_gpu):
         ni.normal_(Exported(array, mask=array))
     with pytest.raises(TypeError, match=r"^dtype: .*float32"):
         ni.normal_(Exported(np.zeros(3, np.int32)))
+    one_off = np.zeros(13, np.uint8)[1:].view(np.float32)
+    for kind in (Exported, Capsuled):
+        with pytest.raises(ValueError, match=r"^array: address .* multiples of 4 are accepted"):
+            ni.normal_(kind(one_off))
     jax_array = type("ArrayImpl", (Exported,), {"__module__": "jaxlib._jax"})
     with pytest.raises(TypeError, match=r"^array: a JAX array .*from_dlpack"):
         ni.normal_(jax_array(array))
@@ -393,6 +400,147 @@ def test_dlpack_as_memory(on_a_gpu):
     array.flags.writeable = False
     with pytest.raises(ValueError, match=r"^array: it is read-only"):
         memory(Capsuled(array))
+
+    class Copying(Capsuled):
+        def __dlpack__(self, *, stream, max_version):
+            return self.array.__dlpack__(max_version=max_version, copy=True)
+
+    with pytest.raises(ValueError, match=r"^array: it exports a copy"):
+        memory(Copying(np.zeros(3)))
+
+
+def test_an_interface_of_the_object_itself(on_a_gpu):
+    class Raw:
+        pass
+
+    array, raw = np.zeros(3, np.float32), Raw()
+    with pytest.raises(TypeError, match=r"^array: Raw was given; a NumPy array, .* on a GPU"):
+        ni.normal_(raw)
+    raw.__cuda_array_interface__ = Exported(array, data=(array.ctypes.data, True)).interface
+    with pytest.raises(ValueError, match=r"^array: it is read-only"):
+        ni.normal_(raw)
+
+
+def test_rows_of_a_gpu():
+    ids = np.array([4, 0])
+    on_gpu = Exported(ids)
+    on_gpu.get = lambda: ids
+    table = 9, 3
+    expected = ni.Normal().rows(table, ids, seed=0)
+    np.testing.assert_array_equal(ni.Normal().rows(table, on_gpu, seed=0), expected)
+
+
+class Driver:
+    """The driver of two GPUs, as far as `numinit.engines.driver` asks it.
+
+    Memory and streams are on GPU ``number // 1000``, whose primary context is 1 more than that.
+    """
+
+    CUpointer_attribute = SimpleNamespace(
+        CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="device", CU_POINTER_ATTRIBUTE_CONTEXT="context"
+    )
+
+    def __init__(self):
+        self.now = 77  # somebody else's
+
+    def cuPointerGetAttribute(self, what, address):
+        if address < 0:
+            return (SimpleNamespace(name="CUDA_ERROR_INVALID_VALUE", __int__=int), None)
+        if what == "device":
+            return 0, address // 1000
+        return 0, {5: 0, 6: 9999}.get(address % 1000, address // 1000 + 1)
+
+    def cuStreamGetCtx(self, queue):
+        return 0, queue // 1000 + 1
+
+    def cuCtxGetCurrent(self):
+        return 0, self.now
+
+    def cuCtxSetCurrent(self, context):
+        self.now = context
+        return (0,)
+
+
+@pytest.fixture
+def driver(monkeypatch, compiler):
+    """A driver, with Numba's way of making a GPU current: the context before it is lost."""
+    from numba import cuda as numba_cuda
+
+    from numinit.engines import driver as ours
+
+    made = Driver()
+
+    class GPU:
+        def __init__(self, number):
+            self.number = number
+
+        def __enter__(self):
+            made.now = self.number + 1
+
+        def __exit__(self, *error):
+            made.now = 0
+
+    monkeypatch.setattr(ours, "_bindings", lambda: made)
+    monkeypatch.setattr(numba_cuda, "gpus", [GPU(0), GPU(1)])
+    return made
+
+
+def test_what_is_current_stays_so(driver):
+    from numinit.engines.driver import current, device_of
+
+    with current(1):
+        assert driver.now == 2
+    assert driver.now == 77
+    with pytest.raises(KeyError), current(0):
+        raise KeyError
+    assert driver.now == 77
+    assert device_of(1000, 0) == 1
+    assert driver.now == 77
+
+
+def test_memory_and_stream_are_of_one_gpu(driver):
+    from numinit.engines.driver import device_of
+
+    assert [device_of(n, q) for n, q in [(3, 0), (3, 2), (3, 10), (1005, 1400), (1003, 1)]] == [
+        0, 0, 0, 1, 1,
+    ]  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"^array: it is on GPU 1, and the stream .* another GPU's"
+    ):
+        device_of(1003, 10)
+    with pytest.raises(ValueError, match=r"^array: it belongs to another context"):
+        device_of(6, 0)
+
+
+def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
+    """The lock that is held over a fork is held over the compilation."""
+    import threading
+
+    from numinit.engines import cpu
+
+    pytest.importorskip("numba_cuda")
+    from numinit.engines import kernels_cuda
+
+    def free():
+        got = []
+
+        def probe():
+            got.append(cpu.preparing.acquire(blocking=False))
+            if got[0]:
+                cpu.preparing.release()
+
+        thread = threading.Thread(target=probe)
+        thread.start()
+        thread.join()
+        return got[0]
+
+    def compiling(variant):
+        raise Recorded(free())
+
+    monkeypatch.setattr(kernels_cuda, "fill_kernel", compiling)
+    assert free()
+    with pytest.raises(Recorded, match="False"):
+        cuda._loaded("a kernel of its own", 0)
 
 
 def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
@@ -456,7 +604,11 @@ class New(Exported):
     def reshape(self, shape):
         return self.array.reshape(shape)
 
-made = arrays.Maker(lambda shape, dtype: New(np.empty(shape, dtype.name)), upload)
+def empty(shape, dtype):
+    array = New(np.empty(shape, dtype.name))
+    return array, arrays.adapter_of(array).memory(array)
+
+made = arrays.Maker(empty, upload)
 arrays.MAKERS["cuda"] = lambda device: made
 for dtype in ("float16",):
     for init in (ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
@@ -472,10 +624,25 @@ for dtype in ("float16",):
 """
 
 
-def test_values_made_on_the_host_need_an_array_without_gaps(compiler):
-    done = []
-    fill = cuda.Copied(lambda *a: done.append(a), (3, 4), (4, 12), 4)
-    assert fill is not None
-    with pytest.raises(ValueError, match=r"^array: shape \(3, 4\) with strides .*without gaps"):
-        cuda.Copied(lambda *a: None, (3, 4), (32, 4), 4)
-    assert math.prod((3, 4)) * 4 == fill._size
+class Libraries:
+    """torch or CuPy with two GPUs, as far as a maker of arrays asks them."""
+
+    def __init__(self, monkeypatch, gpus):
+        torch = pytest.importorskip("torch")
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    Libraries(monkeypatch, 2)
+    with pytest.raises(ValueError, match=r"^device: 'cuda:2' was given; 2 GPUs are there"):
+        ni.Normal()((3, 4), device="cuda:2")
+
+
+def test_torch_without_a_gpu(monkeypatch):
+    Libraries(monkeypatch, 0)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "cupy" else find(n))
+    with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch .* a GPU"):
+        ni.Normal()((3, 4), device="cuda")

@@ -12,12 +12,12 @@ import numpy as np
 
 from numinit.arrays import Adapter, Maker, Memory, c_steps
 from numinit.dtypes import DTYPES, DType, as_dtype
-from numinit.engines.cuda import check_installed, device_of, wait
+from numinit.engines.driver import check_installed, device_of, wait
 from numinit.keys import default_generator
 
 CUDA, MANAGED = 2, 13  # DLPack's device types: a GPU's memory, and CUDA's managed memory
 VERSIONED = b"dltensor_versioned"
-READ_ONLY = 1  # a flag
+READ_ONLY, IS_COPIED = 1, 2  # its flags
 
 _immutable = ("jax", "jaxlib")
 
@@ -48,15 +48,32 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
         raise ValueError("array: it is read-only; a writable array is accepted")
     if interface.get("mask") is not None:
         raise TypeError("array: it is masked; a plain array is accepted")
+    named = np.dtype(interface["typestr"])
     # The array's own dtype says what a typestr cannot, such as bfloat16.
-    dtype = as_dtype(getattr(array, "dtype", None) or np.dtype(interface["typestr"]))
+    dtype = as_dtype(getattr(array, "dtype", named) if named.kind == "V" else named)
     shape = tuple(interface["shape"])
     strides = interface.get("strides")
     if strides is None:
         strides = (step * dtype.itemsize for step in c_steps(shape))
+    strides = tuple(strides)
     check_installed()
-    where = device_of(address) if address else 0, interface.get("stream") or 0
-    return address or 0, dtype, shape, tuple(strides), where
+    _refuse_misaligned(address or 0, dtype, shape, strides)
+    queue = interface.get("stream") or 0
+    where = device_of(address, queue) if address else 0, queue
+    return address or 0, dtype, shape, strides, where
+
+
+def _refuse_misaligned(
+    address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    """Refuse elements that a GPU cannot store: one such store ends the whole context."""
+    unit = dtype.itemsize // (2 if dtype.complex else 1)
+    steps = (stride for stride, size in zip(strides, shape, strict=True) if size > 1)
+    if address % unit or any(step % unit for step in steps):
+        raise ValueError(
+            f"array: address {address:#x} and strides {strides} bytes were given; on a GPU, "
+            f"multiples of {unit} are accepted for {dtype.name}"
+        )
 
 
 class _Tensor(ctypes.Structure):
@@ -127,8 +144,12 @@ def _exported(array: Any) -> Memory:
     # The capsule is left as it is, and frees itself; the memory is the array's.
     managed = _Managed.from_address(_pointer_in(capsule, VERSIONED))
     tensor = managed.tensor
+    if managed.major != 1:
+        raise TypeError(f"array: DLPack {managed.major} was given; 1 is accepted")
     if managed.flags & READ_ONLY:
         raise ValueError("array: it is read-only; a writable array is accepted")
+    if managed.flags & IS_COPIED:
+        raise ValueError("array: it exports a copy; an array that exports itself is accepted")
     type_name = _DLPACK.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if type_name is None:
         raise TypeError(f"array: a {name} of another type than {', '.join(DTYPES)} was given")
@@ -136,7 +157,9 @@ def _exported(array: Any) -> Memory:
     shape = tuple(tensor.shape[: tensor.ndim])
     steps = tensor.strides[: tensor.ndim] if tensor.strides else c_steps(shape)
     strides = tuple(step * dtype.itemsize for step in steps)
-    return (tensor.data or 0) + tensor.byte_offset, dtype, shape, strides, (device, 0)
+    address = (tensor.data or 0) + tensor.byte_offset
+    _refuse_misaligned(address, dtype, shape, strides)
+    return address, dtype, shape, strides, (device, 0)
 
 
 def default_key(array: Any) -> tuple[int, int]:
@@ -163,14 +186,14 @@ ADAPTER = Adapter(object, memory, default_key, written, values)
 def maker(device: Any) -> Maker:
     """What makes arrays on the device "cuda" or "cuda:N": torch or CuPy.
 
-    The first that is imported, else the first that is installed and sees a GPU's driver.
+    The first that is imported, else the first that is installed, of those that see a GPU.
 
     Raises
     ------
     ValueError
-        For another device.
+        For another device, or one that is not there.
     ImportError
-        If neither is installed.
+        If neither is installed, or sees a GPU.
     """
     head, colon, number = str(device).partition(":")
     if head != "cuda" or (colon and not number.isdecimal()):
@@ -184,37 +207,58 @@ def maker(device: Any) -> Maker:
             if found(package) and (made := make(index)) is not None:
                 return made
     raise ImportError(
-        f"device: {str(device)!r} needs CuPy or a torch that was built for CUDA, which makes the array"
+        f"device: {str(device)!r} needs CuPy or a torch that was built for CUDA, which makes the "
+        "array, and a GPU that it sees"
     )
+
+
+def _refuse_missing(index: int | None, count: int) -> None:
+    if index is not None and index >= count:
+        raise ValueError(f"device: 'cuda:{index}' was given; {count} GPUs are there, from 'cuda:0'")
 
 
 def _torch_maker(index: int | None) -> Maker | None:
     import torch
 
-    if torch.version.cuda is None:
+    from numinit.adapters.torch import memory
+
+    if torch.version.cuda is None or not torch.cuda.is_available():
         return None
+    _refuse_missing(index, torch.cuda.device_count())
     device = torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
-    def empty(shape: tuple[int, ...], dtype: DType) -> Any:
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), device=device)
+    def empty(shape: tuple[int, ...], dtype: DType) -> tuple[Any, Memory]:
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=device)
+        return tensor, memory(tensor)
 
     def upload(array: np.ndarray) -> tuple[Any, int]:
-        tensor = torch.from_numpy(array).to(device)
+        tensor = torch.tensor(array, device=device)
         return tensor, tensor.data_ptr()
 
     return Maker(empty, upload)
 
 
-def _cupy_maker(index: int | None) -> Maker:
+def _cupy_maker(index: int | None) -> Maker | None:
     import cupy
 
     from numinit.initializers.base import numpy_dtype
 
+    if cupy.cuda.runtime.is_hip:
+        return None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver
+        return None
+    _refuse_missing(index, count)
     device = cupy.cuda.Device(index)
 
-    def empty(shape: tuple[int, ...], dtype: DType) -> Any:
-        with device:
-            return cupy.empty(shape, numpy_dtype(dtype))
+    def empty(shape: tuple[int, ...], dtype: DType) -> tuple[Any, Memory]:
+        with device:  # also the stream that an array exports is the current device's
+            try:
+                array = cupy.empty(shape, numpy_dtype(dtype))
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"dtype: CuPy makes no arrays of {dtype.name} ({error})") from None
+            return array, memory(array)
 
     def upload(array: np.ndarray) -> tuple[Any, int]:
         with device:

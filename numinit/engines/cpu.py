@@ -88,7 +88,7 @@ class Fill:
         formula: Formula,
         by_rows: bool = False,
     ) -> None:
-        with _preparing:
+        with preparing:
             # Imported here, for it makes Numba work.
             from numinit.engines.kernels import PARAMETERS, fill_kernel
             from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
@@ -206,19 +206,19 @@ def _serve(jobs: Jobs) -> None:
 
 #: Held while a kernel is compiled or loaded, and over a fork: a child that is born while another
 #: thread is at it would find the locks of Numba and of the modules locked for ever.
-_preparing = threading.RLock()
+preparing = threading.RLock()
 
 
 def _after_fork() -> None:
     """A forked child has none of its parent's threads."""
     global _jobs, _threads, _threads_lock
     _jobs, _threads, _threads_lock = queue.SimpleQueue(), 0, threading.Lock()
-    _preparing.release()
+    preparing.release()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_preparing.acquire,
-        after_in_parent=_preparing.release,
+        before=preparing.acquire,
+        after_in_parent=preparing.release,
         after_in_child=_after_fork,
     )

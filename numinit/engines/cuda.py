@@ -5,96 +5,21 @@ anything before then. A launch allocates nothing, waits for nothing, and leaves 
 as it was.
 """
 
-import ctypes
 import functools
-import importlib.util
 import itertools
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from numinit.engines.cpu import Formula
+from numinit.engines.cpu import Formula, preparing
+from numinit.engines.driver import check_installed, copy_from, copy_to, current
 from numinit.engines.plan import plan
 
-BLOCKS = (
-    64  # of threads for a multiprocessor at most: some rounds, so that the last is a small part
-)
+#: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
+BLOCKS = 64
 LEAST_BLOCKS = 128  # below, Numba warns; idle ones cost nothing
-
-_compiling = threading.Lock()
-
-
-class MissingError(ImportError):
-    """The package that compiles for GPUs is not installed."""
-
-
-def check_installed() -> None:
-    """Refuse to work without numba-cuda.
-
-    Raises
-    ------
-    MissingError
-        Naming the extras. (Numba's own numba.cuda, where it has one, is no longer maintained.)
-    """
-    if importlib.util.find_spec("numba_cuda") is None:
-        raise MissingError(
-            "array: it is in the memory of a GPU, for which numinit needs numba-cuda: "
-            "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
-        )
-
-
-def _checked(result: tuple[Any, ...]) -> Any:
-    """What a function of the driver returns.
-
-    Raises
-    ------
-    RuntimeError
-        With the driver's name for the error.
-    """
-    error, *values = result
-    if int(error):
-        raise RuntimeError(f"CUDA: {error.name}")
-    return values[0] if values else None
-
-
-def device_of(address: int) -> int:
-    """The ordinal of the GPU that memory belongs to.
-
-    Raises
-    ------
-    ValueError
-        If it is no GPU's.
-    """
-    from numinit.jit_cuda import SIMULATED
-
-    if SIMULATED:
-        return 0
-    from cuda.bindings import driver
-
-    what = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    try:
-        return int(_checked(driver.cuPointerGetAttribute(what, address)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"array: its address {address:#x} is not in the memory of a GPU ({error})"
-        ) from None
-
-
-def wait(device: int, queue: int = 0) -> None:
-    """Wait for a stream of a GPU, the default one if left out."""
-    from numba import cuda
-
-    from numinit.jit_cuda import SIMULATED
-
-    if SIMULATED:
-        return
-    from cuda.bindings import driver
-
-    with cuda.gpus[device]:
-        _checked(driver.cuStreamSynchronize(queue))
 
 
 class Fill:
@@ -173,34 +98,44 @@ class Fill:
 def _launch(variant: Any, device: int, queue: int, units: int, arguments: tuple[Any, ...]) -> None:
     from numba import cuda
 
-    from numinit.engines.kernels_cuda import THREADS, fill_kernel
+    from numinit.engines.kernels_cuda import THREADS
     from numinit.jit_cuda import SIMULATED
 
-    with cuda.gpus[device]:
-        with _compiling:
-            kernel = fill_kernel(variant)
+    with current(device):
+        kernel, most = _loaded(variant, device)
         if SIMULATED:
             kernel[2, 3](*arguments)
             return
-        blocks = min(-(-units // THREADS), BLOCKS * _multiprocessors(device))
+        blocks = max(min(-(-units // THREADS), most), LEAST_BLOCKS)
         on = cuda.external_stream(queue) if queue else 0
-        kernel[max(blocks, LEAST_BLOCKS), THREADS, on](*arguments)
+        kernel[blocks, THREADS, on](*arguments)
 
 
 @functools.cache
-def _multiprocessors(device: int) -> int:
-    from numba import cuda
+def _loaded(variant: Any, device: int) -> tuple[Any, int]:
+    """A kernel that is loaded on the GPU, which is the current one; how many blocks keep it busy."""
+    with preparing:  # Numba's compiler has one lock for all that it compiles for
+        from numba import cuda
 
-    return int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
+        from numinit.engines.kernels_cuda import fill_kernel
+        from numinit.jit_cuda import SIMULATED
+
+        kernel = fill_kernel(variant)
+        if SIMULATED:
+            return kernel, 0
+        next(iter(kernel.overloads.values())).bind()
+        return kernel, BLOCKS * int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
 
 
 class Copied:
-    """A fill of the CPU's, for memory of a GPU: made on the host as a whole, then copied.
+    """A fill of the CPU's, for memory of a GPU: made on the host, then copied.
+
+    What lies in the gaps of a view is copied to the host before, and back.
 
     Parameters
     ----------
     fill : callable
-        Fills host memory in the order that `layout` gives.
+        Fills host memory in the order that `shape` and `strides` give.
     shape : tuple of int
         Without a zero.
     strides : tuple of int
@@ -211,11 +146,9 @@ class Copied:
     ------
     ImportError
         Without numba-cuda.
-    ValueError
-        If there are gaps between the elements.
     """
 
-    __slots__ = ("_fill", "_size")
+    __slots__ = ("_before", "_fill", "_gaps", "_size")
 
     def __init__(
         self,
@@ -225,35 +158,19 @@ class Copied:
         itemsize: int,
     ) -> None:
         check_installed()
-        extent = itemsize
-        for stride, size in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n > 1):
-            if stride != extent:
-                raise ValueError(
-                    f"array: shape {shape} with strides {strides} bytes was given; on a GPU, these "
-                    "values need an array without gaps, in any order of its axes"
-                )
-            extent *= size
-        self._fill, self._size = fill, extent
+        reach = [stride * (size - 1) for stride, size in zip(strides, shape, strict=True)]
+        self._fill = fill
+        self._before = -sum(min(0, r) for r in reach)  # bytes below the first element
+        self._size = sum(map(abs, reach)) + itemsize
+        self._gaps = self._size > math.prod(shape) * itemsize
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
         """Fill the memory at `address`; returns when the values were copied. See `Fill`."""
         host = np.empty(self._size, np.uint8)
-        self._fill(host.ctypes.data, first, rows, seed, stream)
-        _copy(address, host, device, queue)
-
-
-def _copy(address: int, host: np.ndarray, device: int, queue: int) -> None:
-    from numba import cuda
-
-    from numinit.jit_cuda import SIMULATED
-
-    if SIMULATED:
-        ctypes.memmove(address, host.ctypes.data, host.size)
-        return
-    from cuda.bindings import driver
-
-    with cuda.gpus[device]:
-        _checked(driver.cuMemcpyHtoDAsync(address, host.ctypes.data, host.size, queue))
-    wait(device, queue)  # before `host` is freed
+        lowest = address - self._before
+        if self._gaps:
+            copy_from(lowest, host, device, queue)
+        self._fill(host.ctypes.data + self._before, first, rows, seed, stream)
+        copy_to(lowest, host, device, queue)

@@ -246,5 +246,5 @@ def fill_function(variant: Variant) -> Callable[..., None]:
 
 @functools.cache
 def fill_kernel(variant: Variant) -> Any:
-    """The kernel, compiled for the current device; numba.cuda does so for others as it meets them."""
+    """The kernel; numba.cuda compiles it for each kind of device that it meets."""
     return kernel(variant.name, variant.signature)(fill_function(variant))

@@ -87,7 +87,8 @@ def in_sparse(index, seed, stream, m):
         block & np.uint64(0xFFFFFFFF), counter_high(block, PLANE), seed, stream
     )
     a, b = np.uint64(m[3]), np.uint64(m[4])
-    walking = True
+    # A unit may reach beyond the last row, from where the walk might never come back.
+    walking = place < np.uint64(m[0])
     while walking:
         place = permuted(place, a, b, m[5], key0, key1, key2, key3)
         walking = place >= np.uint64(m[0])

@@ -92,7 +92,7 @@ class Assign(Computed):
 def _copy(value: Any) -> np.ndarray:
     """A copy that nobody can write, in C order."""
     try:
-        adapter = adapter_of(type(value))  # type: ignore[arg-type]
+        adapter = adapter_of(value)
     except TypeError:
         try:
             array = np.asarray(value)

@@ -89,7 +89,7 @@ class Initializer:
         TypeError, ValueError
             Naming the argument; the array is untouched then.
         """
-        adapter = adapter_of(type(array))  # type: ignore[arg-type]
+        adapter = adapter_of(array)
         address, dtype, part, strides, where = adapter.memory(array)
         whole, start = part, 0
         if shape is not None or offset is not None:
@@ -277,8 +277,7 @@ def _empty(
     if maker is None:
         array: Any = np.empty(shape, numpy_dtype(dtype))
         return array, array.ctypes.data, array.strides, ()
-    array = maker.empty(shape, dtype)
-    address, _, _, strides, where = adapter_of(type(array)).memory(array)  # type: ignore[arg-type]
+    array, (address, _, _, strides, where) = maker.empty(shape, dtype)
     return array, address, strides, where
 
 
@@ -317,7 +316,10 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     """Row numbers as an array of integers, checked against a weight's shape."""
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
-    ids: np.ndarray = np.asarray(rows)
+    try:
+        ids = adapter_of(rows).values(rows)  # perhaps a GPU's
+    except TypeError:
+        ids = np.asarray(rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     for bad in (ids.min(), ids.max()) if ids.size else ():
