@@ -392,20 +392,41 @@ SOURCES: dict[str, Source] = {
 CONTROL = "control"
 
 
+@numba.njit(nogil=True)
+def _count_bits(words, ones):
+    """Add to `ones` how many words have each bit set."""
+    one = np.uint32(1)
+    for bit in range(32):
+        found = 0
+        for word in words:
+            found += np.int64((word >> np.uint32(bit)) & one)
+        ones[bit] += found
+
+
 def check_words(name: str, words: Iterable[np.ndarray], count: int) -> Iterator[Result]:
-    """Our own first look: every byte value, and every bit, as often as it should be."""
-    bytes_, bits, total = np.zeros(256, np.int64), np.zeros(32, np.int64), 0
+    """Our own first look: bytes, bits, and pairs of bits, as often as they should be."""
+    bytes_, total, pairs = np.zeros(256, np.int64), 0, 0
+    ones, beside, after = np.zeros((3, 32), np.int64)
     for part in words:
         if total >= count:
             break
         part = part[: count - total]
         bytes_ += np.bincount(part.view(np.uint8), minlength=256)
-        bits += [np.count_nonzero(part & np.uint32(1 << b)) for b in range(32)]
+        _count_bits(part, ones)
+        _count_bits(part ^ part >> np.uint32(1), beside)
+        _count_bits(part[1:] ^ part[:-1], after)
         total += part.size
+        pairs += part.size - 1
     statistic, p = chi_squared(bytes_, np.full(256, 1 / 256))
     yield Result(f"{name}: values of bytes", p, f"chi2 = {statistic:.1f}")
-    p = min(binomial(int(b), total, 0.5) for b in bits)
-    yield Result(f"{name}: every bit a coin", largest_of(p, 32), "the worst of 32")
+    for what, bits, size in (
+        ("every bit a coin", ones, total),
+        ("unlike its neighbour in the word half of the time", beside[:31], total),
+        ("unlike the same bit of the next word half of the time", after, pairs),
+    ):
+        p = min(binomial(int(b), size, 0.5) for b in bits)
+        note = f"the worst of {bits.size} bits, {size:,} times each"
+        yield Result(f"{name}: {what}", largest_of(p, bits.size), note)
 
 
 #: dieharder's own list (dieharder -l) calls 5, 6 and 7 suspect and 14 not to be used: their

@@ -256,13 +256,39 @@ def test_words_pass_our_own_tests(name):
     assert p_of(battery.check_words(name, battery.SOURCES[name](0, 1), 1 << 20), "") > ALPHA
 
 
-@pytest.mark.parametrize("fault", ["a bit that is rarely set", "bytes that are even too often"])
-def test_faulty_words_are_caught(fault):
+def rarely_set(words):
+    return words & np.uint32(0xFFFFFFFF ^ 1 << 17)
+
+
+def even_bytes(words):
+    return words & np.uint32(0xFEFEFEFE)
+
+
+def a_bit_that_follows_its_neighbour(words):
+    return words & np.uint32(0xFFFFFFFF ^ 1 << 9) | (words >> np.uint32(1)) & np.uint32(1 << 9)
+
+
+def a_bit_of_the_word_before(words):
+    keep = np.uint32(0xFFFFFFFF ^ 1 << 4)
+    return words & keep | np.roll(words, 1) & ~keep
+
+
+@pytest.mark.parametrize(
+    ("fault", "test"),
+    [
+        (rarely_set, "every bit a coin"),
+        (even_bytes, "values of bytes"),
+        (a_bit_that_follows_its_neighbour, "neighbour in the word"),
+        (a_bit_of_the_word_before, "next word"),
+    ],
+)
+def test_faulty_words_are_caught(fault, test):
     rng = np.random.default_rng(0)
     words = rng.integers(0, 1 << 32, 1 << 20, np.uint32)
+    assert p_of(battery.check_words("x", [words], words.size), "") > ALPHA
     some = rng.random(words.size) < 0.02
-    words[some] &= np.uint32(0xFFFFFFFF ^ 1 << 17 if "bit" in fault else 0xFEFEFEFE)
-    assert p_of(battery.check_words("x", [words], words.size), "") < ALPHA
+    words = np.where(some, fault(words), words)
+    assert p_of(battery.check_words("x", [words], words.size), test) < ALPHA
 
 
 DIEHARDER = """
