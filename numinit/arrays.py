@@ -107,8 +107,8 @@ def adapter_of(array: Any) -> Adapter:
         found = _entry(EXPORTED)
     if found is None:
         raise TypeError(
-            f"array: {type(array).__name__} was given; a NumPy array, a torch tensor or an array "
-            "on a GPU is accepted"
+            f"array: {type(array).__name__} was given; an array on a GPU, a NumPy array or a torch "
+            "tensor is accepted"
         )
     return found
 
