@@ -6,6 +6,7 @@ compiled for the CPU, stores and all. Prints a line a case, and OK at the end.
 
 import itertools
 import math
+from threading import Thread
 
 import numpy as np
 
@@ -14,6 +15,15 @@ from numinit.arrays import c_steps
 from numinit.dtypes import DTYPES, as_dtype
 from numinit.engines import cpu, cuda
 from numinit.jit_cuda import SIMULATED
+
+if SIMULATED:  # it watches its threads without a pause, for as long as they compile
+    from numba.cuda.simulator.kernel import BlockThread
+
+    def is_alive(thread):
+        thread.join(0.001)
+        return Thread.is_alive(thread)
+
+    BlockThread.is_alive = is_alive
 
 INF = math.inf
 KEY = ni.Key(2**63 + 5, 2**64 - 3)

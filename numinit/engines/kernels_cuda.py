@@ -71,14 +71,14 @@ def divided(a, b):
     return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
 
 
-def _elements(variant: Variant) -> Any:
+def _elements(law: str, dtype: str, mask: str) -> Any:
     """A function that makes the four elements of a block, masked: numbers, or pairs of them."""
-    wide, element, convert, parts = STORES[variant.dtype]
-    transform, cleared = TRANSFORMS[variant.law][wide], CLEARED.get(variant.mask)
+    wide, element, convert, parts = STORES[dtype]
+    transform, cleared = TRANSFORMS[law][wide], CLEARED.get(mask)
     zero = np.dtype(element.name).type(0)
     low_plane = SECOND if parts == 1 else THIRD  # of the first part; of the second one: FOURTH
 
-    if variant.law == "constant":
+    if law == "constant":
 
         @inline
         def words(block, high, low, seed, stream):
@@ -160,11 +160,12 @@ def store_some(place, stride, low, count, values):
         store_element(place + 3 * stride, values[3])
 
 
-def _unit(variant: Variant) -> Any:
+@functools.cache
+def _unit(law: str, dtype: str, mask: str) -> Any:
     """A function that makes and stores a unit."""
-    store = STORES[variant.dtype]
+    store = STORES[dtype]
     size = store.element.bitwidth // 8 * store.parts
-    elements, blocks = _elements(variant), unit_blocks(variant.dtype)
+    elements, blocks = _elements(law, dtype, mask), unit_blocks(dtype)
     each = size  # 32-bit words in memory of a block's 4 elements
     empty = (np.uint32(0),) * (blocks * each)
 
@@ -211,7 +212,8 @@ def fill_function(variant: Variant) -> Callable[..., None]:
     p, m : the parameters of the law and of the mask
     """
     dims, transposed, by_rows = variant.dims, variant.transposed, variant.by_rows
-    unit_of, blocks = _unit(variant), unit_blocks(variant.dtype)
+    unit_of = _unit(variant.law, variant.dtype, variant.mask)
+    blocks = unit_blocks(variant.dtype)
 
     def fill(
         address, first, ids, seed, stream, units, per_row, inner, inner_stride,
