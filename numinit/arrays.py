@@ -94,6 +94,9 @@ def maker_of(device: Any) -> Maker | None:
     return None if device is None or str(device) == "cpu" else MAKERS["cuda"](device)
 
 
+_adapters: dict[type, Adapter] = {}  # as they were found
+
+
 def adapter_of(array: Any) -> Adapter:
     """The adapter for an array.
 
@@ -102,24 +105,21 @@ def adapter_of(array: Any) -> Adapter:
     TypeError
         If no package in its type's ancestry has one, and it exports no GPU's memory.
     """
-    found = _adapter_of_type(type(array))  # type: ignore[arg-type]
-    if found is None and any(hasattr(array, name) for name in _EXPORTS):
-        found = _entry(EXPORTED)
-    if found is None:
-        raise TypeError(
-            f"array: {type(array).__name__} was given; an array on a GPU, a NumPy array or a torch "
-            "tensor is accepted"
-        )
-    return found
+    return _adapters.get(type(array)) or _find_adapter(array)
 
 
-@functools.lru_cache(256)
-def _adapter_of_type(kind: Any) -> Adapter | None:
-    for base in kind.__mro__:
+def _find_adapter(array: Any) -> Adapter:
+    for base in type(array).__mro__:
         entry = _entry(base.__module__.partition(".")[0])
-        if entry is not None and issubclass(kind, entry.kind):
+        if entry is not None and isinstance(array, entry.kind):
+            _adapters[type(array)] = entry
             return entry
-    return None
+    if any(hasattr(array, name) for name in _EXPORTS) and (entry := _entry(EXPORTED)):
+        return entry
+    raise TypeError(
+        f"array: {type(array).__name__} was given; an array on a GPU, a NumPy array or a torch "
+        "tensor is accepted"
+    )
 
 
 def _entry(package: str) -> Adapter | None:

@@ -25,9 +25,8 @@ def memory(tensor: torch.Tensor) -> Memory:
     TypeError
         For other devices, layouts and dtypes, and for tensors that only stand for one.
     """
-    on_cuda = tensor.is_cuda and torch.version.cuda is not None  # ROCm's tensors say "cuda" too
-    if not tensor.is_cpu and not on_cuda and not tensor.is_meta:
-        raise TypeError(f"tensor: it is on {tensor.device}; CPU and CUDA tensors are accepted")
+    on_cpu = tensor.is_cpu
+    where = () if on_cpu else _device(tensor)
     if tensor.layout is not torch.strided:
         raise TypeError(f"tensor: its layout is {tensor.layout}; dense strided ones are accepted")
     if tensor.is_neg() or tensor.is_conj():
@@ -46,18 +45,24 @@ def memory(tensor: torch.Tensor) -> Memory:
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
     try:
-        address = None if tensor.is_meta else tensor.data_ptr()
+        address = tensor.data_ptr() if on_cpu or where else None
     except RuntimeError:  # inside of torch.func's transforms
         address = 0
     if address == 0 and tensor.numel():
         raise TypeError(
             "tensor: its memory was freed, or it stands for another; neither is accepted"
         )
-    where: tuple[()] | tuple[int, int] = ()
-    if on_cuda:
-        device = tensor.get_device()
-        where = device, torch.cuda.current_stream(device).cuda_stream
     return address, dtype, tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize), where
+
+
+def _device(tensor: torch.Tensor) -> tuple[()] | tuple[int, int]:
+    """The GPU of a CUDA tensor, and the stream that its device works on; of a meta one, nothing."""
+    if tensor.is_meta:
+        return ()
+    if not tensor.is_cuda or torch.version.cuda is None:  # ROCm's tensors say "cuda" too
+        raise TypeError(f"tensor: it is on {tensor.device}; CPU and CUDA tensors are accepted")
+    device = tensor.get_device()
+    return device, torch.cuda.current_stream(device).cuda_stream
 
 
 @functools.lru_cache(1024)

@@ -95,7 +95,8 @@ class Initializer:
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
             start = _window_start(part, whole, offset)
-        fill, draws = self._ready(whole, dtype, part, strides, None, False, bool(where))
+        layout = whole, dtype, part, strides
+        fill, draws = self._ready(*layout, on_gpu=True) if where else self._ready(*layout)
         if address is None:
             return array
         if draws and seed is None:
