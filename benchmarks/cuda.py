@@ -1,8 +1,8 @@
 """The GPU beside its peers, and the CPU engine's scaling: ``python -m benchmarks.cuda``.
 
-First the bits: every initializer and dtype on 2**28 + 3 elements, windows and rows, against the
-CPU's. Then the throughput beside cudaMemset of the same bytes, torch.cuda and cuRAND, in turn in
-one run, medians by events. Last, the CPU from 1 to 16 threads beside a fill by as many.
+First the bits: every law and dtype on 2**28 elements, windows and rows, against the CPU's. Then the
+throughput beside cudaMemset of the same bytes, torch.cuda and cuRAND, in turn in one run, medians by
+events. Last, the CPU from 1 to 16 threads beside a fill by as many.
 
 The exit code is 1 if a bit differs. Without a GPU only ``--cpu`` works.
 """
@@ -22,6 +22,7 @@ import numpy as np
 
 import numinit as ni
 from numinit.dtypes import DTYPES
+from numinit.engines.driver import checked
 from numinit.keys import Key
 
 from .measure import machine
@@ -48,13 +49,6 @@ INITIALIZERS: dict[str, ni.Initializer] = {
 
 class NoGPU(Exception):
     """Why there is nothing to measure on."""
-
-
-def _checked(result: tuple[Any, ...]) -> Any:
-    error, *values = result
-    if int(error):
-        raise RuntimeError(f"CUDA: {error}")
-    return values[0] if len(values) == 1 else values
 
 
 class GPU:
@@ -85,7 +79,7 @@ class GPU:
     def memset(self, array: Any) -> None:
         stream = self.torch.cuda.current_stream().cuda_stream
         size = array.numel() * array.element_size()
-        _checked(self.driver.cuMemsetD8Async(array.data_ptr(), 0x3C, size, stream))
+        checked(self.driver.cuMemsetD8Async(array.data_ptr(), 0x3C, size, stream))
 
     def milliseconds(self, call: Callable[[], Any]) -> float:
         begin, end = self._events

@@ -94,9 +94,6 @@ def maker_of(device: Any) -> Maker | None:
     return None if device is None or str(device) == "cpu" else MAKERS["cuda"](device)
 
 
-_adapters: dict[type, Adapter] = {}  # as they were found
-
-
 def adapter_of(array: Any) -> Adapter:
     """The adapter for an array.
 
@@ -105,15 +102,9 @@ def adapter_of(array: Any) -> Adapter:
     TypeError
         If no package in its type's ancestry has one, and it exports no GPU's memory.
     """
-    return _adapters.get(type(array)) or _find_adapter(array)
-
-
-def _find_adapter(array: Any) -> Adapter:
-    for base in type(array).__mro__:
-        entry = _entry(base.__module__.partition(".")[0])
-        if entry is not None and isinstance(array, entry.kind):
-            _adapters[type(array)] = entry
-            return entry
+    found = _adapter_of_type(type(array))  # type: ignore[arg-type]
+    if found is not None:
+        return found
     if any(hasattr(array, name) for name in _EXPORTS) and (entry := _entry(EXPORTED)):
         return entry
     raise TypeError(
@@ -122,11 +113,39 @@ def _find_adapter(array: Any) -> Adapter:
     )
 
 
+@functools.lru_cache(256)
+def _adapter_of_type(kind: Any) -> Adapter | None:
+    for base in kind.__mro__:
+        entry = _entry(base.__module__.partition(".")[0])
+        if entry is not None and issubclass(kind, entry.kind):
+            return entry
+    return None
+
+
 def _entry(package: str) -> Adapter | None:
     entry = ADAPTERS.get(package)
     if entry is not None and not isinstance(entry, Adapter):
         entry = ADAPTERS[package] = entry()
     return entry
+
+
+def refuse_misaligned(
+    address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    """Refuse elements that a GPU cannot store: one such store ends the whole context.
+
+    Raises
+    ------
+    ValueError
+        Unless the address and the strides that count are multiples of an element's part.
+    """
+    unit = dtype.itemsize // (2 if dtype.complex else 1)
+    steps = (stride for stride, size in zip(strides, shape, strict=True) if size > 1)
+    if 0 not in shape and (address % unit or any(step % unit for step in steps)):
+        raise ValueError(
+            f"array: address {address:#x} and strides {strides} bytes were given; on a GPU, "
+            f"multiples of {unit} are accepted for {dtype.name}"
+        )
 
 
 def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> None:

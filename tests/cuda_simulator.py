@@ -9,6 +9,7 @@ import math
 from threading import Thread
 
 import numpy as np
+from cuda_parts import Capsuled, Exported
 
 import numinit as ni
 from numinit.arrays import c_steps
@@ -164,37 +165,6 @@ def main():
     check("sparse transposed", ni.Sparse(0.4), sliced((7, 11), ..., (1, 0)), "float32")
     arrays()
     print("OK")
-
-
-class Exported:
-    """An array in a GPU's memory, as far as its interface tells."""
-
-    def __init__(self, array, **changes):
-        self.array = array
-        self.__dict__.update(dtype=array.dtype, shape=array.shape)
-        strides = None if array.flags.c_contiguous else array.strides
-        self.interface = {
-            "version": 3, "shape": array.shape, "typestr": array.dtype.str, "strides": strides,
-            "data": (array.ctypes.data, False), "stream": None, **changes,
-        }  # fmt: skip
-
-    @property
-    def __cuda_array_interface__(self):
-        return self.interface
-
-
-class Capsuled:
-    """The same by DLPack."""
-
-    def __init__(self, array):
-        self.array, self.shape = array, array.shape
-
-    def __dlpack_device__(self):
-        return 2, 0
-
-    def __dlpack__(self, *, stream, max_version):
-        assert stream == 1
-        return self.array.__dlpack__(max_version=max_version)
 
 
 def arrays():

@@ -6,6 +6,7 @@
 * What is refused names what is accepted, and importing numinit asks for nothing of CUDA.
 """
 
+import ctypes
 import functools
 import importlib.util
 import os
@@ -18,7 +19,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_simulator import Capsuled, Exported, laws_and_types
+from cuda_parts import Capsuled, Exported
+from cuda_simulator import laws_and_types
 from ptx_machine import Program
 
 import numinit as ni
@@ -352,8 +354,13 @@ def test_the_interface_as_memory(on_a_gpu):
     foreign = Exported(array)
     foreign.dtype = "FLOAT32"
     assert memory(foreign) == (*where, (3, 0))
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        narrow = np.zeros(3, getattr(pytest.importorskip("ml_dtypes"), name))
+        assert memory(Exported(narrow))[1] is DTYPES[name]
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
+    # The end of somebody's memory, or the beginning of another's.
+    assert memory(Exported(empty, data=(4097, False)))[4] == (0, 0)
 
 
 def test_what_is_no_writable_array_of_ours_is_refused(on_a_gpu):
@@ -424,31 +431,54 @@ def test_an_interface_of_the_object_itself(on_a_gpu):
 def test_rows_of_a_gpu():
     ids = np.array([4, 0])
     on_gpu = Exported(ids)
-    on_gpu.get = lambda: ids
+    on_gpu.copy_to_host = lambda: ids
     table = 9, 3
     expected = ni.Normal().rows(table, ids, seed=0)
     np.testing.assert_array_equal(ni.Normal().rows(table, on_gpu, seed=0), expected)
 
+    def refused():
+        raise TypeError("what the array's own package says")
+
+    on_gpu.copy_to_host = refused
+    with pytest.raises(TypeError, match="own package says"):
+        ni.Normal().rows(table, on_gpu, seed=0)
+
 
 class Driver:
-    """The driver of two GPUs, as far as `numinit.engines.driver` asks it.
+    """Driver and runtime of two GPUs, as far as `numinit.engines.driver` asks them.
 
     Memory and streams are on GPU ``number // 1000``, whose primary context is 1 more than that.
+    Copies are of the host's memory.
     """
 
-    CUpointer_attribute = SimpleNamespace(
-        CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="device", CU_POINTER_ATTRIBUTE_CONTEXT="context"
-    )
+    CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_CONTEXT="context")
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="to the device")
 
     def __init__(self):
         self.now = 77  # somebody else's
+        self.rows = 0  # copied by one call of many
+
+    def cudaPointerGetAttributes(self, address):
+        return 0, SimpleNamespace(type=0 if address == 7 else 2, device=address // 1000)
 
     def cuPointerGetAttribute(self, what, address):
-        if address < 0:
-            return (SimpleNamespace(name="CUDA_ERROR_INVALID_VALUE", __int__=int), None)
-        if what == "device":
-            return 0, address // 1000
         return 0, {5: 0, 6: 9999}.get(address % 1000, address // 1000 + 1)
+
+    def cudaMemcpy2DAsync(self, to, to_pitch, at, at_pitch, width, height, kind, queue):
+        assert (self.now, kind, queue) == (2, "to the device", 1400)
+        assert min(to_pitch, at_pitch) >= width
+        self.rows += height
+        for row in range(height):
+            ctypes.memmove(to + row * to_pitch, at + row * at_pitch, width)
+        return (0,)
+
+    def cuMemcpyHtoDAsync(self, to, at, size, queue):
+        assert (self.now, queue) == (2, 1400)
+        ctypes.memmove(to, at, size)
+        return (0,)
+
+    def cuStreamSynchronize(self, queue):
+        return (0,)
 
     def cuStreamGetCtx(self, queue):
         return 0, queue // 1000 + 1
@@ -480,7 +510,7 @@ def driver(monkeypatch, compiler):
         def __exit__(self, *error):
             made.now = 0
 
-    monkeypatch.setattr(ours, "_bindings", lambda: made)
+    monkeypatch.setattr(ours, "_bindings", lambda: ours.Bindings(made, made))
     monkeypatch.setattr(numba_cuda, "gpus", [GPU(0), GPU(1)])
     return made
 
@@ -510,6 +540,63 @@ def test_memory_and_stream_are_of_one_gpu(driver):
         device_of(1003, 10)
     with pytest.raises(ValueError, match=r"^array: it belongs to another context"):
         device_of(6, 0)
+    with pytest.raises(ValueError, match=r"^array: its address 0x7 is not in the memory of a GPU"):
+        device_of(7, 0)
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 8])  # bytes of a pitch that the driver takes
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize(
+    "view", [np.s_[...], np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2, 1:], np.s_[2, :, 1]]
+)
+def test_what_is_copied_leaves_gaps_alone(driver, monkeypatch, view, order, most):
+    from numinit.engines import driver as ours
+
+    monkeypatch.setattr(ours, "MOST_PITCH", most)
+    whole, expected = (np.full((4, 6, 3), 7, np.int32, order) for _ in range(2))
+    part, wanted = whole[view], expected[view]
+    wanted[...] = np.arange(part.size).reshape(part.shape)
+
+    def fill(address, *_):
+        for at in np.ndindex(part.shape):
+            place = address + sum(i * s for i, s in zip(at, part.strides, strict=True))
+            ctypes.c_int32.from_address(place).value = int(wanted[at])
+
+    cuda.Copied(fill, part.shape, part.strides, 4)(part.ctypes.data, 0, 0, 0, 0, 1, 1400)
+    np.testing.assert_array_equal(whole, expected)
+    assert (driver.rows > 0) == (most > 8 and view != np.s_[...])
+
+
+IMPORTING = """
+import importlib.abc, sys, threading
+import numpy as np
+import numinit as ni
+from cuda_parts import Exported
+from numinit.engines.cpu import preparing
+
+seen = {}
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("numinit.engines.kernels", "numinit.jit", "numba.cuda.simulator")):
+            def probe():
+                seen[name] = preparing.acquire(blocking=False)
+                if seen[name]:
+                    preparing.release()
+            thread = threading.Thread(target=probe)
+            thread.start()
+            thread.join()
+
+sys.meta_path.insert(0, Watch())
+ni.constant_(Exported(np.zeros(3, np.float32)), 1.0)
+assert "numinit.engines.kernels_cuda" in seen and "numinit.jit_cuda" in seen
+assert not any(seen.values()), seen
+"""
+
+
+def test_a_child_forked_while_cuda_is_imported_has_its_locks(compiler):
+    """The lock that is held over a fork is held over the imports."""
+    run("-c", IMPORTING, NUMBA_ENABLE_CUDASIM="1", PYTHONPATH=str(HERE))
 
 
 def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
@@ -556,6 +643,9 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", streams.__getitem__)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert memory(tensor) == (4096, DTYPES["bfloat16"], (4, 5), (2, 8), (2, 77))
+    tensor.data_ptr = lambda: 4097
+    with pytest.raises(ValueError, match=r"^array: address 0x1001 .* multiples of 2 are accepted"):
+        memory(tensor)
     monkeypatch.setattr(torch.version, "cuda", None)  # a build for ROCm says "cuda" too
     with pytest.raises(TypeError, match=r"^tensor: it is on cuda:2; CPU and CUDA tensors"):
         memory(tensor)
@@ -594,7 +684,7 @@ NEW_ARRAYS = """
 import numpy as np
 import numinit as ni
 from numinit import arrays
-from cuda_simulator import Exported
+from cuda_parts import Exported
 
 def upload(array):
     copy = array.copy()

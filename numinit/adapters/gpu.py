@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from numinit.arrays import Adapter, Maker, Memory, c_steps
+from numinit.arrays import Adapter, Maker, Memory, c_steps, refuse_misaligned
 from numinit.dtypes import DTYPES, DType, as_dtype
 from numinit.engines.driver import check_installed, device_of, wait
 from numinit.keys import default_generator
@@ -48,32 +48,34 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
         raise ValueError("array: it is read-only; a writable array is accepted")
     if interface.get("mask") is not None:
         raise TypeError("array: it is masked; a plain array is accepted")
-    named = np.dtype(interface["typestr"])
-    # The array's own dtype says what a typestr cannot, such as bfloat16.
-    dtype = as_dtype(getattr(array, "dtype", named) if named.kind == "V" else named)
+    dtype = _named(interface["typestr"], array)
     shape = tuple(interface["shape"])
     strides = interface.get("strides")
     if strides is None:
         strides = (step * dtype.itemsize for step in c_steps(shape))
     strides = tuple(strides)
     check_installed()
-    _refuse_misaligned(address or 0, dtype, shape, strides)
     queue = interface.get("stream") or 0
-    where = device_of(address, queue) if address else 0, queue
-    return address or 0, dtype, shape, strides, where
+    address = address or 0
+    where = _device(address, dtype, shape, strides, queue), queue
+    return address, dtype, shape, strides, where
 
 
-def _refuse_misaligned(
-    address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> None:
-    """Refuse elements that a GPU cannot store: one such store ends the whole context."""
-    unit = dtype.itemsize // (2 if dtype.complex else 1)
-    steps = (stride for stride, size in zip(strides, shape, strict=True) if size > 1)
-    if address % unit or any(step % unit for step in steps):
-        raise ValueError(
-            f"array: address {address:#x} and strides {strides} bytes were given; on a GPU, "
-            f"multiples of {unit} are accepted for {dtype.name}"
-        )
+def _named(typestr: str, array: Any) -> DType:
+    """The type of a typestr, or the array's own where that cannot say it: bfloat16 and float8."""
+    try:
+        named = np.dtype(typestr)
+    except TypeError:  # '<f1'
+        named = np.dtype("V1")
+    return as_dtype(getattr(array, "dtype", named) if named.kind == "V" else named)
+
+
+def _device(
+    address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...], queue: int
+) -> int:
+    """The GPU of an array's elements; the first if there are none, wherever it points."""
+    refuse_misaligned(address, dtype, shape, strides)
+    return 0 if 0 in shape else device_of(address, queue)
 
 
 class _Tensor(ctypes.Structure):
@@ -158,7 +160,7 @@ def _exported(array: Any) -> Memory:
     steps = tensor.strides[: tensor.ndim] if tensor.strides else c_steps(shape)
     strides = tuple(step * dtype.itemsize for step in steps)
     address = (tensor.data or 0) + tensor.byte_offset
-    _refuse_misaligned(address, dtype, shape, strides)
+    _device(address, dtype, shape, strides, 0)  # it is a GPU's, in the context that is worked in
     return address, dtype, shape, strides, (device, 0)
 
 
@@ -176,8 +178,11 @@ def written(array: Any) -> None:
 
 def values(array: Any) -> np.ndarray:
     """An array's values, copied to the host."""
-    copied = getattr(array, "get", None) or getattr(array, "copy_to_host", None)  # CuPy, Numba
-    return np.asarray(copied() if copied else array)
+    if hasattr(array, "copy_to_host"):  # Numba's
+        array = array.copy_to_host()
+    elif type(array).__module__.partition(".")[0] == "cupy":
+        array = array.get()
+    return np.asarray(array)
 
 
 ADAPTER = Adapter(object, memory, default_key, written, values)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from numinit.arrays import NUMPY_NAMES, Adapter, Memory
+from numinit.arrays import NUMPY_NAMES, Adapter, Memory, refuse_misaligned
 from numinit.dtypes import DTYPES
 from numinit.keys import Key
 
@@ -52,7 +52,10 @@ def memory(tensor: torch.Tensor) -> Memory:
         raise TypeError(
             "tensor: its memory was freed, or it stands for another; neither is accepted"
         )
-    return address, dtype, tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize), where
+    shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
+    if where:
+        refuse_misaligned(address or 0, dtype, shape, strides)
+    return address, dtype, shape, strides, where
 
 
 def _device(tensor: torch.Tensor) -> tuple[()] | tuple[int, int]:

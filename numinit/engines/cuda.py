@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from numinit.engines.cpu import Formula, preparing
-from numinit.engines.driver import check_installed, copy_from, copy_to, current
+from numinit.engines.driver import Rows, check_installed, copy, current
 from numinit.engines.plan import plan
 
 #: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
@@ -48,9 +48,11 @@ class Fill:
         by_rows: bool = False,
     ) -> None:
         check_installed()
-        from numinit.engines.kernels import PARAMETERS
-        from numinit.engines.kernels_cuda import Variant, unit_blocks
-        from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
+        with preparing:
+            # Imported here, for it makes Numba work.
+            from numinit.engines.kernels import PARAMETERS
+            from numinit.engines.kernels_cuda import Variant, unit_blocks
+            from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 
         p = plan(shape, strides, steps, by_rows)
         outer = p.outer.tolist()
@@ -96,12 +98,12 @@ class Fill:
 
 
 def _launch(variant: Any, device: int, queue: int, units: int, arguments: tuple[Any, ...]) -> None:
-    from numba import cuda
-
-    from numinit.engines.kernels_cuda import THREADS
-    from numinit.jit_cuda import SIMULATED
-
     with current(device):
+        from numba import cuda
+
+        from numinit.engines.kernels_cuda import THREADS
+        from numinit.jit_cuda import SIMULATED
+
         kernel, most = _loaded(variant, device)
         if SIMULATED:
             kernel[2, 3](*arguments)
@@ -128,9 +130,7 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
 
 
 class Copied:
-    """A fill of the CPU's, for memory of a GPU: made on the host, then copied.
-
-    What lies in the gaps of a view is copied to the host before, and back.
+    """A fill of the CPU's, for memory of a GPU: made on the host, then copied, gaps left alone.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Copied:
         Without numba-cuda.
     """
 
-    __slots__ = ("_before", "_fill", "_gaps", "_size")
+    __slots__ = ("_before", "_fill", "_outer", "_rows", "_size")
 
     def __init__(
         self,
@@ -162,15 +162,23 @@ class Copied:
         self._fill = fill
         self._before = -sum(min(0, r) for r in reach)  # bytes below the first element
         self._size = sum(map(abs, reach)) + itemsize
-        self._gaps = self._size > math.prod(shape) * itemsize
+        width, outer = itemsize, list[tuple[int, int]]()
+        for pitch, size in sorted(
+            (abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1
+        ):
+            if pitch == width:
+                width *= size  # without a gap
+            else:
+                outer.append((pitch, size))
+        pitch, height = outer.pop(0) if outer else (width, 1)
+        self._rows = Rows(width, height, pitch)
+        self._outer = [range(0, pitch * size, pitch) for pitch, size in outer]
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
         """Fill the memory at `address`; returns when the values were copied. See `Fill`."""
         host = np.empty(self._size, np.uint8)
-        lowest = address - self._before
-        if self._gaps:
-            copy_from(lowest, host, device, queue)
         self._fill(host.ctypes.data + self._before, first, rows, seed, stream)
-        copy_to(lowest, host, device, queue)
+        offsets = map(sum, itertools.product(*self._outer))
+        copy(address - self._before, host.ctypes.data, self._rows, offsets, device, queue)

@@ -8,12 +8,14 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
+from numinit.engines.cpu import preparing
 
 ANY_GPU = (0, 1, 2)  # handles of the default streams, which every context has
+DEVICE, MANAGED = 2, 3  # the runtime's types of memory that a kernel may write
+MOST_PITCH = 2**31 - 1  # bytes from row to row in one copy
 
 
 class MissingError(ImportError):
@@ -35,20 +37,28 @@ def check_installed() -> None:
         )
 
 
+class Bindings(NamedTuple):
+    """NVIDIA's own modules."""
+
+    driver: Any
+    runtime: Any
+
+
 @functools.cache
-def _bindings() -> Any:
-    """The driver's functions, None under the simulator."""
-    from numinit.jit_cuda import SIMULATED
+def _bindings() -> Bindings | None:
+    """The driver, None under the simulator."""
+    with preparing:  # a fork in the middle of an import leaves a child its locks
+        from numinit.jit_cuda import SIMULATED
 
-    if SIMULATED:
-        return None
-    from cuda.bindings import driver
+        if SIMULATED:
+            return None
+        from cuda.bindings import driver, runtime
 
-    _checked(driver.cuInit(0))
-    return driver
+        checked(driver.cuInit(0))
+        return Bindings(driver, runtime)
 
 
-def _checked(result: tuple[Any, ...]) -> Any:
+def checked(result: tuple[Any, ...]) -> Any:
     """What a function of the driver returns.
 
     Raises
@@ -65,20 +75,20 @@ def _checked(result: tuple[Any, ...]) -> Any:
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """Make a GPU's primary context the current one, and leave what was current as it was."""
-    from numba import cuda
-
-    driver = _bindings()
-    if driver is None:
+    cuda = _bindings()
+    if cuda is None:
         yield
         return
+    from numba import cuda as numba_cuda
+
     # Numba, when it first meets a GPU, replaces the current context rather than push another.
-    before = _checked(driver.cuCtxGetCurrent())
+    before = checked(cuda.driver.cuCtxGetCurrent())
     try:
-        with cuda.gpus[device]:
+        with numba_cuda.gpus[device]:
             yield
     finally:
-        if int(_checked(driver.cuCtxGetCurrent())) != int(before):
-            _checked(driver.cuCtxSetCurrent(before))
+        if int(checked(cuda.driver.cuCtxGetCurrent())) != int(before):
+            checked(cuda.driver.cuCtxSetCurrent(before))
 
 
 def device_of(address: int, queue: int) -> int:
@@ -89,22 +99,24 @@ def device_of(address: int, queue: int) -> int:
     ValueError
         If it is no GPU's, another context's, or the stream another GPU's.
     """
-    driver = _bindings()
-    if driver is None:
+    cuda = _bindings()
+    if cuda is None:
         return 0
-    ask, what = driver.cuPointerGetAttribute, driver.CUpointer_attribute
-    try:
-        device = int(_checked(ask(what.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"array: its address {address:#x} is not in the memory of a GPU ({error})"
-        ) from None
+    driver = cuda.driver
+    # Of the runtime, for several versions of the bindings read the driver's ordinal as 0
+    # (NVIDIA/cuda-python#2928).
+    error, found = cuda.runtime.cudaPointerGetAttributes(address)
+    if int(error) or int(found.type) not in (DEVICE, MANAGED):
+        raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
+    device = int(found.device)
     with current(device):
-        primary = int(_checked(driver.cuCtxGetCurrent()))
-    unknown, owner = ask(what.CU_POINTER_ATTRIBUTE_CONTEXT, address)
+        primary = int(checked(driver.cuCtxGetCurrent()))
+    unknown, owner = driver.cuPointerGetAttribute(
+        driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, address
+    )
     if not int(unknown) and int(owner) not in (0, primary):  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
-    if queue not in ANY_GPU and int(_checked(driver.cuStreamGetCtx(queue))) != primary:
+    if queue not in ANY_GPU and int(checked(driver.cuStreamGetCtx(queue))) != primary:
         raise ValueError(
             f"array: it is on GPU {device}, and the stream that it exports is another GPU's; make "
             "its device the current one"
@@ -114,29 +126,42 @@ def device_of(address: int, queue: int) -> int:
 
 def wait(device: int, queue: int = 0) -> None:
     """Wait for a stream of a GPU, the default one if left out."""
-    driver = _bindings()
-    if driver is not None:
+    cuda = _bindings()
+    if cuda is not None:
         with current(device):
-            _checked(driver.cuStreamSynchronize(queue))
+            checked(cuda.driver.cuStreamSynchronize(queue))
 
 
-def copy_to(address: int, host: np.ndarray, device: int, queue: int) -> None:
-    """Copy the host's bytes to a GPU, in the order of a stream; returns when it is done."""
-    driver = _bindings()
-    if driver is None:
-        ctypes.memmove(address, host.ctypes.data, host.size)
-        return
+class Rows(NamedTuple):
+    """Equal rows of bytes, `pitch` apart."""
+
+    width: int
+    height: int
+    pitch: int
+
+
+def copy(
+    address: int, host: int, rows: Rows, offsets: Iterable[int], device: int, queue: int
+) -> None:
+    """Copy rows that begin at each offset from the host's memory to the same place of a GPU's.
+
+    Nothing else is touched. Returns when it is done, in the order of the stream.
+    """
+    cuda = _bindings()
+    width, height, pitch = rows
     with current(device):
-        _checked(driver.cuMemcpyHtoDAsync(address, host.ctypes.data, host.size, queue))
-        _checked(driver.cuStreamSynchronize(queue))
-
-
-def copy_from(address: int, host: np.ndarray, device: int, queue: int) -> None:
-    """Copy as many bytes of a GPU to the host as there is room for."""
-    driver = _bindings()
-    if driver is None:
-        ctypes.memmove(host.ctypes.data, address, host.size)
-        return
-    with current(device):
-        _checked(driver.cuMemcpyDtoHAsync(host.ctypes.data, address, host.size, queue))
-        _checked(driver.cuStreamSynchronize(queue))
+        for offset in offsets:
+            to, at = address + offset, host + offset
+            if cuda is not None and height > 1 and pitch <= MOST_PITCH:
+                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+                checked(
+                    cuda.runtime.cudaMemcpy2DAsync(to, pitch, at, pitch, width, height, kind, queue)
+                )
+                continue
+            for row in range(0, height * pitch, pitch):
+                if cuda is None:
+                    ctypes.memmove(to + row, at + row, width)
+                else:
+                    checked(cuda.driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
+        if cuda is not None:
+            checked(cuda.driver.cuStreamSynchronize(queue))

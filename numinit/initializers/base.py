@@ -318,9 +318,10 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
     try:
-        ids = adapter_of(rows).values(rows)  # perhaps a GPU's
+        values = adapter_of(rows).values  # perhaps a GPU's
     except TypeError:
-        ids = np.asarray(rows)
+        values = np.asarray
+    ids: np.ndarray = values(rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     for bad in (ids.min(), ids.max()) if ids.size else ():
