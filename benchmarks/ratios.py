@@ -104,7 +104,7 @@ PROMISES = [
         ELEMENTS,
     ),
     Promise("kaiming_uniform_ of 64 x 8", "torch", 1, small_weight, "µs", (0, 0), 5000),
-    Promise("KaimingNormal()(shape), fresh memory", "np.empty + fill", 0.5, fresh_memory),
+    Promise("KaimingNormal()(shape), fresh memory", "np.empty + fill", 0.7, fresh_memory),
     Promise(
         "uniform_ beside the memory bus",
         "ndarray.fill",
