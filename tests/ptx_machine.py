@@ -81,6 +81,11 @@ class Program:
                 operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,]+", operands)
                 self.code.append((guard, op.split("."), operands))
 
+    def arguments(self, words):
+        """The arguments in a buffer of 64-bit words."""
+        kinds = {"u64": "q", "b64": "q", "f64": "d"}
+        return struct.unpack("=" + "".join(kinds[kind] for kind, _ in self.parameters), words)
+
     def run(self, arguments, threads, memory):
         """Run a block of threads; `memory` maps addresses to bytes."""
         assert len(arguments) == len(self.parameters)

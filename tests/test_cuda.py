@@ -3,10 +3,11 @@
 * The kernels run under Numba's CUDA simulator and give the CPU's bits.
 * They compile to PTX without a driver, and the PTX is read: nothing is contracted or approximate.
 * The PTX itself is run, by a machine in Python, and gives the CPU's bits.
+* The host's side runs with numba-cuda itself, on a stand-in for the driver.
 * What is refused names what is accepted, and importing numinit asks for nothing of CUDA.
 """
 
-import ctypes
+import contextlib
 import functools
 import importlib.util
 import os
@@ -27,6 +28,7 @@ import numinit as ni
 from numinit.arrays import c_steps
 from numinit.dtypes import DTYPES, as_dtype
 from numinit.engines import cpu, cuda
+from numinit.engines.driver import check_installed
 from numinit.engines.kernels import STORES
 
 HERE = Path(__file__).parent
@@ -49,14 +51,16 @@ def run(*arguments, **environment):
 @functools.cache
 def missing():
     """What the compiler for CUDA lacks here; nothing if it works."""
-    needed = "pip install numba-cuda nvidia-nvvm nvidia-cuda-nvrtc"
-    if importlib.util.find_spec("numba_cuda") is None:
-        return f"numba-cuda is not installed: {needed}"
+    try:
+        check_installed()
+    except ImportError as error:
+        return str(error)
     from numinit.jit_cuda import ptx
 
     try:
         ptx(lambda: None, (), (9, 0))
     except Exception as error:
+        needed = "pip install 'numinit[ptx]'"
         return f"numba-cuda lacks a part of CUDA's toolkit ({needed}): {type(error).__name__}"
     return ""
 
@@ -80,6 +84,24 @@ def test_the_simulator_gives_the_bits_of_the_cpu(compiler):
     out = run(str(HERE / "cuda_simulator.py"), NUMBA_ENABLE_CUDASIM="1")
     assert out.splitlines()[-1] == "OK"
     assert len(out.splitlines()) > 500
+
+
+def test_the_host_side_on_a_stand_in_for_the_driver(compiler, tmp_path):
+    """What the simulator replaces: contexts, streams, linking, launches, on two GPUs."""
+    if sys.platform != "linux" or (cc := shutil.which("cc")) is None:
+        pytest.skip("no C compiler for Linux")
+    try:
+        from cuda.bindings import nvjitlink
+
+        nvjitlink.version()
+    except Exception as error:
+        pytest.skip(f"no nvJitLink (pip install 'numinit[ptx]'): {type(error).__name__}")
+    source, library = HERE / "stand_in_driver.c", tmp_path / "libcuda.so.1"
+    subprocess.run([cc, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    paths = filter(None, [str(tmp_path), os.environ.get("LD_LIBRARY_PATH")])
+    out = run(str(HERE / "cuda_stand_in.py"), LD_LIBRARY_PATH=":".join(paths))
+    assert out.splitlines()[-1] == "OK"
+    assert len(out.splitlines()) > 15
 
 
 def variants():
@@ -246,19 +268,21 @@ class Recorded(Exception):
 
 
 def launched(monkeypatch, run, *arguments):
-    """What a fill would launch: the variant, the units, the arguments."""
+    """What a fill would launch: the kernel's PTX, its arguments, and the units."""
 
     def record(*what):
         raise Recorded(what)
 
-    monkeypatch.setattr(cuda, "_launch", record)
+    monkeypatch.setattr(cuda, "current", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(cuda, "_loaded", lambda variant, device: (variant, 1))
+    monkeypatch.setattr(cuda, "launch", record)
     with pytest.raises(Recorded) as caught:
         run(*arguments, 0, 0)
-    variant, _, _, units, values = caught.value.args[0]
-    flat = []
-    for value in values:
-        flat.extend(value if isinstance(value, tuple) else [value])
-    return variant, units, flat
+    variant, *_, words = caught.value.args[0]
+    program = Program(compiled(variant)["compute_90", True])
+    values = program.arguments(words)
+    units = values[5]
+    return program, values, units
 
 
 def cases():
@@ -291,10 +315,10 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
 
     start = 1 << 20  # a made-up address
     memory = dict.fromkeys(range(start, start + whole.nbytes))
-    variant, units, arguments = launched(
+    program, arguments, units = launched(
         monkeypatch, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
     )
-    Program(compiled(variant)["compute_90", True]).run(arguments, min(units, 5), memory)
+    program.run(arguments, min(units, 5), memory)
     assert bytes(memory.values()) == whole.tobytes()
 
 
@@ -307,10 +331,10 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     start, ids = 1 << 20, 1 << 21
     memory = dict(enumerate(rows.tobytes(), ids))
     memory.update(dict.fromkeys(range(start, start + whole.nbytes)))
-    variant, units, arguments = launched(
+    program, arguments, units = launched(
         monkeypatch, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
     )
-    Program(compiled(variant)["compute_90", True]).run(arguments, units, memory)
+    program.run(arguments, units, memory)
     assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()
 
 
@@ -331,14 +355,22 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setattr(gpu, "device_of", lambda address, queue: 3)
 
 
-def test_without_numba_cuda_the_error_names_the_extras(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "numba_cuda" else find(name)
-    )
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"numba": "0.67.0"}, r"\(numba-cuda is not, numba 0.67.0 installed\)"),
+        ({"numba": "0.68.1", "numba-cuda": "0.30.1"}, r"numba-cuda 0.30.1, numba 0.68.1 installed"),
+        ({"numba": "0.66.0rc1", "numba-cuda": "1.2"}, r"numba-cuda 1.2, numba 0.66.0rc1 installed"),
+    ],
+)
+def test_without_what_compiles_the_error_names_the_extras(monkeypatch, found, said):
+    from numinit.engines import driver
+
+    monkeypatch.setattr(driver, "_installed", lambda package: found.get(package, ""))
+    monkeypatch.setattr(driver, "_lacking", driver._lacking.__wrapped__)
     for kind in (Exported, Capsuled):
         array = np.zeros(5, np.float32)
-        with pytest.raises(ImportError, match=r"^array: .*numinit\[cuda12\].*numinit\[cuda13\]"):
+        with pytest.raises(ImportError, match=rf"^array: .*{said}.*numinit\[cuda12\].*\[cuda13\]"):
             ni.normal_(kind(array))
         assert not array.any()
 
@@ -442,129 +474,6 @@ def test_rows_of_a_gpu():
     on_gpu.copy_to_host = refused
     with pytest.raises(TypeError, match="own package says"):
         ni.Normal().rows(table, on_gpu, seed=0)
-
-
-class Driver:
-    """Driver and runtime of two GPUs, as far as `numinit.engines.driver` asks them.
-
-    Memory and streams are on GPU ``number // 1000``, whose primary context is 1 more than that.
-    Copies are of the host's memory.
-    """
-
-    CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_CONTEXT="context")
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="to the device")
-
-    def __init__(self):
-        self.now = 77  # somebody else's
-        self.rows = 0  # copied by one call of many
-
-    def cudaPointerGetAttributes(self, address):
-        return 0, SimpleNamespace(type=0 if address == 7 else 2, device=address // 1000)
-
-    def cuPointerGetAttribute(self, what, address):
-        return 0, {5: 0, 6: 9999}.get(address % 1000, address // 1000 + 1)
-
-    def cudaMemcpy2DAsync(self, to, to_pitch, at, at_pitch, width, height, kind, queue):
-        assert (self.now, kind, queue) == (2, "to the device", 1400)
-        assert min(to_pitch, at_pitch) >= width
-        self.rows += height
-        for row in range(height):
-            ctypes.memmove(to + row * to_pitch, at + row * at_pitch, width)
-        return (0,)
-
-    def cuMemcpyHtoDAsync(self, to, at, size, queue):
-        assert (self.now, queue) == (2, 1400)
-        ctypes.memmove(to, at, size)
-        return (0,)
-
-    def cuStreamSynchronize(self, queue):
-        return (0,)
-
-    def cuStreamGetCtx(self, queue):
-        return 0, queue // 1000 + 1
-
-    def cuCtxGetCurrent(self):
-        return 0, self.now
-
-    def cuCtxSetCurrent(self, context):
-        self.now = context
-        return (0,)
-
-
-@pytest.fixture
-def driver(monkeypatch, compiler):
-    """A driver, with Numba's way of making a GPU current: the context before it is lost."""
-    from numba import cuda as numba_cuda
-
-    from numinit.engines import driver as ours
-
-    made = Driver()
-
-    class GPU:
-        def __init__(self, number):
-            self.number = number
-
-        def __enter__(self):
-            made.now = self.number + 1
-
-        def __exit__(self, *error):
-            made.now = 0
-
-    monkeypatch.setattr(ours, "_bindings", lambda: ours.Bindings(made, made))
-    monkeypatch.setattr(numba_cuda, "gpus", [GPU(0), GPU(1)])
-    return made
-
-
-def test_what_is_current_stays_so(driver):
-    from numinit.engines.driver import current, device_of
-
-    with current(1):
-        assert driver.now == 2
-    assert driver.now == 77
-    with pytest.raises(KeyError), current(0):
-        raise KeyError
-    assert driver.now == 77
-    assert device_of(1000, 0) == 1
-    assert driver.now == 77
-
-
-def test_memory_and_stream_are_of_one_gpu(driver):
-    from numinit.engines.driver import device_of
-
-    assert [device_of(n, q) for n, q in [(3, 0), (3, 2), (3, 10), (1005, 1400), (1003, 1)]] == [
-        0, 0, 0, 1, 1,
-    ]  # fmt: skip
-    with pytest.raises(
-        ValueError, match=r"^array: it is on GPU 1, and the stream .* another GPU's"
-    ):
-        device_of(1003, 10)
-    with pytest.raises(ValueError, match=r"^array: it belongs to another context"):
-        device_of(6, 0)
-    with pytest.raises(ValueError, match=r"^array: its address 0x7 is not in the memory of a GPU"):
-        device_of(7, 0)
-
-
-@pytest.mark.parametrize("most", [2**31 - 1, 8])  # bytes of a pitch that the driver takes
-@pytest.mark.parametrize("order", "CF")
-@pytest.mark.parametrize(
-    "view", [np.s_[...], np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2, 1:], np.s_[2, :, 1]]
-)
-def test_what_is_copied_leaves_gaps_alone(driver, monkeypatch, view, order, most):
-    from numinit.engines import driver as ours
-
-    monkeypatch.setattr(ours, "MOST_PITCH", most)
-    whole, expected = (np.full((4, 6, 3), 7, np.int32, order) for _ in range(2))
-    part, wanted = whole[view], expected[view]
-    wanted[...] = np.arange(part.size).reshape(part.shape)
-
-    def fill(address, *_):
-        for at in np.ndindex(part.shape):
-            place = address + sum(i * s for i, s in zip(at, part.strides, strict=True))
-            ctypes.c_int32.from_address(place).value = int(wanted[at])
-
-    cuda.Copied(fill, part.shape, part.strides, 4)(part.ctypes.data, 0, 0, 0, 0, 1, 1400)
-    np.testing.assert_array_equal(whole, expected)
-    assert (driver.rows > 0) == (most > 8 and view != np.s_[...])
 
 
 IMPORTING = """

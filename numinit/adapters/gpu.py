@@ -30,7 +30,7 @@ def memory(array: Any) -> Memory:
     TypeError, ValueError
         For arrays in other memory, read-only ones and other types.
     ImportError
-        Without numba-cuda.
+        Without what compiles for GPUs.
     """
     package = type(array).__module__.partition(".")[0]
     if package in _immutable:

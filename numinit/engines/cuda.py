@@ -8,18 +8,19 @@ as it was.
 import functools
 import itertools
 import math
+from array import array
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numinit.engines.cpu import Formula, preparing
-from numinit.engines.driver import Rows, check_installed, copy, current
+from numinit.engines.driver import Rows, check_installed, copy, current, launch
 from numinit.engines.plan import plan
 
 #: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
 BLOCKS = 64
-LEAST_BLOCKS = 128  # below, Numba warns; idle ones cost nothing
+THREADS = 256  # of a block
 
 
 class Fill:
@@ -33,10 +34,10 @@ class Fill:
     Raises
     ------
     ImportError
-        Without numba-cuda.
+        Without what compiles for GPUs.
     """
 
-    __slots__ = ("_fixed", "_inner", "_loose", "_outer", "_p", "_span", "_variant")
+    __slots__ = ("_fixed", "_inner", "_loose", "_outer", "_span", "_variant", "_words")
 
     def __init__(
         self,
@@ -65,11 +66,14 @@ class Fill:
         )
         self._outer = math.prod(size for size, _, _ in outer) * dense[0]
         self._span = 4 * unit_blocks(dtype)
-        self._fixed = (p.inner, p.inner_stride, *dense, tuple(itertools.chain(*outer)) or (0,))
-        self._p = (
-            formula.parameters + (0.0,) * (PARAMETERS - len(formula.parameters)),
-            formula.masked + (0,) * (MASK_PARAMETERS - len(formula.masked)),
-        )
+        view = p.inner, p.inner_stride, *dense
+        around = tuple(itertools.chain(*outer)) or (0,)
+        parameters = formula.parameters + (0.0,) * (PARAMETERS - len(formula.parameters))
+        masked = formula.masked + (0,) * (MASK_PARAMETERS - len(formula.masked))
+        self._fixed = (*view, around, parameters, masked)
+        self._words = array("q", (*view, *around))
+        self._words.frombytes(array("d", parameters).tobytes())
+        self._words.extend(masked)
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
@@ -91,31 +95,22 @@ class Fill:
         units = per_row * self._outer
         seed = seed - (1 << 64) if seed >> 63 else seed
         stream = stream - (1 << 64) if stream >> 63 else stream
-        _launch(
-            self._variant, device, queue, units,
-            (address, first, rows, seed, stream, units, per_row, *self._fixed, *self._p),
-        )  # fmt: skip
-
-
-def _launch(variant: Any, device: int, queue: int, units: int, arguments: tuple[Any, ...]) -> None:
-    with current(device):
-        from numba import cuda
-
-        from numinit.engines.kernels_cuda import THREADS
-        from numinit.jit_cuda import SIMULATED
-
-        kernel, most = _loaded(variant, device)
-        if SIMULATED:
-            kernel[2, 3](*arguments)
-            return
-        blocks = max(min(-(-units // THREADS), most), LEAST_BLOCKS)
-        on = cuda.external_stream(queue) if queue else 0
-        kernel[blocks, THREADS, on](*arguments)
+        own = address, first, rows, seed, stream, units, per_row
+        with current(device):
+            kernel, most = _loaded(self._variant, device)
+            if most == 0:
+                kernel[2, 3](*own, *self._fixed)
+                return
+            blocks = min(-(-units // THREADS), most)
+            launch(kernel, blocks, THREADS, queue, array("q", own) + self._words)
 
 
 @functools.cache
 def _loaded(variant: Any, device: int) -> tuple[Any, int]:
-    """A kernel that is loaded on the GPU, which is the current one; how many blocks keep it busy."""
+    """A kernel loaded on the GPU, which is the current one; how many blocks keep it busy.
+
+    Under the simulator what Numba calls, and 0 blocks.
+    """
     with preparing:  # Numba's compiler has one lock for all that it compiles for
         from numba import cuda
 
@@ -125,8 +120,10 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
         kernel = fill_kernel(variant)
         if SIMULATED:
             return kernel, 0
-        next(iter(kernel.overloads.values())).bind()
-        return kernel, BLOCKS * int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
+        # Numba's own launch takes ten times as long: it looks at each of 30 arguments.
+        (compiled,) = kernel.overloads.values()
+        handle = int(compiled._codelibrary.get_cufunc().handle)
+        return handle, BLOCKS * int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
 
 
 class Copied:
@@ -145,7 +142,7 @@ class Copied:
     Raises
     ------
     ImportError
-        Without numba-cuda.
+        Without what compiles for GPUs.
     """
 
     __slots__ = ("_before", "_fill", "_outer", "_rows", "_size")

@@ -7,7 +7,9 @@ Under Numba's simulator there is no driver, and a GPU's memory is the process's 
 import contextlib
 import ctypes
 import functools
-import importlib.util
+import importlib.metadata
+import re
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,23 +20,49 @@ DEVICE, MANAGED = 2, 3  # the runtime's types of memory that a kernel may write
 MOST_PITCH = 2**31 - 1  # bytes from row to row in one copy
 
 
+#: What compiles for GPUs. An older numba-cuda does not work beside a numba that has no CUDA of its
+#: own any more; beside an older numba, which has, it does not see numba.extending's intrinsics.
+OLDEST = {"numba-cuda": (0, 30, 4), "numba": (0, 67)}
+
+
 class MissingError(ImportError):
-    """The package that compiles for GPUs is not installed."""
+    """The packages that compile for GPUs are not installed, or too old."""
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def check_installed() -> None:
-    """Refuse to work without numba-cuda.
+    """Refuse to work without what compiles for GPUs.
 
     Raises
     ------
     MissingError
-        Naming the extras. (Numba's own numba.cuda, where it has one, is no longer maintained.)
+        Naming the extras.
     """
-    if importlib.util.find_spec("numba_cuda") is None:
-        raise MissingError(
-            "array: it is in the memory of a GPU, for which numinit needs numba-cuda: "
-            "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
-        )
+    if lacking := _lacking():
+        raise MissingError(lacking)
+
+
+@functools.cache
+def _lacking() -> str:
+    found = {package: _installed(package) for package in OLDEST}
+    numbers = (tuple(map(int, re.findall(r"\d+", version)[:3])) for version in found.values())
+    if all(number >= oldest for number, oldest in zip(numbers, OLDEST.values(), strict=True)):
+        return ""
+    accepted = " and ".join(
+        f"{package} {'.'.join(map(str, oldest))}" for package, oldest in OLDEST.items()
+    )
+    given = ", ".join(f"{package} {version or 'is not'}" for package, version in found.items())
+    return (
+        f"array: it is in the memory of a GPU, for which numinit needs {accepted} or newer "
+        f"({given} installed): pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the "
+        "version of CUDA"
+    )
 
 
 class Bindings(NamedTuple):
@@ -72,6 +100,14 @@ def checked(result: tuple[Any, ...]) -> Any:
     return values[0] if values else None
 
 
+@functools.cache
+def _primary(device: int) -> Any:
+    """The primary context of a GPU."""
+    cuda = _bindings()
+    assert cuda is not None
+    return checked(cuda.driver.cuDevicePrimaryCtxRetain(checked(cuda.driver.cuDeviceGet(device))))
+
+
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """Make a GPU's primary context the current one, and leave what was current as it was."""
@@ -79,16 +115,12 @@ def current(device: int) -> Iterator[None]:
     if cuda is None:
         yield
         return
-    from numba import cuda as numba_cuda
-
-    # Numba, when it first meets a GPU, replaces the current context rather than push another.
-    before = checked(cuda.driver.cuCtxGetCurrent())
+    # Pushed here and not by Numba, which replaces the current context when it first meets a GPU.
+    checked(cuda.driver.cuCtxPushCurrent(_primary(device)))
     try:
-        with numba_cuda.gpus[device]:
-            yield
+        yield
     finally:
-        if int(checked(cuda.driver.cuCtxGetCurrent())) != int(before):
-            checked(cuda.driver.cuCtxSetCurrent(before))
+        checked(cuda.driver.cuCtxPopCurrent())
 
 
 def device_of(address: int, queue: int) -> int:
@@ -105,12 +137,11 @@ def device_of(address: int, queue: int) -> int:
     driver = cuda.driver
     # Of the runtime, for several versions of the bindings read the driver's ordinal as 0
     # (NVIDIA/cuda-python#2928).
-    error, found = cuda.runtime.cudaPointerGetAttributes(address)
-    if int(error) or int(found.type) not in (DEVICE, MANAGED):
+    found = checked(cuda.runtime.cudaPointerGetAttributes(address))
+    if int(found.type) not in (DEVICE, MANAGED):
         raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
     device = int(found.device)
-    with current(device):
-        primary = int(checked(driver.cuCtxGetCurrent()))
+    primary = int(_primary(device))
     unknown, owner = driver.cuPointerGetAttribute(
         driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, address
     )
@@ -130,6 +161,18 @@ def wait(device: int, queue: int = 0) -> None:
     if cuda is not None:
         with current(device):
             checked(cuda.driver.cuStreamSynchronize(queue))
+
+
+def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:
+    """Start a kernel of the current GPU, whose arguments all have 64 bits."""
+    cuda = _bindings()
+    assert cuda is not None
+    address, count = words.buffer_info()
+    size = array("q", (words.itemsize * count,))
+    # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END
+    extra = array("q", (1, address, 2, size.buffer_info()[0], 0))
+    grid, block = (blocks, 1, 1), (threads, 1, 1)
+    checked(cuda.driver.cuLaunchKernel(kernel, *grid, *block, 0, queue, 0, extra.buffer_info()[0]))
 
 
 class Rows(NamedTuple):

@@ -21,8 +21,6 @@ from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 from numinit.jit import inline
 from numinit.jit_cuda import WIDEST, kernel, load_int64, packed, store_element, store_words
 
-THREADS = 256  # of a block of the grid
-
 
 def unit_blocks(dtype: str) -> int:
     """Blocks of the stream in a unit: those that fill a store of the widest kind."""

@@ -1,0 +1,306 @@
+"""The host's side of the CUDA path on a stand-in for the driver: run by test_cuda.py.
+
+numba-cuda compiles, links, loads and launches as on two GPUs. A launch runs the kernel's PTX in
+Python. Prints a line a case, and OK at the end.
+"""
+
+import ctypes
+import itertools
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+from cuda.bindings import driver as bindings
+from cuda_parts import Exported
+from numba import cuda
+from numba.cuda.cudadrv import nvvm
+from ptx_machine import Program
+
+import numinit as ni
+from numinit.engines import cuda as engine
+from numinit.engines import driver as ours
+
+SHAPE = 9, 5
+MOST = 6  # threads that are run
+
+
+CALLBACK = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+)
+
+
+class Memory:
+    """A GPU's memory, byte by byte."""
+
+    def __init__(self, stand_in, device):
+        self.stand_in, self.device = stand_in, device
+
+    def __contains__(self, address):
+        return self.stand_in.device_of(address) == self.device
+
+    def __getitem__(self, address):
+        assert address in self
+        return ctypes.c_uint8.from_address(address).value
+
+    def __setitem__(self, address, byte):
+        assert address in self
+        ctypes.c_uint8.from_address(address).value = byte
+
+
+class StandIn:
+    """The library, and CUDA's runtime as far as numinit asks it, whose own needs a true driver."""
+
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1)
+
+    def __init__(self):
+        self.library = ctypes.CDLL("libcuda.so.1")
+        self.library.stand_in_record.restype = ctypes.c_char_p
+        self.library.stand_in_foreign_context.restype = ctypes.c_void_p
+        self.library.stand_in_device.argtypes = (ctypes.c_uint64,)
+        self.device_of = self.library.stand_in_device
+        self._launched = CALLBACK(self.launch)
+        self.library.stand_in_launched(self._launched)
+        self.runs = True
+        self.rows = 0  # copied by one call of many
+        self.launches, self.texts, self.failures = [], [], []
+        compile_ir = nvvm.compile_ir
+
+        def compiled(*code, **options):
+            made = compile_ir(*code, **options)
+            self.texts.append(made.decode().strip("\0"))
+            return made
+
+        nvvm.compile_ir = compiled
+
+    def launch(self, *what):
+        try:
+            self.run(*what)
+        except BaseException as error:  # ctypes would print it and go on
+            self.failures.append(error)
+
+    def run(self, kernel, device, blocks, threads, stream, arguments, size):
+        self.launches.append((device, stream or 0, blocks, threads))
+        if not self.runs:
+            return
+        (text,) = (text for text in self.texts if f".entry {kernel.decode()}(" in text)
+        program = Program(text)
+        values = program.arguments(ctypes.string_at(arguments, size))
+        units = values[5]
+        program.run(values, min(units, MOST), Memory(self, device))
+
+    def calls(self):
+        """What the driver was asked for since the last time."""
+        found = self.library.stand_in_record().decode().split()
+        self.library.stand_in_forget()
+        return found
+
+    def cudaPointerGetAttributes(self, address):
+        device = self.device_of(address)
+        return 0, SimpleNamespace(type=2 if device >= 0 else 0, device=device)
+
+    def cudaMemcpy2DAsync(self, to, to_pitch, at, at_pitch, width, height, kind, queue):
+        assert kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice
+        assert min(to_pitch, at_pitch) >= width
+        self.rows += height
+        for row in range(height):
+            ctypes.memmove(to + row * to_pitch, at + row * at_pitch, width)
+        return (0,)
+
+
+def context():
+    return int(ours.checked(bindings.cuCtxGetCurrent()))
+
+
+def check(name, init, array, **options):
+    """Fill an array of a GPU and one of the host."""
+    expected = np.full(array.shape, 7, array.dtype)
+    array.copy_to_device(expected)
+    assert init.fill_(array, **options) is array
+    init.fill_(expected, **options)
+    assert array.copy_to_host().tobytes() == expected.tobytes(), name
+    print(name, flush=True)
+
+
+def main():
+    stand_in = StandIn()
+    runtime = ours.Bindings(ours._bindings().driver, stand_in)
+    ours._bindings = lambda: runtime
+
+    first_met_below_other_contexts(stand_in)
+    array = cuda.device_array(SHAPE, np.float32)
+    laws(array)
+    a_warm_fill_is_one_launch(stand_in, array)
+    streams_and_devices(stand_in)
+    grids(stand_in)
+    copies(stand_in)
+    refusals(stand_in, array)
+    assert not stand_in.failures, stand_in.failures
+    print("OK")
+
+
+def first_met_below_other_contexts(stand_in):
+    """Also when Numba first meets a GPU, the caller's contexts stay, whatever they are."""
+    mine, other = (int(ours.checked(bindings.cuDevicePrimaryCtxRetain(gpu))) for gpu in (1, 0))
+    foreign = stand_in.library.stand_in_foreign_context()
+    ours.checked(bindings.cuCtxPushCurrent(mine))
+    address = ours.checked(bindings.cuMemAlloc(4096))
+    ours.checked(bindings.cuCtxPopCurrent())
+    for handle in (other, foreign):
+        ours.checked(bindings.cuCtxPushCurrent(handle))
+    host = np.zeros(SHAPE, np.float32)
+    array = Exported(host, data=(int(address), False))
+    ni.normal_(array, generator=3)
+    for handle in (foreign, other):
+        assert context() == handle
+        ours.checked(bindings.cuCtxPopCurrent())
+    assert context() == 0
+    ni.normal_(array, generator=3)
+    assert context() == 0
+    ni.normal_(host, generator=3)
+    assert ctypes.string_at(int(address), host.nbytes) == host.tobytes()
+    assert {launch[:2] for launch in stand_in.launches} == {(1, 0)}
+    print("contexts")
+
+
+def laws(array):
+    for init in (
+        ni.Normal(),
+        ni.TruncNormal(),
+        ni.Constant(0.1),
+        ni.Sparse(0.4),
+        ni.Padded(ni.Uniform(), 1),
+        ni.KaimingUniform(),
+        ni.Orthogonal(),
+        ni.Eye(),
+    ):
+        check(repr(init), init, array, seed=ni.Key(2**64 - 1, 2**63))
+    for dtype in ("float16", "float64", "complex64"):
+        check(dtype, ni.Normal(), cuda.device_array(SHAPE, dtype), seed=1)
+    check("window", ni.Normal(), array, seed=1, shape=(2**34, 5), offset=(2**32, 0))
+    check("transposed", ni.Normal(), cuda.device_array(SHAPE, np.float32, order="F"), seed=1)
+
+
+def a_warm_fill_is_one_launch(stand_in, array):
+    """No allocation, no waiting: a graph that is captured can hold it."""
+    stand_in.calls()
+    ni.normal_(array, generator=1)
+    assert stand_in.calls() == ["cuLaunchKernel"]
+    stream = cuda.stream()
+    mine = cuda.device_array(SHAPE, np.float32, stream=stream)
+    ni.normal_(mine, generator=1)
+    stand_in.calls()
+    ni.normal_(mine, generator=1)
+    assert stand_in.calls() == ["cuLaunchKernel"]
+    print("one launch")
+
+
+def streams_and_devices(stand_in):
+    for number in (1, 0):
+        with cuda.gpus[number]:
+            stream = cuda.stream()
+            array = cuda.device_array(SHAPE, np.float32, stream=stream)
+        outer = context()
+        del stand_in.launches[:]
+        ni.uniform_(array, generator=number)
+        ni.eye_(array)
+        assert context() == outer
+        assert [launch[:2] for launch in stand_in.launches] == [(number, int(stream.handle))]
+    arrays = []
+    for number in (0, 1, 1, 0):
+        with cuda.gpus[number]:
+            arrays.append(cuda.device_array(SHAPE, np.float32))
+    del stand_in.launches[:]
+    threads = [threading.Thread(target=ni.normal_, args=(a,), kwargs={"seed": 1}) for a in arrays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(launch[0] for launch in stand_in.launches) == [0, 0, 1, 1]
+    assert len({a.copy_to_host().tobytes() for a in arrays}) == 1
+    print("streams and devices")
+
+
+def grids(stand_in):
+    """A thread a unit, and no more blocks than keep the GPU busy."""
+    stand_in.runs = False
+    found = {}
+    for size in (1, 2**17, 2**18 + 1, 2**28 + 3):
+        array = cuda.device_array(size, np.float32)
+        del stand_in.launches[:]
+        ni.normal_(array, generator=1)
+        ((_, _, found[size], threads),) = stand_in.launches
+        assert threads == engine.THREADS
+    stand_in.runs = True
+    most = engine.BLOCKS * 3  # multiprocessors
+    assert list(found.values()) == [1, 128, most, most]
+    print("grids")
+
+
+def copies(stand_in):
+    """What is made on the host leaves the gaps of a view alone."""
+    with ours.current(1):
+        address = int(ours.checked(bindings.cuMemAllocAsync(4096, 0)))
+    for view, order, most in itertools.product(
+        [np.s_[...], np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2, 1:], np.s_[2, :, 1]],
+        "CF",
+        [ours.MOST_PITCH, 8],
+    ):
+        ours.MOST_PITCH, before = most, ours.MOST_PITCH
+        whole, made = (np.full((4, 6, 3), 7, np.float32, order) for _ in range(2))
+        ctypes.memmove(address, whole.ctypes.data, whole.nbytes)
+        part = whole[view]
+        place = address + part.ctypes.data - whole.ctypes.data
+        array = Exported(part, data=(place, False), strides=part.strides)
+        init = ni.Assign(np.arange(part.size).reshape(part.shape))
+        stand_in.rows = 0
+        init.fill_(array)
+        init.fill_(made[view])
+        assert ctypes.string_at(address, whole.nbytes) == made.tobytes("A"), (view, order, most)
+        assert (stand_in.rows > 0) == (most > 8 and view != np.s_[...])
+        ours.MOST_PITCH = before
+    print("copies")
+
+
+def refusals(stand_in, array):
+    host = np.zeros(3, np.float32)
+    refused(Exported(host), "not in the memory of a GPU")
+    data = array.__cuda_array_interface__["data"]
+    with cuda.gpus[1]:
+        stream = int(cuda.stream().handle)
+        address = int(ours.checked(bindings.cuMemAllocAsync(4096, stream)))
+    refused(Exported(host, data=data, stream=stream), "it is on GPU 0, and the stream")
+    for queue in (None, 1, 2, stream):
+        ni.normal_(Exported(host, data=(address, False), stream=queue))
+    ours.checked(bindings.cuCtxPushCurrent(stand_in.library.stand_in_foreign_context()))
+    address = int(ours.checked(bindings.cuMemAlloc(4096)))
+    refused(Exported(host, data=(address, False)), "another context")
+    ours.checked(bindings.cuCtxPopCurrent())
+    before = context()
+    try:
+        with ours.current(1):
+            raise KeyError
+    except KeyError:
+        assert context() == before
+    print("refusals")
+
+
+def refused(array, why):
+    before = context()
+    try:
+        ni.normal_(array, generator=1)
+    except ValueError as error:
+        assert why in str(error), error
+    else:
+        raise AssertionError(why)
+    assert context() == before
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+/* A stand-in for CUDA's driver: two GPUs whose memory is the process's own.
+
+   As much of libcuda.so.1 as numba-cuda and numinit call. A launch goes to a function of the
+   test's. What is called is recorded, and contexts are kept as the driver keeps them, a stack for
+   each thread. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK, INVALID_VALUE, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum { GPUS = 2, DEPTH = 64 };
+
+typedef struct { int device; } Context;
+typedef struct { Context *context; } Stream;
+typedef struct Block { uint64_t at; size_t size; Context *owner; int device; struct Block *next; } Block;
+typedef void (*Launched)(const char *kernel, int device, unsigned blocks, unsigned threads,
+                         Stream *stream, void *arguments, size_t size);
+
+static Context primary[GPUS] = {{0}, {1}}, foreign = {0};
+static __thread Context *stack[DEPTH];
+static __thread int depth;
+static Block *blocks;
+static Launched launched;
+static char record[1 << 16];
+
+#define CURRENT (depth ? stack[depth - 1] : NULL)
+#define RECORD note(__func__)
+#define NEEDS_CONTEXT do { RECORD; if (!depth) return INVALID_CONTEXT; } while (0)
+
+static void note(const char *name)
+{
+    size_t used = strlen(record);
+    snprintf(record + used, sizeof record - used, "%s ", name);
+}
+
+/* What the test asks and sets. */
+
+char *stand_in_record(void) { return record; }
+void stand_in_forget(void) { *record = 0; }
+void stand_in_launched(Launched function) { launched = function; }
+void *stand_in_foreign_context(void) { return &foreign; }
+
+static Block *block_of(uint64_t at)
+{
+    Block *b = blocks;
+    while (b && !(at >= b->at && at < b->at + b->size)) b = b->next;
+    return b;
+}
+
+int stand_in_device(uint64_t at)
+{
+    Block *b = block_of(at);
+    return b ? b->device : -1;
+}
+
+/* Devices */
+
+int cuInit(unsigned flags) { return OK; }
+int cuDriverGetVersion(int *version) { return *version = 13000, OK; }
+int cuDeviceGetCount(int *count) { return *count = GPUS, OK; }
+int cuDeviceGet(int *device, int i) { return *device = i, i < GPUS ? OK : INVALID_VALUE; }
+int cuDeviceGetName(char *name, int size, int device) { return snprintf(name, size, "stand-in"), OK; }
+int cuDeviceGetUuid_v2(char *uuid, int device) { return memset(uuid, device + 1, 16), OK; }
+
+int cuDeviceGetAttribute(int *value, int attribute, int device)
+{
+    enum { MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76 };
+    *value = attribute == MULTIPROCESSORS ? 3 : attribute == MAJOR ? 9 : attribute == MINOR ? 0 : 1;
+    return OK;
+}
+
+/* Contexts */
+
+int cuDevicePrimaryCtxRetain(Context **context, int device) { return *context = &primary[device], OK; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
+int cuCtxGetCurrent(Context **context) { return *context = CURRENT, OK; }
+int cuCtxGetApiVersion(Context *context, unsigned *version) { return *version = 13000, OK; }
+
+int cuCtxSetCurrent(Context *context)
+{
+    RECORD;
+    if (depth) depth--;
+    if (context) stack[depth++] = context;
+    return OK;
+}
+
+int cuCtxPushCurrent_v2(Context *context)
+{
+    if (depth == DEPTH) abort();
+    return stack[depth++] = context, OK;
+}
+
+int cuCtxPopCurrent_v2(Context **context)
+{
+    if (!depth) return INVALID_CONTEXT;
+    return *context = stack[--depth], OK;
+}
+
+int cuCtxGetDevice(int *device)
+{
+    if (!depth) return INVALID_CONTEXT;
+    return *device = CURRENT->device, OK;
+}
+
+int cuCtxSynchronize(void) { NEEDS_CONTEXT; return OK; }
+
+/* Streams */
+
+int cuStreamCreate(Stream **stream, unsigned flags)
+{
+    NEEDS_CONTEXT;
+    *stream = malloc(sizeof **stream);
+    return (*stream)->context = CURRENT, OK;
+}
+
+int cuStreamDestroy_v2(Stream *stream) { return free(stream), OK; }
+int cuStreamSynchronize(Stream *stream) { NEEDS_CONTEXT; return OK; }
+
+int cuStreamGetCtx(Stream *stream, Context **context)
+{
+    *context = (uintptr_t)stream > 2 ? stream->context : CURRENT;
+    return OK;
+}
+
+/* Memory */
+
+static uint64_t allocated(size_t size, Context *owner)
+{
+    Block *b = malloc(sizeof *b);
+    uint64_t at = (uint64_t)aligned_alloc(256, (size + 255) / 256 * 256);
+    *b = (Block){at, size, owner, CURRENT->device, blocks};
+    blocks = b;
+    return at;
+}
+
+int cuMemAlloc_v2(uint64_t *at, size_t size)
+{
+    NEEDS_CONTEXT;
+    return *at = allocated(size, CURRENT), OK;
+}
+
+int cuMemAllocAsync(uint64_t *at, size_t size, Stream *stream) /* of a pool, which has no owner */
+{
+    NEEDS_CONTEXT;
+    return *at = allocated(size, NULL), OK;
+}
+
+int cuMemFree_v2(uint64_t at)
+{
+    RECORD;
+    Block *b = block_of(at);
+    if (!b) return INVALID_VALUE;
+    b->size = 0;
+    return free((void *)at), OK;
+}
+
+int cuMemGetInfo_v2(size_t *available, size_t *total) { return *available = *total = 1ull << 36, OK; }
+
+int cuPointerGetAttribute(void *value, int attribute, uint64_t at)
+{
+    enum { CONTEXT = 1, MEMORY_TYPE = 2, IS_MANAGED = 8 };
+    Block *b = block_of(at);
+    if (!b) return INVALID_VALUE;
+    if (attribute == CONTEXT) *(Context **)value = b->owner;
+    else if (attribute == MEMORY_TYPE) *(unsigned *)value = 2;
+    else if (attribute == IS_MANAGED) *(unsigned *)value = 0;
+    else return INVALID_VALUE;
+    return OK;
+}
+
+int cuMemcpyHtoD_v2(uint64_t to, const void *at, size_t size)
+{
+    NEEDS_CONTEXT;
+    return memcpy((void *)to, at, size), OK;
+}
+
+int cuMemcpyDtoH_v2(void *to, uint64_t at, size_t size)
+{
+    NEEDS_CONTEXT;
+    return memcpy(to, (void *)at, size), OK;
+}
+
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *at, size_t size, Stream *stream)
+{
+    NEEDS_CONTEXT;
+    return memcpy((void *)to, at, size), OK;
+}
+
+/* Kernels: of a library only the names of its kernels are kept. */
+
+int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n, void *c,
+                      void *d, unsigned m)
+{
+    NEEDS_CONTEXT;
+    return *library = malloc(1), OK;
+}
+
+int cuLibraryUnload(void *library) { return OK; }
+
+int cuLibraryGetKernel(const char **kernel, void *library, const char *name)
+{
+    RECORD;
+    return *kernel = strdup(name), OK;
+}
+
+int cuKernelGetAttribute(int *value, int attribute, const char *kernel, int device) { return *value = 32, OK; }
+
+int cuLaunchKernel(const char *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, Stream *stream, void **arguments, void **extra)
+{
+    enum { END, POINTER, SIZE };
+    NEEDS_CONTEXT;
+    if (gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || arguments) return INVALID_VALUE;
+    if ((size_t)extra[0] != POINTER || (size_t)extra[2] != SIZE || (size_t)extra[4] != END) return INVALID_VALUE;
+    return launched(kernel, CURRENT->device, gx, bx, stream, extra[1], *(size_t *)extra[3]), OK;
+}
+
+/* Errors, and how all of this is found */
+
+int cuGetErrorName(int error, const char **name) { return *name = "an error of the stand-in", OK; }
+int cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
+
+int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status)
+{
+    static void *self;
+    Dl_info info;
+    char second[128];
+    if (!self && dladdr((void *)cuInit, &info)) self = dlopen(info.dli_fname, RTLD_NOW);
+    snprintf(second, sizeof second, "%s_v2", symbol);
+    *function = dlsym(self, second);
+    if (!*function) *function = dlsym(self, symbol);
+    if (status) *status = !*function;
+    return *function ? OK : NOT_FOUND;
+}
