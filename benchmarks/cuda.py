@@ -22,7 +22,7 @@ import numpy as np
 
 import numinit as ni
 from numinit.dtypes import DTYPES
-from numinit.engines.driver import checked
+from numinit.engines.driver import checked, lacking
 from numinit.keys import Key
 
 from .measure import machine
@@ -55,10 +55,11 @@ class GPU:
     """The first GPU, by the driver's own functions, and torch's arrays on it."""
 
     def __init__(self) -> None:
-        needed = {"numba_cuda": "numinit[cuda13]", "torch": "torch", "ml_dtypes": "ml_dtypes"}
-        for package, pip in needed.items():
+        if what := lacking():
+            raise NoGPU(what)
+        for package in ("torch", "ml_dtypes"):
             if importlib.util.find_spec(package) is None:
-                raise NoGPU(f"{package} is not installed: pip install '{pip}'")
+                raise NoGPU(f"{package} is not installed: pip install {package}")
         import torch
         from cuda.bindings import driver
 

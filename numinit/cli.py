@@ -193,7 +193,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
     import llvmlite.binding as llvm
 
-    from numinit import jit
+    from numinit import cache
     from numinit.engines import cpu
 
     features = llvm.get_host_cpu_features()
@@ -218,7 +218,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "threading": "numinit's own threads without the GIL; none of Numba's threading layers",
         "cpu": f"{llvm.get_host_cpu_name()}: {' '.join(present) or 'no wide vectors'}",
         "vectors": f"{width} bits" if width else "unknown",
-        "cache": jit.cache_dir() or "none: no directory is writable, so every process compiles",
+        "cache": cache.directory() or "none: no directory is writable, so every process compiles",
         "found": ", ".join(found) or "no optional package",
         "not found": ", ".join(missing) or "-",
         "models": ", ".join(shapes.available()),

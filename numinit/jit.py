@@ -1,17 +1,7 @@
-"""The only place with compiler settings: how scalar functions and kernels are compiled and cached.
+"""The only place with compiler settings: how scalar functions and kernels are compiled."""
 
-Numba's own cache looks at the file of the cached function only, so an edited helper in another
-file would keep serving old code, and its index is written before the code: a process killed in
-between, or two at once, can leave the one pointing at another version of the other. Here a kernel
-is one file, sealed with a digest of itself and of all that it was made from.
-"""
-
-import contextlib
-import hashlib
-import os
 import pickle
 import sys
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,79 +14,33 @@ from numba.core import caching, config
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
+from numinit import cache
+
 #: A pure scalar function, inlined before type inference so that CPU and CUDA kernels can share it.
 inline = njit(inline="always", error_model="numpy")
 
 
-def _source_digest() -> bytes | None:
-    """SHA-256 of every source file that compiled code is made from; None where there are none."""
-    package, digest = Path(__file__).parent, hashlib.sha256()
-    try:
-        for name in ("jit.py", "bits.py", "transforms", "engines"):
-            path = package / name
-            for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-                digest.update(f"{file.name}\0".encode() + file.read_bytes())
-    except OSError:  # a frozen program, a zip file
-        return None
-    return digest.digest()
-
-
-# Read with the code itself: later, the files may hold what this process does not run.
-_SOURCES = _source_digest()
-
-
 class _KernelCache(caching.NullCache):
-    """The file of one kernel, named by what it runs on, of use only under its own seal."""
+    """The file of one kernel, named by what it runs on."""
 
     def __init__(self, name: str) -> None:
-        # Numba chooses the directory, for a function of this file: in $NUMBA_CACHE_DIR,
-        # __pycache__ where it is writable, or in the user's cache directory.
-        self._impl = caching.CompileResultCacheImpl(_cache_for)
+        self._impl = caching.CompileResultCacheImpl(cache.directory)
         self._name = name
 
-    @property
-    def cache_path(self) -> str:
-        return str(self._impl.locator.get_cache_path())
-
-    def _file(self, signature: Any, codegen: Any) -> Path:
+    def _file(self, signature: Any, codegen: Any) -> Path | None:
         host = sys.version, numba.__version__, llvmlite.__version__, codegen.magic_tuple()
-        tag = hashlib.sha256(repr((host, str(signature))).encode()).hexdigest()[:16]
-        return Path(self.cache_path, f"{self._name}-{tag}.nbc")
-
-    def _seal(self, file: Path, code: bytes) -> bytes:
-        return hashlib.sha256((_SOURCES or b"") + file.name.encode() + code).digest()
+        return cache.file_of(self._name, ".nbc", host, str(signature))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
-        try:
-            data = file.read_bytes()
-        except OSError:
-            return None
-        seal, code = data[:32], data[32:]
-        if seal != self._seal(file, code):  # of other sources, or damaged
-            return None
-        return self._impl.rebuild(target_context, pickle.loads(code))
+        code = cache.load(file) if file else None
+        return code and self._impl.rebuild(target_context, pickle.loads(code))
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._impl.check_cachable(data):
-            return
         file = self._file(sig, data.codegen)
-        code = dumps(self._impl.reduce(data))
-        draft = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
-        try:
-            draft.write_bytes(self._seal(file, code) + code)
-            os.replace(draft, file)  # whole or not at all
-        except OSError:  # a full disk; on Windows, a reader
-            with contextlib.suppress(OSError):
-                draft.unlink()
-
-
-def _cache_for(name: str) -> _KernelCache | None:
-    try:
-        return _KernelCache(name) if _SOURCES else None
-    except (RuntimeError, OSError):  # read-only install and home directory
-        return None
+        if file and self._impl.check_cachable(data):
+            cache.save(file, dumps(self._impl.reduce(data)))
 
 
 def function(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -127,19 +71,13 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
             raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
         function.__qualname__ = function.__name__ = name
         dispatcher = njit(nogil=True, error_model="numpy")(function)
-        if cache := _cache_for(name):
-            dispatcher._cache = cache
+        if cache.directory():
+            dispatcher._cache = _KernelCache(name)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
 
     return decorate
-
-
-def cache_dir() -> str | None:
-    """Directory of the compiled kernels, or None where none can be written."""
-    cache = _cache_for("")
-    return cache.cache_path if cache else None
 
 
 @intrinsic

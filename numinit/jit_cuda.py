@@ -1,47 +1,100 @@
 """How kernels are compiled for CUDA, and the memory operations that only they need.
 
 What `numinit.jit` compiles inline (the scalar functions, `fma`, the casts of bits) is taken as it
-is. Importing this module imports numba.cuda, which asks for no driver before a kernel is launched.
+is. Nothing here asks for a driver, or for a GPU.
 
 Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function, which calls
 the inline functions as compiled for the CPU, and device memory is the process's own.
 """
 
+import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import llvmlite.ir as ir
 from numba import cuda, types
 from numba.core import config
 from numba.extending import intrinsic
 
+from numinit import cache
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 GLOBAL = 1  # the address space
 WIDEST = 16  # bytes that a thread stores at once
 
 
-def kernel(name: str, signature: tuple[Any, ...]) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: a kernel for one signature, compiled for the current device.
+class Image(NamedTuple):
+    """What the driver loads: the machine code of one kernel."""
+
+    name: bytes
+    """The kernel's in the code."""
+    code: bytes
+
+
+def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
+    """The PTX of a kernel's function for a compute capability.
 
     Without fastmath: products and sums are then contracted to a fused multiply-add only where a
     product feeds a sum, which the transforms avoid, and divide and sqrt round correctly.
     """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        function.__qualname__ = function.__name__ = name
-        # Not at link time: what runs is the PTX that the tests read. (The simulator knows no lto.)
-        options = {} if SIMULATED else {"lto": False}
-        return cuda.jit(types.void(*signature), **options)(function)
-
-    return decorate
-
-
-def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
-    """The PTX of a kernel's function for a compute capability, without a driver."""
+    function.__qualname__ = function.__name__
     code, _ = cuda.compile(
         function, signature, cc=capability, output="ptx", abi="numba", device=False
     )
     return str(code)
+
+
+def assembled(text: str, capability: tuple[int, int]) -> tuple[bytes, str]:
+    """The machine code of PTX for a compute capability, and what the assembler says of it."""
+    from cuda.bindings import nvjitlink
+
+    options = f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v"
+    link = nvjitlink.create(len(options), options)
+    try:
+        data = text.encode()
+        nvjitlink.add_data(link, nvjitlink.InputType.PTX, data, len(data), "kernel")
+        nvjitlink.complete(link)
+        code = bytearray(nvjitlink.get_linked_cubin_size(link))
+        nvjitlink.get_linked_cubin(link, code)
+        said = bytearray(nvjitlink.get_info_log_size(link))
+        nvjitlink.get_info_log(link, said)
+    finally:
+        nvjitlink.destroy(link)
+    return bytes(code), said.decode(errors="replace")
+
+
+def image(
+    function: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int]
+) -> Image:
+    """A kernel for a compute capability, cached under the function's name."""
+    file = cache.file_of(function.__name__, ".cubin", capability, str(signature), _toolkit())
+    saved = cache.load(file) if file else None
+    if saved is None:
+        text = ptx(function, signature, capability)
+        (name,) = re.findall(r"\.entry (\w+)", text)
+        saved = name.encode() + b"\0" + assembled(text, capability)[0]
+        if file:
+            cache.save(file, saved)
+    name, _, code = saved.partition(b"\0")
+    return Image(name, code)
+
+
+def _toolkit() -> list[Any]:
+    """What compiles, and in which version."""
+    from cuda import pathfinder
+
+    found: list[Any] = [metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite")]
+    for library in ("nvvm", "nvJitLink"):
+        path = Path(pathfinder.load_nvidia_dynamic_lib(library).abs_path or "")
+        found += [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+    return found
+
+
+def simulated(function: Callable[..., Any], signature: tuple[Any, ...]) -> Any:
+    """A kernel under the simulator, as Numba calls it."""
+    return cuda.jit(types.void(*signature))(function)
 
 
 def _leaves(kind: Any) -> Iterator[Any]:

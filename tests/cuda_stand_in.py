@@ -1,7 +1,8 @@
 """The host's side of the CUDA path on a stand-in for the driver: run by test_cuda.py.
 
-numba-cuda compiles, links, loads and launches as on two GPUs. A launch runs the kernel's PTX in
-Python. Prints a line a case, and OK at the end.
+Kernels are compiled, loaded and launched as on two GPUs, beside Numba's own arrays and contexts.
+A launch runs the kernel's PTX in Python. Prints a line a case, and OK at the end. Wants a cache
+directory of its own: of a kernel that is cached there is no PTX.
 """
 
 import ctypes
@@ -13,10 +14,10 @@ import numpy as np
 from cuda.bindings import driver as bindings
 from cuda_parts import Exported
 from numba import cuda
-from numba.cuda.cudadrv import nvvm
 from ptx_machine import Program
 
 import numinit as ni
+from numinit import jit_cuda
 from numinit.engines import cuda as engine
 from numinit.engines import driver as ours
 
@@ -70,14 +71,13 @@ class StandIn:
         self.runs = True
         self.rows = 0  # copied by one call of many
         self.launches, self.texts, self.failures = [], [], []
-        compile_ir = nvvm.compile_ir
+        ptx = jit_cuda.ptx
 
-        def compiled(*code, **options):
-            made = compile_ir(*code, **options)
-            self.texts.append(made.decode().strip("\0"))
-            return made
+        def compiled(*what):
+            self.texts.append(ptx(*what))
+            return self.texts[-1]
 
-        nvvm.compile_ir = compiled
+        jit_cuda.ptx = compiled
 
     def launch(self, *what):
         try:
@@ -170,19 +170,9 @@ def first_met_below_other_contexts(stand_in):
 
 
 def laws(array):
-    for init in (
-        ni.Normal(),
-        ni.TruncNormal(),
-        ni.Constant(0.1),
-        ni.Sparse(0.4),
-        ni.Padded(ni.Uniform(), 1),
-        ni.KaimingUniform(),
-        ni.Orthogonal(),
-        ni.Eye(),
-    ):
+    for init in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Orthogonal(), ni.Eye()):
         check(repr(init), init, array, seed=ni.Key(2**64 - 1, 2**63))
-    for dtype in ("float16", "float64", "complex64"):
-        check(dtype, ni.Normal(), cuda.device_array(SHAPE, dtype), seed=1)
+    check("complex", ni.Normal(), cuda.device_array(SHAPE, np.complex64), seed=1)
     check("window", ni.Normal(), array, seed=1, shape=(2**34, 5), offset=(2**32, 0))
     check("transposed", ni.Normal(), cuda.device_array(SHAPE, np.float32, order="F"), seed=1)
 

@@ -190,24 +190,19 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *at, size_t size, Stream *strea
     return memcpy((void *)to, at, size), OK;
 }
 
-/* Kernels: of a library only the names of its kernels are kept. */
+/* Kernels: of the code only the kernels' names are kept. */
 
-int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n, void *c,
-                      void *d, unsigned m)
+int cuModuleLoadData(void **module, const void *code)
 {
     NEEDS_CONTEXT;
-    return *library = malloc(1), OK;
+    return *module = malloc(1), memcmp(code, "\177ELF", 4) ? INVALID_VALUE : OK;
 }
 
-int cuLibraryUnload(void *library) { return OK; }
-
-int cuLibraryGetKernel(const char **kernel, void *library, const char *name)
+int cuModuleGetFunction(const char **kernel, void *module, const char *name)
 {
-    RECORD;
+    NEEDS_CONTEXT;
     return *kernel = strdup(name), OK;
 }
-
-int cuKernelGetAttribute(int *value, int attribute, const char *kernel, int device) { return *value = 32, OK; }
 
 int cuLaunchKernel(const char *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, Stream *stream, void **arguments, void **extra)

@@ -13,17 +13,19 @@ import pytest
 from numba import types
 
 import numinit as ni
+from numinit import cache as sealed
 from numinit import jit
 
 REPORT = """
 import json
 import numinit as ni
-from numinit import jit
+from numinit import cache
 from numinit.engines.kernels import fill_kernel
 
 values = ni.Uniform()(5, seed=0).tolist()
 hits = fill_kernel("uniform", "float32", "").stats.cache_hits
-print(json.dumps([values, sum(hits.values()) == 1, jit.cache_dir()]))
+where = cache.directory()
+print(json.dumps([values, sum(hits.values()) == 1, where and str(where)]))
 """
 VALUES = ni.Uniform()(5, seed=0).tolist()
 VARIABLES = "NUMBA_CACHE_DIR", "NUMBA_CACHE_LOCATOR_CLASSES", "NUMBA_DISABLE_JIT"
@@ -176,8 +178,8 @@ def test_a_disabled_compiler_is_named():
 def cache(tmp_path, monkeypatch):
     """A cache of this process's own."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert Path(jit.cache_dir()).parent == tmp_path
-    return Path(jit.cache_dir())
+    assert sealed.directory().parent == tmp_path
+    return sealed.directory()
 
 
 def plus(number, name="plus"):
@@ -222,12 +224,12 @@ def test_a_file_serves_only_its_own_kernel_sources_and_versions(cache, monkeypat
     (other,) = kernels(cache).keys() - {mine}
     shutil.copy(other, mine)
     assert plus(2, "mine") == (42, False)
-    monkeypatch.setattr(jit, "_SOURCES", b"edited")
+    monkeypatch.setattr(sealed, "_SOURCES", b"edited")
     assert plus(5, "mine") == (45, False)
     monkeypatch.setattr(numba, "__version__", "0")
     assert plus(6, "mine") == (46, False)
-    monkeypatch.setattr(jit, "_SOURCES", None)  # as in a frozen program
-    assert [plus(7, "mine"), jit.cache_dir()] == [(47, False), None]
+    monkeypatch.setattr(sealed, "_SOURCES", None)  # as in a frozen program
+    assert [plus(7, "mine"), sealed.directory()] == [(47, False), None]
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "replace"), (Path, "write_bytes")])

@@ -28,7 +28,7 @@ import numinit as ni
 from numinit.arrays import c_steps
 from numinit.dtypes import DTYPES, as_dtype
 from numinit.engines import cpu, cuda
-from numinit.engines.driver import check_installed
+from numinit.engines.driver import lacking
 from numinit.engines.kernels import STORES
 
 HERE = Path(__file__).parent
@@ -51,14 +51,12 @@ def run(*arguments, **environment):
 @functools.cache
 def missing():
     """What the compiler for CUDA lacks here; nothing if it works."""
-    try:
-        check_installed()
-    except ImportError as error:
-        return str(error)
-    from numinit.jit_cuda import ptx
+    if what := lacking():
+        return what
+    from numinit.jit_cuda import assembled, ptx
 
     try:
-        ptx(lambda: None, (), (9, 0))
+        assembled(ptx(lambda: None, (), (9, 0)), (9, 0))
     except Exception as error:
         needed = "pip install 'numinit[ptx]'"
         return f"numba-cuda lacks a part of CUDA's toolkit ({needed}): {type(error).__name__}"
@@ -90,18 +88,13 @@ def test_the_host_side_on_a_stand_in_for_the_driver(compiler, tmp_path):
     """What the simulator replaces: contexts, streams, linking, launches, on two GPUs."""
     if sys.platform != "linux" or (cc := shutil.which("cc")) is None:
         pytest.skip("no C compiler for Linux")
-    try:
-        from cuda.bindings import nvjitlink
-
-        nvjitlink.version()
-    except Exception as error:
-        pytest.skip(f"no nvJitLink (pip install 'numinit[ptx]'): {type(error).__name__}")
     source, library = HERE / "stand_in_driver.c", tmp_path / "libcuda.so.1"
     subprocess.run([cc, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     paths = filter(None, [str(tmp_path), os.environ.get("LD_LIBRARY_PATH")])
-    out = run(str(HERE / "cuda_stand_in.py"), LD_LIBRARY_PATH=":".join(paths))
+    environment = {"LD_LIBRARY_PATH": ":".join(paths), "NUMBA_CACHE_DIR": str(tmp_path)}
+    out = run(str(HERE / "cuda_stand_in.py"), **environment)
     assert out.splitlines()[-1] == "OK"
-    assert len(out.splitlines()) > 15
+    assert len(out.splitlines()) >= 12
 
 
 def variants():
@@ -230,33 +223,13 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
     assert contractible(text) == []
 
 
-def assembler():
-    """A ptxas: on the path, or of the package nvidia-cuda-nvcc."""
-    beside = (
-        Path(importlib.util.find_spec("numba_cuda").origin).parents[1].glob("nvidia/*/bin/ptxas")
-    )
-    return next(map(str, beside), None) or shutil.which("ptxas")
-
-
-def assembled(text, arch, folder, program):
-    source = folder / "kernel.ptx"
-    command = [program, "-v", f"-arch=sm_{arch[-2:]}", str(source), "-o", str(folder / "cubin")]
-    source.write_text(text)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if older := re.search(r"Unsupported \.version .*current version is '([\d.]+)'", done.stderr):
-        # The text uses nothing of the newer version.
-        source.write_text(re.sub(r"(?m)^\.version .*$", f".version {older[1]}", text))
-        done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
-def test_nothing_is_spilled(compiler, variant, tmp_path):
-    if (program := assembler()) is None:
-        pytest.skip("no ptxas (pip install nvidia-cuda-nvcc)")
+def test_nothing_is_spilled(compiler, variant):
+    from numinit.jit_cuda import assembled
+
     for arch in ARCHITECTURES:
-        said = assembled(compiled(variant)[arch, True], arch, tmp_path, program)
+        code, said = assembled(compiled(variant)[arch, True], (int(arch[-2]), int(arch[-1])))
+        assert code[:4] == b"\x7fELF"
         found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
         assert found
         assert all(int(size) == 0 for size, _ in found), said
@@ -338,6 +311,37 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()
 
 
+IMAGE = """
+from numinit import jit_cuda
+from numinit.engines.kernels_cuda import Variant, fill_function
+
+compiled, ptx = [], jit_cuda.ptx
+jit_cuda.ptx = lambda *what: compiled.append(what) or ptx(*what)
+for capability in (8, 0), (9, 0), (9, 0):
+    variant = Variant("constant", "float16")
+    image = jit_cuda.image(fill_function(variant), variant.signature, capability)
+    print(len(compiled), image.name.decode(), image.code[:4], image.name in image.code)
+"""
+
+
+def test_machine_code_is_cached(compiler, tmp_path):
+    def images():
+        return [
+            line.split() for line in run("-c", IMAGE, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+        ]
+
+    first = images()
+    assert [int(line[0]) for line in first] == [1, 2, 2]
+    assert all("fill_constant_float16" in line[1] for line in first)
+    assert all(line[2:] == ["b'\\x7fELF'", "True"] for line in first)
+    second = images()
+    assert [line[0] for line in second] == ["0"] * 3
+    assert [line[1:] for line in second] == [line[1:] for line in first]
+    file, _ = tmp_path.rglob("*.cubin")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert images()[-1][0] == "1"
+
+
 def test_units_of_every_type_fill_wide_stores(compiler):
     from numinit.engines.kernels_cuda import unit_blocks
 
@@ -367,7 +371,7 @@ def test_without_what_compiles_the_error_names_the_extras(monkeypatch, found, sa
     from numinit.engines import driver
 
     monkeypatch.setattr(driver, "_installed", lambda package: found.get(package, ""))
-    monkeypatch.setattr(driver, "_lacking", driver._lacking.__wrapped__)
+    monkeypatch.setattr(driver, "lacking", driver.lacking.__wrapped__)
     for kind in (Exported, Capsuled):
         array = np.zeros(5, np.float32)
         with pytest.raises(ImportError, match=rf"^array: .*{said}.*numinit\[cuda12\].*\[cuda13\]"):
@@ -533,7 +537,7 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
     def compiling(variant):
         raise Recorded(free())
 
-    monkeypatch.setattr(kernels_cuda, "fill_kernel", compiling)
+    monkeypatch.setattr(kernels_cuda, "fill_function", compiling)
     assert free()
     with pytest.raises(Recorded, match="False"):
         cuda._loaded("a kernel of its own", 0)

@@ -4,6 +4,7 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import sys
 from typing import Any
@@ -63,11 +64,16 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
 
 def _named(typestr: str, array: Any) -> DType:
     """The type of a typestr, or the array's own where that cannot say it: bfloat16 and float8."""
+    return _of_typestr(typestr) or as_dtype(getattr(array, "dtype", typestr))
+
+
+@functools.lru_cache(64)
+def _of_typestr(typestr: str) -> DType | None:
     try:
         named = np.dtype(typestr)
     except TypeError:  # '<f1'
-        named = np.dtype("V1")
-    return as_dtype(getattr(array, "dtype", named) if named.kind == "V" else named)
+        return None
+    return None if named.kind == "V" else as_dtype(named)
 
 
 def _device(

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from numinit.engines.cpu import Formula, preparing
-from numinit.engines.driver import Rows, check_installed, copy, current, launch
+from numinit.engines.driver import (
+    Rows,
+    check_installed,
+    copy,
+    current,
+    launch,
+    load,
+    properties,
+)
 from numinit.engines.plan import plan
 
 #: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
@@ -112,18 +120,15 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
     Under the simulator what Numba calls, and 0 blocks.
     """
     with preparing:  # Numba's compiler has one lock for all that it compiles for
-        from numba import cuda
+        from numinit.engines.kernels_cuda import fill_function
+        from numinit.jit_cuda import SIMULATED, image, simulated
 
-        from numinit.engines.kernels_cuda import fill_kernel
-        from numinit.jit_cuda import SIMULATED
-
-        kernel = fill_kernel(variant)
+        function = fill_function(variant)
         if SIMULATED:
-            return kernel, 0
-        # Numba's own launch takes ten times as long: it looks at each of 30 arguments.
-        (compiled,) = kernel.overloads.values()
-        handle = int(compiled._codelibrary.get_cufunc().handle)
-        return handle, BLOCKS * int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
+            return simulated(function, variant.signature), 0
+        gpu = properties(device)
+        kernel = load(*image(function, variant.signature, gpu.capability))
+        return kernel, BLOCKS * gpu.multiprocessors
 
 
 class Copied:

@@ -44,12 +44,13 @@ def check_installed() -> None:
     MissingError
         Naming the extras.
     """
-    if lacking := _lacking():
-        raise MissingError(lacking)
+    if what := lacking():
+        raise MissingError(f"array: it is in the memory of a GPU, for which {what}")
 
 
 @functools.cache
-def _lacking() -> str:
+def lacking() -> str:
+    """What must be installed to compile for GPUs; nothing if all of it is."""
     found = {package: _installed(package) for package in OLDEST}
     numbers = (tuple(map(int, re.findall(r"\d+", version)[:3])) for version in found.values())
     if all(number >= oldest for number, oldest in zip(numbers, OLDEST.values(), strict=True)):
@@ -59,9 +60,8 @@ def _lacking() -> str:
     )
     given = ", ".join(f"{package} {version or 'is not'}" for package, version in found.items())
     return (
-        f"array: it is in the memory of a GPU, for which numinit needs {accepted} or newer "
-        f"({given} installed): pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the "
-        "version of CUDA"
+        f"numinit needs {accepted} or newer ({given} installed): pip install 'numinit[cuda12]' or "
+        "'numinit[cuda13]', by the version of CUDA"
     )
 
 
@@ -115,7 +115,6 @@ def current(device: int) -> Iterator[None]:
     if cuda is None:
         yield
         return
-    # Pushed here and not by Numba, which replaces the current context when it first meets a GPU.
     checked(cuda.driver.cuCtxPushCurrent(_primary(device)))
     try:
         yield
@@ -161,6 +160,38 @@ def wait(device: int, queue: int = 0) -> None:
     if cuda is not None:
         with current(device):
             checked(cuda.driver.cuStreamSynchronize(queue))
+
+
+class Properties(NamedTuple):
+    """Of a GPU."""
+
+    capability: tuple[int, int]
+    """The compute capability."""
+    multiprocessors: int
+
+
+def properties(device: int) -> Properties:
+    """The properties of a GPU."""
+    cuda = _bindings()
+    assert cuda is not None
+    names = cuda.driver.CUdevice_attribute
+    major, minor, multiprocessors = (
+        int(checked(cuda.driver.cuDeviceGetAttribute(name, device)))
+        for name in (
+            names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            names.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        )
+    )
+    return Properties((major, minor), multiprocessors)
+
+
+def load(name: bytes, code: bytes) -> int:
+    """Load machine code on the current GPU, for good; returns the handle of its kernel."""
+    cuda = _bindings()
+    assert cuda is not None
+    module = checked(cuda.driver.cuModuleLoadData(code))
+    return int(checked(cuda.driver.cuModuleGetFunction(module, name)))
 
 
 def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:

@@ -19,7 +19,7 @@ from numinit.engines.kernels import FIRST, FOURTH, PARAMETERS, SECOND, STORES, T
 from numinit.engines.masks import CLEARED
 from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 from numinit.jit import inline
-from numinit.jit_cuda import WIDEST, kernel, load_int64, packed, store_element, store_words
+from numinit.jit_cuda import WIDEST, load_int64, packed, store_element, store_words
 
 
 def unit_blocks(dtype: str) -> int:
@@ -241,10 +241,5 @@ def fill_function(variant: Variant) -> Callable[..., None]:
             )  # fmt: skip
             unit += np.int64(cuda.gridsize(1))
 
+    fill.__name__ = variant.name
     return fill
-
-
-@functools.cache
-def fill_kernel(variant: Variant) -> Any:
-    """The kernel; numba.cuda compiles it for each kind of device that it meets."""
-    return kernel(variant.name, variant.signature)(fill_function(variant))
