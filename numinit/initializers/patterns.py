@@ -1,5 +1,6 @@
 """Weights that are a pattern: identities, and the kernels of bilinear upsampling."""
 
+import functools
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ import numpy as np
 from numinit.fans import Axes, as_axes, check_count
 from numinit.initializers.computed import Computed, Index
 from numinit.initializers.laws import set_real
+from numinit.initializers.selected import Place, Selected, Selection
 
 
 @dataclass(frozen=True)
-class Eye(Computed):
+class Eye(Selected):
     """`gain` on the diagonal of a matrix, square or not, and 0 elsewhere.
 
     torch's ``eye_``, Keras' ``Identity`` and, with ``batch_axis=0``, a stack of such matrices.
@@ -51,9 +53,9 @@ class Eye(Computed):
     def largest(self, shape: tuple[int, ...]) -> float:
         return abs(self.gain) if np.isfinite(self.gain) else 0.0
 
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
-        row, column = (index[axis] for axis in self._matrix(shape))
-        return np.where(row == column, self.gain, 0.0)
+    def selection(self, shape: tuple[int, ...]) -> Selection:
+        row, column = self._matrix(shape)
+        return Selection(row, self.gain, {column: lambda at: at})
 
     def _matrix(self, shape: tuple[int, ...]) -> list[int]:
         """The axes that are no batch axes."""
@@ -65,7 +67,7 @@ Identity = Eye
 
 
 @dataclass(frozen=True)
-class Dirac(Computed):
+class Dirac(Selected):
     """The identity of a convolution: 1 at a kernel's centre where input and output agree.
 
     torch's ``dirac_``: in each of `groups` equal parts of the outputs, output d copies input d as
@@ -111,14 +113,14 @@ class Dirac(Computed):
                 f"{self.groups} were given"
             )
 
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+    def selection(self, shape: tuple[int, ...]) -> Selection:
         input_, output = self._axes(shape)
-        one = index[output] % (shape[output] // self.groups) == index[input_]
+        outputs = shape[output] // self.groups
+        places: dict[int, Place] = {input_: lambda at: at % outputs}
         for axis, size in enumerate(shape):
             if axis not in (input_, output):
-                one = one & (index[axis] == size // 2)
-        made: np.ndarray = one.astype(np.float64)
-        return made
+                places[axis] = functools.partial(np.full_like, fill_value=size // 2)
+        return Selection(output, 1.0, places)
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return _axis("in_axis", self.in_axis, shape), _axis("out_axis", self.out_axis, shape)
