@@ -287,5 +287,6 @@ def _values(f: Function, z: np.ndarray, shown: Any) -> np.ndarray:
 def _lobatto(points: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of the Gauss-Lobatto rule on [-1, 1]."""
     polynomial = np.polynomial.Legendre.basis(points - 1)
-    nodes = np.concatenate([[-1.0], polynomial.deriv().roots(), [1.0]])
+    inner = polynomial.deriv().roots().real  # complex numbers since NumPy 2.5
+    nodes = np.concatenate([[-1.0], inner, [1.0]])
     return nodes, 2 / (points * (points - 1) * polynomial(nodes) ** 2)
