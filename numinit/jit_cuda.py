@@ -7,6 +7,7 @@ Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python funct
 the inline functions as compiled for the CPU, and device memory is the process's own.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -41,28 +42,49 @@ def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: An
     """
     function.__qualname__ = function.__name__
     code, _ = cuda.compile(
-        function, signature, cc=capability, output="ptx", abi="numba", device=False
-    )
+        function, signature, cc=capability, output="ptx", abi="numba", device=False,
+        debug=False, opt=True,
+    )  # fmt: skip
     return str(code)
 
 
-def assembled(text: str, capability: tuple[int, int]) -> tuple[bytes, str]:
-    """The machine code of PTX for a compute capability, and what the assembler says of it."""
+def assembled(text: str, *options: str) -> tuple[bytes, str]:
+    """The machine code of PTX, by CUDA's own assembler, and what that says.
+
+    Raises
+    ------
+    RuntimeError
+        With the assembler's message.
+    """
     from cuda.bindings import nvjitlink
 
-    options = f"-arch=sm_{capability[0]}{capability[1]}", "-Xptxas=-v"
-    link = nvjitlink.create(len(options), options)
+    (arch,) = re.findall(r"\.target (sm_\w+)", text)
+    options = (f"-arch={arch}", "-Xptxas=--fmad=false", *options)
+    link, said = 0, bytearray()
     try:
+        link = nvjitlink.create(len(options), options)
         data = text.encode()
         nvjitlink.add_data(link, nvjitlink.InputType.PTX, data, len(data), "kernel")
         nvjitlink.complete(link)
+    except nvjitlink.nvJitLinkError as error:
+        if link:
+            said = bytearray(nvjitlink.get_error_log_size(link))
+            nvjitlink.get_error_log(link, said)
+            nvjitlink.destroy(link)
+        why = f"{error} {_text(said)}"
+        raise RuntimeError(f"CUDA's assembler has no code for {arch}: {why}") from None
+    try:
         code = bytearray(nvjitlink.get_linked_cubin_size(link))
         nvjitlink.get_linked_cubin(link, code)
         said = bytearray(nvjitlink.get_info_log_size(link))
         nvjitlink.get_info_log(link, said)
     finally:
         nvjitlink.destroy(link)
-    return bytes(code), said.decode(errors="replace")
+    return bytes(code), _text(said)
+
+
+def _text(log: bytearray) -> str:
+    return log.decode(errors="replace").strip("\0\n ")
 
 
 def image(
@@ -74,20 +96,34 @@ def image(
     if saved is None:
         text = ptx(function, signature, capability)
         (name,) = re.findall(r"\.entry (\w+)", text)
-        saved = name.encode() + b"\0" + assembled(text, capability)[0]
+        saved = name.encode() + b"\0" + assembled(text)[0]
         if file:
             cache.save(file, saved)
     name, _, code = saved.partition(b"\0")
     return Image(name, code)
 
 
+@functools.cache
 def _toolkit() -> list[Any]:
-    """What compiles, and in which version."""
+    """What compiles, and in which version.
+
+    Raises
+    ------
+    ImportError
+        If a part is missing.
+    """
     from cuda import pathfinder
 
     found: list[Any] = [metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite")]
+    found.append(config.FORCE_CUDA_CC)
     for library in ("nvvm", "nvJitLink"):
-        path = Path(pathfinder.load_nvidia_dynamic_lib(library).abs_path or "")
+        try:
+            path = Path(pathfinder.load_nvidia_dynamic_lib(library).abs_path or "")
+        except pathfinder.DynamicLibNotFoundError:
+            raise ImportError(
+                f"array: it is in the memory of a GPU, for which CUDA's {library} is not installed: "
+                "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
+            ) from None
         found += [path.name, path.stat().st_size, path.stat().st_mtime_ns]
     return found
 

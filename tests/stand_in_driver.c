@@ -1,8 +1,8 @@
 /* A stand-in for CUDA's driver: two GPUs whose memory is the process's own.
 
    As much of libcuda.so.1 as numba-cuda and numinit call. A launch goes to a function of the
-   test's. What is called is recorded, and contexts are kept as the driver keeps them, a stack for
-   each thread. */
+   test's. What is called is recorded, with its stream, and contexts are kept as the driver keeps
+   them, a stack for each thread: what belongs to one of them is refused in another. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,16 +11,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK, INVALID_VALUE, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum { OK, INVALID_VALUE, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500 };
 enum { GPUS = 2, DEPTH = 64 };
 
-typedef struct { int device; } Context;
+typedef struct { int device, retained; } Context;
 typedef struct { Context *context; } Stream;
-typedef struct Block { uint64_t at; size_t size; Context *owner; int device; struct Block *next; } Block;
+typedef struct { const char *name; Context *context; } Kernel;
+enum Type { HOST = 1, DEVICE = 2, MANAGED = 4 };
+typedef struct Block {
+    uint64_t at;
+    size_t size;
+    enum Type type;
+    Context *owner;
+    int device;
+    struct Block *next;
+} Block;
 typedef void (*Launched)(const char *kernel, int device, unsigned blocks, unsigned threads,
                          Stream *stream, void *arguments, size_t size);
 
-static Context primary[GPUS] = {{0}, {1}}, foreign = {0};
+static Context primary[GPUS] = {{0, 0}, {1, 0}}, foreign = {0, 1};
 static __thread Context *stack[DEPTH];
 static __thread int depth;
 static Block *blocks;
@@ -30,11 +39,20 @@ static char record[1 << 16];
 #define CURRENT (depth ? stack[depth - 1] : NULL)
 #define RECORD note(__func__)
 #define NEEDS_CONTEXT do { RECORD; if (!depth) return INVALID_CONTEXT; } while (0)
+#define ON(stream) do { note_on(__func__, stream); if (!fits(stream)) return INVALID_HANDLE; } while (0)
 
-static void note(const char *name)
+static void note_on(const char *name, const void *stream)
 {
     size_t used = strlen(record);
-    snprintf(record + used, sizeof record - used, "%s ", name);
+    const char *format = stream ? "%s:%zu " : "%s ";
+    snprintf(record + used, sizeof record - used, format, name, (size_t)stream);
+}
+
+static void note(const char *name) { note_on(name, NULL); }
+
+static int fits(const Stream *stream)
+{
+    return depth && ((size_t)stream <= 2 || stream->context == CURRENT);
 }
 
 /* What the test asks and sets. */
@@ -69,13 +87,18 @@ int cuDeviceGetUuid_v2(char *uuid, int device) { return memset(uuid, device + 1,
 int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
     enum { MULTIPROCESSORS = 16, MAJOR = 75, MINOR = 76 };
-    *value = attribute == MULTIPROCESSORS ? 3 : attribute == MAJOR ? 9 : attribute == MINOR ? 0 : 1;
+    *value = attribute == MULTIPROCESSORS ? 3 : attribute == MAJOR ? 9 - device : attribute != MINOR;
     return OK;
 }
 
 /* Contexts */
 
-int cuDevicePrimaryCtxRetain(Context **context, int device) { return *context = &primary[device], OK; }
+int cuDevicePrimaryCtxRetain(Context **context, int device)
+{
+    primary[device].retained = 1;
+    return *context = &primary[device], OK;
+}
+
 int cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
 int cuCtxGetCurrent(Context **context) { return *context = CURRENT, OK; }
 int cuCtxGetApiVersion(Context *context, unsigned *version) { return *version = 13000, OK; }
@@ -91,6 +114,7 @@ int cuCtxSetCurrent(Context *context)
 int cuCtxPushCurrent_v2(Context *context)
 {
     if (depth == DEPTH) abort();
+    if (!context->retained) return INVALID_CONTEXT;
     return stack[depth++] = context, OK;
 }
 
@@ -118,7 +142,7 @@ int cuStreamCreate(Stream **stream, unsigned flags)
 }
 
 int cuStreamDestroy_v2(Stream *stream) { return free(stream), OK; }
-int cuStreamSynchronize(Stream *stream) { NEEDS_CONTEXT; return OK; }
+int cuStreamSynchronize(Stream *stream) { ON(stream); return OK; }
 
 int cuStreamGetCtx(Stream *stream, Context **context)
 {
@@ -128,11 +152,11 @@ int cuStreamGetCtx(Stream *stream, Context **context)
 
 /* Memory */
 
-static uint64_t allocated(size_t size, Context *owner)
+static uint64_t allocated(size_t size, enum Type type, Context *owner)
 {
     Block *b = malloc(sizeof *b);
     uint64_t at = (uint64_t)aligned_alloc(256, (size + 255) / 256 * 256);
-    *b = (Block){at, size, owner, CURRENT->device, blocks};
+    *b = (Block){at, size, type, owner, CURRENT->device, blocks};
     blocks = b;
     return at;
 }
@@ -140,13 +164,25 @@ static uint64_t allocated(size_t size, Context *owner)
 int cuMemAlloc_v2(uint64_t *at, size_t size)
 {
     NEEDS_CONTEXT;
-    return *at = allocated(size, CURRENT), OK;
+    return *at = allocated(size, DEVICE, CURRENT), OK;
 }
 
 int cuMemAllocAsync(uint64_t *at, size_t size, Stream *stream) /* of a pool, which has no owner */
 {
     NEEDS_CONTEXT;
-    return *at = allocated(size, NULL), OK;
+    return *at = allocated(size, DEVICE, NULL), OK;
+}
+
+int cuMemAllocManaged(uint64_t *at, size_t size, unsigned flags)
+{
+    NEEDS_CONTEXT;
+    return *at = allocated(size, MANAGED, CURRENT), OK;
+}
+
+int cuMemHostAlloc(void **at, size_t size, unsigned flags)
+{
+    NEEDS_CONTEXT;
+    return *at = (void *)allocated(size, HOST, CURRENT), OK;
 }
 
 int cuMemFree_v2(uint64_t at)
@@ -162,12 +198,13 @@ int cuMemGetInfo_v2(size_t *available, size_t *total) { return *available = *tot
 
 int cuPointerGetAttribute(void *value, int attribute, uint64_t at)
 {
-    enum { CONTEXT = 1, MEMORY_TYPE = 2, IS_MANAGED = 8 };
+    enum { CONTEXT = 1, MEMORY_TYPE = 2, IS_MANAGED = 8, ORDINAL = 9 };
     Block *b = block_of(at);
     if (!b) return INVALID_VALUE;
     if (attribute == CONTEXT) *(Context **)value = b->owner;
-    else if (attribute == MEMORY_TYPE) *(unsigned *)value = 2;
-    else if (attribute == IS_MANAGED) *(unsigned *)value = 0;
+    else if (attribute == MEMORY_TYPE) *(unsigned *)value = b->type == DEVICE ? DEVICE : HOST;
+    else if (attribute == IS_MANAGED) *(unsigned *)value = b->type == MANAGED;
+    else if (attribute == ORDINAL) *(int *)value = b->device;
     else return INVALID_VALUE;
     return OK;
 }
@@ -186,32 +223,52 @@ int cuMemcpyDtoH_v2(void *to, uint64_t at, size_t size)
 
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *at, size_t size, Stream *stream)
 {
-    NEEDS_CONTEXT;
+    ON(stream);
     return memcpy((void *)to, at, size), OK;
+}
+
+typedef struct {
+    size_t x, y; unsigned type; const void *host; uint64_t device; void *array; size_t pitch;
+} Side;
+typedef struct { Side from, to; size_t width, height; } Copy;
+
+int cuMemcpy2DAsync_v2(const Copy *copy, Stream *stream)
+{
+    enum { MOST_PITCH = 0x7FFFFFFF };
+    ON(stream);
+    const Side *from = &copy->from, *to = &copy->to;
+    if (from->type != HOST || to->type != DEVICE || from->x || from->y || to->x || to->y ||
+        from->pitch < copy->width || to->pitch < copy->width || to->pitch > MOST_PITCH)
+        return INVALID_VALUE;
+    for (size_t row = 0; row < copy->height; row++)
+        memcpy((char *)to->device + row * to->pitch, (char *)from->host + row * from->pitch, copy->width);
+    return OK;
 }
 
 /* Kernels: of the code only the kernels' names are kept. */
 
-int cuModuleLoadData(void **module, const void *code)
+int cuModuleLoadData(Context **module, const void *code)
 {
     NEEDS_CONTEXT;
-    return *module = malloc(1), memcmp(code, "\177ELF", 4) ? INVALID_VALUE : OK;
+    return *module = CURRENT, memcmp(code, "\177ELF", 4) ? INVALID_VALUE : OK;
 }
 
-int cuModuleGetFunction(const char **kernel, void *module, const char *name)
+int cuModuleGetFunction(Kernel **kernel, Context *module, const char *name)
 {
     NEEDS_CONTEXT;
-    return *kernel = strdup(name), OK;
+    *kernel = malloc(sizeof **kernel);
+    return **kernel = (Kernel){strdup(name), module}, OK;
 }
 
-int cuLaunchKernel(const char *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+int cuLaunchKernel(const Kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, Stream *stream, void **arguments, void **extra)
 {
     enum { END, POINTER, SIZE };
-    NEEDS_CONTEXT;
+    ON(stream);
+    if (kernel->context != CURRENT) return INVALID_HANDLE;
     if (gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || arguments) return INVALID_VALUE;
     if ((size_t)extra[0] != POINTER || (size_t)extra[2] != SIZE || (size_t)extra[4] != END) return INVALID_VALUE;
-    return launched(kernel, CURRENT->device, gx, bx, stream, extra[1], *(size_t *)extra[3]), OK;
+    return launched(kernel->name, CURRENT->device, gx, bx, stream, extra[1], *(size_t *)extra[3]), OK;
 }
 
 /* Errors, and how all of this is found */

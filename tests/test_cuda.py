@@ -15,6 +15,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +31,7 @@ import numinit as ni
 from numinit.arrays import c_steps
 from numinit.dtypes import DTYPES, as_dtype
 from numinit.engines import cpu, cuda
-from numinit.engines.driver import lacking
+from numinit.engines.driver import Properties, lacking
 from numinit.engines.kernels import STORES
 
 HERE = Path(__file__).parent
@@ -56,7 +59,7 @@ def missing():
     from numinit.jit_cuda import assembled, ptx
 
     try:
-        assembled(ptx(lambda: None, (), (9, 0)), (9, 0))
+        assembled(ptx(lambda: None, (), (9, 0)))
     except Exception as error:
         needed = "pip install 'numinit[ptx]'"
         return f"numba-cuda lacks a part of CUDA's toolkit ({needed}): {type(error).__name__}"
@@ -228,7 +231,7 @@ def test_nothing_is_spilled(compiler, variant):
     from numinit.jit_cuda import assembled
 
     for arch in ARCHITECTURES:
-        code, said = assembled(compiled(variant)[arch, True], (int(arch[-2]), int(arch[-1])))
+        code, said = assembled(compiled(variant)[arch, True], "-Xptxas=-v")
         assert code[:4] == b"\x7fELF"
         found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
         assert found
@@ -312,6 +315,7 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
 
 
 IMAGE = """
+import hashlib
 from numinit import jit_cuda
 from numinit.engines.kernels_cuda import Variant, fill_function
 
@@ -319,27 +323,58 @@ compiled, ptx = [], jit_cuda.ptx
 jit_cuda.ptx = lambda *what: compiled.append(what) or ptx(*what)
 for capability in (8, 0), (9, 0), (9, 0):
     variant = Variant("constant", "float16")
-    image = jit_cuda.image(fill_function(variant), variant.signature, capability)
-    print(len(compiled), image.name.decode(), image.code[:4], image.name in image.code)
+    name, code = jit_cuda.image(fill_function(variant), variant.signature, capability)
+    assert code[:4] == b"\\x7fELF" and name in code and b"fill_constant_float16" in name
+    print(len(compiled), hashlib.sha256(name + code).hexdigest())
 """
 
 
 def test_machine_code_is_cached(compiler, tmp_path):
-    def images():
-        return [
-            line.split() for line in run("-c", IMAGE, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
-        ]
+    def images(folder="cache", **environment):
+        out = run("-c", IMAGE, NUMBA_CACHE_DIR=str(tmp_path / folder), **environment)
+        numbers, codes = zip(*map(str.split, out.splitlines()), strict=True)
+        return [int(n) for n in numbers], codes
 
-    first = images()
-    assert [int(line[0]) for line in first] == [1, 2, 2]
-    assert all("fill_constant_float16" in line[1] for line in first)
-    assert all(line[2:] == ["b'\\x7fELF'", "True"] for line in first)
-    second = images()
-    assert [line[0] for line in second] == ["0"] * 3
-    assert [line[1:] for line in second] == [line[1:] for line in first]
+    made, codes = images()
+    assert made == [1, 2, 2]
+    assert codes[0] != codes[1] == codes[2]
+    assert images() == ([0, 0, 0], codes)
     file, _ = tmp_path.rglob("*.cubin")
     file.write_bytes(file.read_bytes()[:-1])
-    assert images()[-1][0] == "1"
+    assert sorted(images()[0])[-1] == 1
+    assert images() == ([0, 0, 0], codes)
+    # What Numba's environment asks of other code is not asked of this.
+    assert images("other", NUMBA_OPT="0", NUMBA_CUDA_DEBUGINFO="1") == ([1, 2, 2], codes)
+
+
+def test_what_cannot_be_assembled_is_named(compiler):
+    from numinit.jit_cuda import assembled
+
+    with pytest.raises(RuntimeError, match=r"^CUDA's assembler has no code for sm_998: \S"):
+        assembled(".version 8.0\n.target sm_998\n.address_size 64\n")
+    with pytest.raises(
+        RuntimeError, match=r"(?s)^CUDA's assembler has no code for sm_90: .*nonsense"
+    ):
+        assembled(".version 8.0\n.target sm_90\n.address_size 64\nnonsense")
+
+
+@pytest.mark.parametrize("library", ["nvvm", "nvJitLink"])
+def test_a_missing_part_of_the_toolkit_is_named(compiler, monkeypatch, library):
+    from cuda import pathfinder
+
+    from numinit import jit_cuda
+
+    load = pathfinder.load_nvidia_dynamic_lib
+
+    def without(name):
+        if name == library:
+            raise pathfinder.DynamicLibNotFoundError
+        return load(name)
+
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", without)
+    monkeypatch.setattr(jit_cuda, "_toolkit", jit_cuda._toolkit.__wrapped__)
+    with pytest.raises(ImportError, match=rf"^array: .*CUDA's {library} .*numinit\[cuda12\]"):
+        jit_cuda.image(lambda: None, (), (9, 0))
 
 
 def test_units_of_every_type_fill_wide_stores(compiler):
@@ -514,12 +549,6 @@ def test_a_child_forked_while_cuda_is_imported_has_its_locks(compiler):
 
 def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
     """The lock that is held over a fork is held over the compilation."""
-    import threading
-
-    from numinit.engines import cpu
-
-    pytest.importorskip("numba_cuda")
-    from numinit.engines import kernels_cuda
 
     def free():
         got = []
@@ -534,13 +563,30 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         thread.join()
         return got[0]
 
-    def compiling(variant):
+    def compiling(variant, device):
         raise Recorded(free())
 
-    monkeypatch.setattr(kernels_cuda, "fill_function", compiling)
+    monkeypatch.setattr(cuda, "_load", compiling)
     assert free()
     with pytest.raises(Recorded, match="False"):
         cuda._loaded("a kernel of its own", 0)
+
+
+def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
+    made = []
+
+    def image(variant, capability):
+        made.append((variant, capability))
+        time.sleep(0.1)
+        return b"name", b"code"
+
+    monkeypatch.setattr(cuda, "_image", functools.cache(image))
+    monkeypatch.setattr(cuda, "load", lambda *image: made.append(image) or 7)
+    monkeypatch.setattr(cuda, "properties", lambda device: Properties((9, 0), 2))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(cuda._loaded, ["one of its own"] * 8, [0, 1] * 4))
+    assert found == [(7, 2 * cuda.BLOCKS)] * 8
+    assert made == [("one of its own", (9, 0)), *[(b"name", b"code")] * 2]
 
 
 def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):

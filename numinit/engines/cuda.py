@@ -120,15 +120,26 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
     Under the simulator what Numba calls, and 0 blocks.
     """
     with preparing:  # Numba's compiler has one lock for all that it compiles for
-        from numinit.engines.kernels_cuda import fill_function
-        from numinit.jit_cuda import SIMULATED, image, simulated
+        return _load(variant, device)
 
-        function = fill_function(variant)
-        if SIMULATED:
-            return simulated(function, variant.signature), 0
-        gpu = properties(device)
-        kernel = load(*image(function, variant.signature, gpu.capability))
-        return kernel, BLOCKS * gpu.multiprocessors
+
+@functools.cache  # of several threads that want a kernel, one loads it
+def _load(variant: Any, device: int) -> tuple[Any, int]:
+    from numinit.engines.kernels_cuda import fill_function
+    from numinit.jit_cuda import SIMULATED, simulated
+
+    if SIMULATED:
+        return simulated(fill_function(variant), variant.signature), 0
+    gpu = properties(device)
+    return load(*_image(variant, gpu.capability)), BLOCKS * gpu.multiprocessors
+
+
+@functools.cache  # for all GPUs of a kind
+def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
+    from numinit.engines.kernels_cuda import fill_function
+    from numinit.jit_cuda import image
+
+    return image(fill_function(variant), variant.signature, capability)
 
 
 class Copied:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from numinit.engines.cpu import preparing
 
 ANY_GPU = (0, 1, 2)  # handles of the default streams, which every context has
-DEVICE, MANAGED = 2, 3  # the runtime's types of memory that a kernel may write
+DEVICE = 2  # the driver's type of a GPU's own memory
 MOST_PITCH = 2**31 - 1  # bytes from row to row in one copy
 
 
@@ -65,29 +65,22 @@ def lacking() -> str:
     )
 
 
-class Bindings(NamedTuple):
-    """NVIDIA's own modules."""
-
-    driver: Any
-    runtime: Any
-
-
 @functools.cache
-def _bindings() -> Bindings | None:
-    """The driver, None under the simulator."""
+def _driver() -> Any:
+    """NVIDIA's own module, None under the simulator."""
     with preparing:  # a fork in the middle of an import leaves a child its locks
         from numinit.jit_cuda import SIMULATED
 
         if SIMULATED:
             return None
-        from cuda.bindings import driver, runtime
+        from cuda.bindings import driver
 
         checked(driver.cuInit(0))
-        return Bindings(driver, runtime)
+        return driver
 
 
 def checked(result: tuple[Any, ...]) -> Any:
-    """What a function of the driver returns.
+    """What a function of the driver returns, a tuple if it is more than one thing.
 
     Raises
     ------
@@ -97,29 +90,46 @@ def checked(result: tuple[Any, ...]) -> Any:
     error, *values = result
     if int(error):
         raise RuntimeError(f"CUDA: {error.name}")
-    return values[0] if values else None
+    return values if len(values) > 1 else values[0] if values else None
 
 
 @functools.cache
 def _primary(device: int) -> Any:
     """The primary context of a GPU."""
-    cuda = _bindings()
-    assert cuda is not None
-    return checked(cuda.driver.cuDevicePrimaryCtxRetain(checked(cuda.driver.cuDeviceGet(device))))
+    driver = _driver()
+    return checked(driver.cuDevicePrimaryCtxRetain(checked(driver.cuDeviceGet(device))))
 
 
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """Make a GPU's primary context the current one, and leave what was current as it was."""
-    cuda = _bindings()
-    if cuda is None:
+    driver = _driver()
+    if driver is None:
         yield
         return
-    checked(cuda.driver.cuCtxPushCurrent(_primary(device)))
+    checked(driver.cuCtxPushCurrent(_primary(device)))
     try:
         yield
     finally:
-        checked(cuda.driver.cuCtxPopCurrent())
+        checked(driver.cuCtxPopCurrent())
+
+
+@functools.cache
+def _pointer_attribute() -> Any:
+    """The driver's function, for the bindings read some attributes wrongly.
+
+    (NVIDIA/cuda-python#2928. The runtime's function would leave a context of its own behind.)
+    """
+    address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttribute", 12000, 0))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64)
+    return kind(address)
+
+
+def _of_pointer(attribute: Any, address: int) -> int | None:
+    """An attribute of memory, None if the driver does not know the memory."""
+    value = ctypes.c_uint64(0)  # the driver writes 32 bits or 64
+    error = _pointer_attribute()(ctypes.addressof(value), int(attribute), address)
+    return None if error else value.value
 
 
 def device_of(address: int, queue: int) -> int:
@@ -130,21 +140,19 @@ def device_of(address: int, queue: int) -> int:
     ValueError
         If it is no GPU's, another context's, or the stream another GPU's.
     """
-    cuda = _bindings()
-    if cuda is None:
+    driver = _driver()
+    if driver is None:
         return 0
-    driver = cuda.driver
-    # Of the runtime, for several versions of the bindings read the driver's ordinal as 0
-    # (NVIDIA/cuda-python#2928).
-    found = checked(cuda.runtime.cudaPointerGetAttributes(address))
-    if int(found.type) not in (DEVICE, MANAGED):
+    names = driver.CUpointer_attribute
+    device = _of_pointer(names.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
+    on_gpu = _of_pointer(names.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == DEVICE
+    if device is None or not (
+        on_gpu or _of_pointer(names.CU_POINTER_ATTRIBUTE_IS_MANAGED, address)
+    ):
         raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
-    device = int(found.device)
     primary = int(_primary(device))
-    unknown, owner = driver.cuPointerGetAttribute(
-        driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, address
-    )
-    if not int(unknown) and int(owner) not in (0, primary):  # memory of a pool has no owner
+    owner = _of_pointer(names.CU_POINTER_ATTRIBUTE_CONTEXT, address)
+    if owner and owner != primary:  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
     if queue not in ANY_GPU and int(checked(driver.cuStreamGetCtx(queue))) != primary:
         raise ValueError(
@@ -156,10 +164,10 @@ def device_of(address: int, queue: int) -> int:
 
 def wait(device: int, queue: int = 0) -> None:
     """Wait for a stream of a GPU, the default one if left out."""
-    cuda = _bindings()
-    if cuda is not None:
+    driver = _driver()
+    if driver is not None:
         with current(device):
-            checked(cuda.driver.cuStreamSynchronize(queue))
+            checked(driver.cuStreamSynchronize(queue))
 
 
 class Properties(NamedTuple):
@@ -172,11 +180,10 @@ class Properties(NamedTuple):
 
 def properties(device: int) -> Properties:
     """The properties of a GPU."""
-    cuda = _bindings()
-    assert cuda is not None
-    names = cuda.driver.CUdevice_attribute
+    driver = _driver()
+    names = driver.CUdevice_attribute
     major, minor, multiprocessors = (
-        int(checked(cuda.driver.cuDeviceGetAttribute(name, device)))
+        int(checked(driver.cuDeviceGetAttribute(name, device)))
         for name in (
             names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
@@ -188,22 +195,19 @@ def properties(device: int) -> Properties:
 
 def load(name: bytes, code: bytes) -> int:
     """Load machine code on the current GPU, for good; returns the handle of its kernel."""
-    cuda = _bindings()
-    assert cuda is not None
-    module = checked(cuda.driver.cuModuleLoadData(code))
-    return int(checked(cuda.driver.cuModuleGetFunction(module, name)))
+    driver = _driver()
+    module = checked(driver.cuModuleLoadData(code))
+    return int(checked(driver.cuModuleGetFunction(module, name)))
 
 
 def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:
     """Start a kernel of the current GPU, whose arguments all have 64 bits."""
-    cuda = _bindings()
-    assert cuda is not None
     address, count = words.buffer_info()
     size = array("q", (words.itemsize * count,))
     # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END
     extra = array("q", (1, address, 2, size.buffer_info()[0], 0))
     grid, block = (blocks, 1, 1), (threads, 1, 1)
-    checked(cuda.driver.cuLaunchKernel(kernel, *grid, *block, 0, queue, 0, extra.buffer_info()[0]))
+    checked(_driver().cuLaunchKernel(kernel, *grid, *block, 0, queue, 0, extra.buffer_info()[0]))
 
 
 class Rows(NamedTuple):
@@ -221,21 +225,24 @@ def copy(
 
     Nothing else is touched. Returns when it is done, in the order of the stream.
     """
-    cuda = _bindings()
+    driver = _driver()
     width, height, pitch = rows
     with current(device):
         for offset in offsets:
             to, at = address + offset, host + offset
-            if cuda is not None and height > 1 and pitch <= MOST_PITCH:
-                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-                checked(
-                    cuda.runtime.cudaMemcpy2DAsync(to, pitch, at, pitch, width, height, kind, queue)
-                )
+            if driver is not None and height > 1 and pitch <= MOST_PITCH:
+                both = driver.CUDA_MEMCPY2D()
+                both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
+                both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+                both.srcHost, both.dstDevice = at, to
+                both.srcPitch = both.dstPitch = pitch
+                both.WidthInBytes, both.Height = width, height
+                checked(driver.cuMemcpy2DAsync(both, queue))
                 continue
             for row in range(0, height * pitch, pitch):
-                if cuda is None:
+                if driver is None:
                     ctypes.memmove(to + row, at + row, width)
                 else:
-                    checked(cuda.driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
-        if cuda is not None:
-            checked(cuda.driver.cuStreamSynchronize(queue))
+                    checked(driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
+        if driver is not None:
+            checked(driver.cuStreamSynchronize(queue))
