@@ -189,6 +189,7 @@ def test_against_transformers(name):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "vit", "resnet"])
 def test_a_saved_model_is_a_source(name, tmp_path):
     """From transformers' file to one of the same names, shapes and dtypes, counters included."""
+    pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     tiny(name, transformers).save_pretrained(tmp_path)
     source = tmp_path / "model.safetensors"
@@ -209,6 +210,7 @@ def test_a_saved_model_is_a_source(name, tmp_path):
     ],
 )
 def test_gpt2_has_rules_for_every_head(kind):
+    pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_embd=4, n_head=1, n_layer=1, vocab_size=8, n_positions=4)
     state = getattr(transformers, f"GPT2{kind}")(config).state_dict()

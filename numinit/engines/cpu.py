@@ -18,6 +18,7 @@ import numpy as np
 from numinit.engines.plan import plan
 
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
+SERIAL_CONSTANT = 1 << 20  # the same of a constant, which takes an eighth of the time
 SLICE = 16  # chunks that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
@@ -95,7 +96,8 @@ class Fill:
 
             self._kernel = fill_kernel(formula.law, dtype, formula.mask)
         p = plan(shape, strides, steps, by_rows)
-        self._chunks, self._serial = p.chunks, p.elements <= SERIAL
+        serial = SERIAL_CONSTANT if formula.law == "constant" else SERIAL
+        self._chunks, self._serial = p.chunks, p.elements <= serial
         parameters = np.zeros(PARAMETERS)
         parameters[: len(formula.parameters)] = formula.parameters
         masked = np.zeros(MASK_PARAMETERS, np.int64)
