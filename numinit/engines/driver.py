@@ -1,4 +1,4 @@
-"""What is asked of CUDA's driver: where memory is, the context to work in, and copies.
+"""What is asked of CUDA's driver: where memory is, the context to work in, launches and copies.
 
 The context is always the GPU's primary one, which the CUDA runtime, torch, CuPy and Numba share.
 Under Numba's simulator there is no driver, and a GPU's memory is the process's own.
@@ -18,7 +18,6 @@ from numinit.engines.cpu import preparing
 ANY_GPU = (0, 1, 2)  # handles of the default streams, which every context has
 DEVICE = 2  # the driver's type of a GPU's own memory
 MOST_PITCH = 2**31 - 1  # bytes from row to row in one copy
-
 
 #: What compiles for GPUs. An older numba-cuda does not work beside a numba that has no CUDA of its
 #: own any more; beside an older numba, which has, it does not see numba.extending's intrinsics.
@@ -90,7 +89,7 @@ def checked(result: tuple[Any, ...]) -> Any:
     error, *values = result
     if int(error):
         raise RuntimeError(f"CUDA: {error.name}")
-    return values if len(values) > 1 else values[0] if values else None
+    return tuple(values) if len(values) > 1 else values[0] if values else None
 
 
 @functools.cache
