@@ -434,6 +434,13 @@ def test_the_interface_as_memory(on_a_gpu):
     assert memory(Exported(empty, data=(4097, False)))[4] == (0, 0)
 
 
+#: NumPy's arrays stand in for those of other packages.
+has_dlpack = pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy exports DLPack 1.0 since 2.1"
+)
+
+
+@has_dlpack
 def test_what_is_no_writable_array_of_ours_is_refused(on_a_gpu):
     array = np.zeros(3, np.float32)
     with pytest.raises(ValueError, match=r"^array: it is read-only"):
@@ -467,6 +474,7 @@ def test_dlpack_of_other_devices_is_refused(on_a_gpu):
         ni.normal_(Older(array))
 
 
+@has_dlpack
 def test_dlpack_as_memory(on_a_gpu):
     from numinit.adapters.gpu import memory
 

@@ -79,7 +79,7 @@ def test_uniform_is_one_rounding_from_exact(precision, low, high):
     first, second = word_pairs(bits, word, 2000)
     low, high = real(low), real(high)
     width = real(float(high) - float(low))
-    most = np.nextafter(high, -np.inf)
+    most = np.nextafter(high, real(-np.inf))
     got = run(uniform, first, second, real, width, low, low, most)
     assert (got >= low).all()
     assert (got < high).all()
