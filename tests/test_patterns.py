@@ -310,6 +310,11 @@ EVERY = {
     "stack": (lambda shape: ni.Eye(-1.5, batch_axis=1), (6, 5, 7)),
     "Dirac": (lambda shape: ni.Dirac(2), (8, 5, 3)),
     "Dirac last": (lambda shape: ni.Dirac(in_axis=-2, out_axis=-1), (3, 1, 4, 5)),
+    # So long that the few values are put among zeros.
+    "Eye, long": (lambda shape: ni.Eye(0.3), (9, 70)),
+    "stack, long": (lambda shape: ni.Eye(-1.5, batch_axis=1), (6, 5, 70)),
+    "Dirac, long": (lambda shape: ni.Dirac(2), (8, 30, 3)),
+    "Dirac last, long": (lambda shape: ni.Dirac(in_axis=-2, out_axis=-1), (3, 1, 40, 5)),
     "Bilinear": (lambda shape: ni.Bilinear(), (3, 2, 5, 5)),
     "STFT": (lambda shape: ni.STFT("imag"), (9, 1, 6)),
     "Assign": (lambda shape: ni.Assign(np.arange(math.prod(shape)).reshape(shape) / 7), (4, 3, 5)),

@@ -18,7 +18,7 @@ import numpy as np
 from numinit.engines.plan import plan
 
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
-SERIAL_CONSTANT = 1 << 20  # the same of a constant, which takes an eighth of the time
+SERIAL_BYTES = 4 << 20  # the same of a constant that is contiguous
 SLICE = 16  # chunks that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
@@ -91,12 +91,14 @@ class Fill:
     ) -> None:
         with preparing:
             # Imported here, for it makes Numba work.
-            from numinit.engines.kernels import PARAMETERS, fill_kernel
+            from numinit.engines.kernels import PARAMETERS, STORES, fill_kernel
             from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
 
             self._kernel = fill_kernel(formula.law, dtype, formula.mask)
         p = plan(shape, strides, steps, by_rows)
-        serial = SERIAL_CONSTANT if formula.law == "constant" else SERIAL
+        serial, size = SERIAL, STORES[dtype].parts * STORES[dtype].element.bitwidth // 8
+        if formula.law == "constant" and p.inner_stride == size and p.tile == 1:
+            serial = max(serial, SERIAL_BYTES // size)
         self._chunks, self._serial = p.chunks, p.elements <= serial
         parameters = np.zeros(PARAMETERS)
         parameters[: len(formula.parameters)] = formula.parameters

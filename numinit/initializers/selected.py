@@ -1,5 +1,7 @@
 """What the initializers share that have one value in a few places, and zeros elsewhere."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +11,8 @@ from numinit.dtypes import DType
 from numinit.initializers.base import Filler, Part
 from numinit.initializers.computed import CHUNK, Computed, Index, stored
 from numinit.initializers.laws import Constant
+
+FEW = 64  # at least as many zeros for each other value: else these are not few places
 
 #: The indices on one axis, for those of another.
 Place = Callable[[np.ndarray], np.ndarray]
@@ -32,14 +36,12 @@ class Selected(Computed):
 
     def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
         axis, value, places = self.selection(shape)
-        one = np.True_
-        for other, place in places.items():
-            one = one & (index[other] == place(index[axis]))
-        return np.where(one, value, 0.0)
+        ones = (index[other] == place(index[axis]) for other, place in places.items())
+        return np.where(functools.reduce(np.logical_and, ones), value, 0.0)
 
     def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
         select, draws = super().filler(whole, dtype, part)
-        if part.by_rows:  # in any order: each value is made
+        if part.by_rows or self._dense(whole):
             return select, draws
         clear, _ = Constant(0.0).filler(whole, dtype, part._replace(on_gpu=False))
 
@@ -48,6 +50,10 @@ class Selected(Computed):
             select(*where)
 
         return fill, draws
+
+    def _dense(self, shape: tuple[int, ...]) -> bool:
+        """Whether so many elements are selected that all values are made."""
+        return math.prod(shape[other] for other in self.selection(shape).places) < FEW
 
     def _write(
         self,
@@ -58,10 +64,11 @@ class Selected(Computed):
         axes: tuple[int | None, ...],
         ids: np.ndarray | None = None,
     ) -> None:
-        if ids is not None:
+        if ids is not None or self._dense(whole):
             super()._write(target, whole, dtype, low, axes, ids)
             return
         axis, value, places = self.selection(whole)
+        made = stored(np.asarray(value), dtype)
         size = [1 if at is None else target.shape[at] for at in axes]
         for begin in range(0, size[axis], CHUNK):
             here = np.arange(begin, min(begin + CHUNK, size[axis]), dtype=np.int64)
@@ -71,9 +78,20 @@ class Selected(Computed):
             inside: np.ndarray = np.True_  # type: ignore[assignment]
             for other, i in at.items():
                 inside = inside & (i >= 0) & (i < size[other])
+            if not inside.any():
+                continue
             index: list[slice | np.ndarray] = [slice(None)] * target.ndim
             for other, i in at.items():
                 if (found := axes[other]) is not None:
                     index[found] = i[inside]
-            if inside.any():
-                target[tuple(index)] = stored(np.asarray(value), dtype)
+            # In parts, between which Ctrl-C is seen, along the longest axis that is taken whole.
+            whole_axes = [n for n in range(target.ndim) if isinstance(index[n], slice)]
+            along = max(whole_axes, key=target.shape.__getitem__, default=None)
+            if along is None:
+                target[tuple(index)] = made
+                continue
+            ones = np.count_nonzero(inside) * math.prod(target.shape[n] for n in whole_axes)
+            step = max(1, CHUNK * target.shape[along] // ones)
+            for first in range(0, target.shape[along], step):
+                index[along] = slice(first, first + step)
+                target[tuple(index)] = made
