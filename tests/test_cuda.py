@@ -339,10 +339,10 @@ def test_machine_code_is_cached(compiler, tmp_path):
     assert made == [1, 2, 2]
     assert codes[0] != codes[1] == codes[2]
     assert images() == ([0, 0, 0], codes)
-    file, _ = tmp_path.rglob("*.cubin")
-    file.write_bytes(file.read_bytes()[:-1])
-    assert sorted(images()[0])[-1] == 1
-    assert images() == ([0, 0, 0], codes)
+    for file in tmp_path.rglob("*.cubin"):
+        file.write_bytes(file.read_bytes()[:-1])
+        assert images()[0][-1] == 1
+        assert images()[0] == [0, 0, 0]
     # What Numba's environment asks of other code is not asked of this.
     assert images("other", NUMBA_OPT="0", NUMBA_CUDA_DEBUGINFO="1") == ([1, 2, 2], codes)
 
