@@ -139,10 +139,14 @@ class Fill:
                 pass  # between two slices Python handles signals: Ctrl-C is raised here
         finally:
             crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
+            # The handlers of two signals may raise, each on the way into a call.
             try:
                 crew.dismiss()
             finally:
-                crew.dismiss()  # a second signal's handler may raise on the way into the first
+                try:
+                    crew.dismiss()
+                finally:
+                    crew.dismiss()
 
 
 class _Crew:
