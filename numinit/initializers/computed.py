@@ -1,8 +1,8 @@
 """What the initializers share whose values follow from an element's indices: nothing is drawn."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,20 @@ from numinit.initializers.laws import RangeError
 CHUNK = 1 << 16  # elements made at a time: 512 KiB of float64, which a core's cache holds
 
 Index = tuple[np.ndarray, ...]
+
+
+class Box(NamedTuple):
+    """Where an array lies in a weight."""
+
+    low: tuple[int, ...]
+    """The first index along each axis of the weight."""
+    axes: tuple[int | None, ...]
+    """The array's axis for each of the weight's, None where there is one index only."""
+    ids: np.ndarray | None = None
+    """The indices of the weight's axis 0 instead."""
+
+
+Write = Callable[[np.ndarray, tuple[int, ...], DType, Box], None]
 
 
 class Computed(Law):
@@ -69,15 +83,20 @@ class Computed(Law):
             )
 
     def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
+        return self._filler(whole, dtype, part, self._write), False
+
+    def _filler(self, whole: tuple[int, ...], dtype: DType, part: Part, write: Write) -> Filler:
+        """What fills a part, box by box."""
         shape, strides, steps, by_rows, _ = part
         flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
             target = view(address, shape, strides, dtype)
             if flat:
+                axes: tuple[int | None, ...] = tuple(range(len(whole)))
                 for begin, low, size in _boxes(whole, first, shape[0]):
-                    box = target[begin : begin + math.prod(size)].reshape(size)
-                    self._write(box, whole, dtype, low, tuple(range(len(whole))))
+                    run = target[begin : begin + math.prod(size)]
+                    write(run.reshape(size), whole, dtype, Box(low, axes))
                 return
             # An axis along which there is more than one index has its step to itself.
             owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
@@ -87,27 +106,15 @@ class Computed(Law):
                 owner.get(step) if size > 1 else None
                 for step, size in zip(c_steps(whole), whole, strict=True)
             )
-            self._write(target, whole, dtype, low, axes, ids)
+            write(target, whole, dtype, Box(low, axes, ids))
 
-        return fill, False
+        return fill
 
-    def _write(
-        self,
-        target: np.ndarray,
-        whole: tuple[int, ...],
-        dtype: DType,
-        low: tuple[int, ...],
-        axes: tuple[int | None, ...],
-        ids: np.ndarray | None = None,
-    ) -> None:
-        """Write a box of a weight.
-
-        `low` are its first indices, `axes` the axes of `target` that those of `whole` are, None
-        where there is one index only; `ids` are the indices of axis 0 instead.
-        """
-        for block in _blocks(target.shape):
+    def _write(self, target: np.ndarray, whole: tuple[int, ...], dtype: DType, box: Box) -> None:
+        """Write a box of a weight: its values."""
+        for block in blocks(target.shape):
             index = []
-            for begin, axis in zip(low, axes, strict=True):
+            for begin, axis in zip(box.low, box.axes, strict=True):
                 along = [1] * target.ndim
                 if axis is None:
                     at = np.array([begin], np.int64)
@@ -117,8 +124,8 @@ class Computed(Law):
                         begin + block[axis].start, begin + block[axis].stop, dtype=np.int64
                     )
                 index.append(at.reshape(along))
-            if ids is not None:
-                index[0] = ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
+            if box.ids is not None:
+                index[0] = box.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
             target[block] = stored(self.values(whole, tuple(index)), dtype)
 
 
@@ -142,7 +149,7 @@ def view(
     return _view(address, shape, strides, _STORED.get(dtype.name, dtype.name))
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Parts of at most CHUNK elements, in C order."""
     sizes: list[int] = []
     room = CHUNK
