@@ -1,6 +1,6 @@
 """How kernels are compiled for CUDA, and the memory operations that only they need.
 
-What `numinit.jit` compiles inline (the scalar functions, `fma`, the casts of bits) is taken as it
+What `numinit.compiler.inline` marks (the scalar functions, `fma`, the casts of bits) is taken as it
 is. Nothing here asks for a driver, or for a GPU.
 
 Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function, which calls
@@ -19,7 +19,7 @@ from numba import cuda, types
 from numba.core import config
 from numba.extending import intrinsic
 
-from numinit import cache
+from numinit.compiler import cache
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 GLOBAL = 1  # the address space
@@ -88,10 +88,14 @@ def _text(log: bytearray) -> str:
 
 
 def image(
-    function: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int]
+    function: Callable[..., Any],
+    signature: tuple[Any, ...],
+    capability: tuple[int, int],
+    kept: bool = True,
 ) -> Image:
-    """A kernel for a compute capability, cached under the function's name."""
-    file = cache.file_of(function.__name__, ".cubin", capability, str(signature), _toolkit())
+    """A kernel for a compute capability, cached under the function's name if `kept`."""
+    made_by = capability, str(signature), _toolkit()
+    file = cache.file_of(function.__name__, ".cubin", *made_by) if kept else None
     saved = cache.load(file) if file else None
     if saved is None:
         text = ptx(function, signature, capability)

@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numinit.engines.plan import plan
+from numinit.engines.layout import View, laid_out
+from numinit.engines.spec import Spec
+from numinit.engines.zeros import NO_ZEROS
+from numinit.stream.dtypes import DType
 
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
 SERIAL_BYTES = 4 << 20  # the same of a constant that is contiguous
@@ -44,70 +47,42 @@ def num_threads() -> int:
     return int(config.NUMBA_NUM_THREADS)
 
 
-class Formula(NamedTuple):
-    """What a law is to a kernel."""
-
-    law: str
-    """A key of `numinit.engines.kernels.TRANSFORMS`."""
-    parameters: tuple[float, ...]
-    """As the law's transforms take them."""
-    mask: str = ""
-    """A key of `numinit.engines.masks.MASKS`, or nothing."""
-    masked: tuple[int, ...] = ()
-    """The mask's parameters."""
-
-
 class Fill:
-    """A fill that is ready to run: a layout and a law, for any memory, key and start.
-
-    Element (i0, i1, ...) lies ``sum(i * strides)`` bytes after the first and its global index is
-    ``sum(i * steps)`` after the first one's.
+    """A fill that is ready to run, for any memory, key and start.
 
     Parameters
     ----------
-    shape : tuple of int
-        Without a zero.
-    strides, steps : tuple of int
-        Distances of neighbours in bytes and in the global order; the last step is 1 or its
-        axis has size 1 or was indexed away.
-    dtype : str
-        A key of `numinit.engines.kernels.STORES`.
-    formula : Formula
-        The law.
-    by_rows : bool, optional
-        The global row of each index of axis 0 is given at the call; the layout is contiguous.
+    view : View
+        The layout.
+    dtype : DType
+        The element type.
+    spec : Spec
+        The values.
     """
 
     __slots__ = ("_chunks", "_fixed", "_kept", "_kernel", "_serial")
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        dtype: str,
-        formula: Formula,
-        by_rows: bool = False,
-    ) -> None:
+    def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
+        transform, parameters, zeros = spec
         with preparing:
-            # Imported here, for it makes Numba work.
-            from numinit.engines.kernels import PARAMETERS, STORES, fill_kernel
-            from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
+            # Imported late: importing Numba takes 0.5 s.
+            from numinit.engines.cpu_kernel import fill_kernel
 
-            self._kernel = fill_kernel(formula.law, dtype, formula.mask)
-        p = plan(shape, strides, steps, by_rows)
-        serial, size = SERIAL, STORES[dtype].parts * STORES[dtype].element.bitwidth // 8
-        if formula.law == "constant" and p.inner_stride == size and p.tile == 1:
-            serial = max(serial, SERIAL_BYTES // size)
-        self._chunks, self._serial = p.chunks, p.elements <= serial
-        parameters = np.zeros(PARAMETERS)
-        parameters[: len(formula.parameters)] = formula.parameters
-        masked = np.zeros(MASK_PARAMETERS, np.int64)
-        masked[: len(formula.masked)] = formula.masked
-        self._kept = p.outer, parameters, masked  # for the kernel has their addresses
+            self._kernel = fill_kernel(transform, dtype, zeros and zeros.pattern)
+        layout = laid_out(view)
+        serial = SERIAL
+        if not transform.draws and layout.inner_stride == dtype.itemsize and layout.tile == 1:
+            serial = max(serial, SERIAL_BYTES // dtype.itemsize)
+        self._chunks, self._serial = layout.chunks, layout.elements <= serial
+        # Kept, because the kernel has their addresses.
+        self._kept = (
+            layout.outer,
+            np.array(parameters, np.float64),
+            np.array(zeros.parameters if zeros else NO_ZEROS, np.int64),
+        )
         self._fixed = (
-            p.grain, p.units, p.inner, p.inner_stride, p.segment, p.tile,
-            len(p.outer), *(array.ctypes.data for array in self._kept),
+            layout.grain, layout.units, layout.inner, layout.inner_stride, layout.segment,
+            layout.tile, len(layout.outer), *(array.ctypes.data for array in self._kept),
         )  # fmt: skip
 
     def __call__(self, address: int, first: int, rows: int, seed: int, stream: int) -> None:

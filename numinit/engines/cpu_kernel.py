@@ -9,50 +9,19 @@ are written. Every unit's values depend on global indices alone.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import types
 
-from numinit.bits import LOW, SHIFT, block_words, counter_high
-from numinit.engines.masks import MASKS
-from numinit.engines.plan import LEAST, TILE, TILE_SEGMENT
-from numinit.jit import (
-    address_of,
-    as_uint32,
-    fetch_add,
-    function,
-    inline,
-    kernel,
-    pointer_to,
-    scratch,
-)
-from numinit.transforms.disk import (
-    disk_float32,
-    disk_float64,
-    truncated_disk_float32,
-    truncated_disk_float64,
-)
-from numinit.transforms.normal import normal_float32, normal_float64
-from numinit.transforms.rounding import (
-    bfloat16_bits,
-    float8_e4m3fn_bits,
-    float8_e5m2_bits,
-    float16_bits,
-)
-from numinit.transforms.truncated import (
-    far_float32,
-    far_float64,
-    truncated_float32,
-    truncated_float64,
-    wide_float32,
-)
-from numinit.transforms.uniform import (
-    constant_float32,
-    constant_float64,
-    uniform_float32,
-    uniform_float64,
-)
+from numinit.compiler.cpu import function, kernel
+from numinit.compiler.inline import Inline, inline, scratch
+from numinit.compiler.intrinsics import address_of, as_uint32, fetch_add, pointer_to, record
+from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
+from numinit.engines.zeros import NoParameters, Pattern
+from numinit.stream.dtypes import DType
+from numinit.stream.philox import LOW, SHIFT, block_words, counter_high
+from numinit.stream.transform import Transform
 
 BATCH = 128  # blocks between the two stages: their words and values stay in the first-level cache
 FIRST, SECOND, THIRD, FOURTH = (np.uint64(plane) for plane in range(4))
@@ -79,49 +48,37 @@ def store_words(even, odd, block, blocks, plane, seed, stream):
         odd[j] = w1 | (w3 << SHIFT)
 
 
-class Store(NamedTuple):
-    """How an element is made and stored."""
-
-    wide: bool  # 64-bit words and float64, or 32-bit words and float32
-    element: Any  # type in memory, of each part
-    convert: Any  # a transform's value to that
-    parts: int = 1  # 2 for complex: the words of a pair are one element's
+def element_of(dtype: DType) -> tuple[Any, Inline]:
+    """The Numba type in memory of each part of an element, and how a value becomes that."""
+    if dtype.rounding is not None:
+        return getattr(types, f"uint{8 * dtype.itemsize}"), dtype.rounding
+    return (types.float64 if dtype.wide else types.float32), same
 
 
-STORES: dict[str, Store] = {
-    "float32": Store(False, types.float32, same),
-    "float64": Store(True, types.float64, same),
-    "float16": Store(False, types.uint16, float16_bits),
-    "bfloat16": Store(False, types.uint16, bfloat16_bits),
-    "float8_e4m3fn": Store(False, types.uint8, float8_e4m3fn_bits),
-    "float8_e5m2": Store(False, types.uint8, float8_e5m2_bits),
-    "complex64": Store(False, types.float32, same, 2),
-    "complex128": Store(True, types.float64, same, 2),
-}
+def kernel_name(transform: Transform, dtype: DType, pattern: Pattern | None) -> str:
+    """The name of a kernel, by which its machine code is kept."""
+    return "_".join([transform.name, dtype.name] + [pattern.name] * (pattern is not None))
 
-#: law: its transforms to float32 and to float64
-TRANSFORMS: dict[str, tuple[Any, Any]] = {
-    "constant": (constant_float32, constant_float64),
-    "uniform": (uniform_float32, uniform_float64),
-    "normal": (normal_float32, normal_float64),
-    "truncated": (truncated_float32, truncated_float64),
-    "truncated wide": (wide_float32, truncated_float64),
-    "truncated far": (far_float32, far_float64),
-    "disk": (disk_float32, disk_float64),
-    "truncated disk": (truncated_disk_float32, truncated_disk_float64),
-}
 
-PARAMETERS = 10  # of a law, float64
+def from_package(transform: Transform, dtype: DType, pattern: Pattern | None) -> bool:
+    """Whether all that a kernel is made of is numinit's own: only that is known by its name."""
+    parts = [transform.float64 if dtype.wide else transform.float32]
+    parts += [dtype.rounding] * (dtype.rounding is not None)
+    parts += [pattern.clear] * (pattern is not None)
+    return all(part.__module__.partition(".")[0] == "numinit" for part in parts)
+
+
 SIGNATURE = types.int64(*[types.int64] * 18)
 
 int64_pointer = pointer_to(types.int64)
-float64_pointer = pointer_to(types.float64)
-word_scratch = scratch(types.uint64, BATCH)
+word_scratch = scratch("uint64", BATCH)
 
 
 @functools.cache
-def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
-    """The compiled kernel for a law ("normal", ...), a dtype's name and a mask ("sparse", ..., "").
+def fill_kernel(
+    transform: Transform, dtype: DType, pattern: Pattern | None
+) -> Callable[..., int]:
+    """The compiled kernel of a transform, an element type and a pattern of zeros.
 
     Its arguments, all integers:
 
@@ -137,23 +94,27 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
     segment, tile : elements of a row in a unit; rows in a unit
     dims, outer : number of outer dimensions; address of their int64 triples (size, stride in
         bytes, step in the global order)
-    parameters : address of the law's `PARAMETERS` float64
-    masked : address of the mask's parameters, int64
+    parameters : address of the transform's parameters, float64
+    zeros : address of the pattern's parameters, int64
 
     Returns 1 if chunks may be left, else 0.
     """
-    wide, element, convert, parts = STORES[dtype]
-    transform = TRANSFORMS[law][wide]
-    clear = MASKS.get(mask)
-    needs_words = law != "constant"
+    wide, parts = dtype.wide, dtype.parts
+    element, convert = element_of(dtype)
+    transformed = transform.float64 if wide else transform.float32
+    has_zeros = pattern is not None
+    clear = pattern.clear if has_zeros else same
+    load_parameters = record(transform.Parameters, types.float64)
+    load_zeros = record(pattern.Parameters if has_zeros else NoParameters, types.int64)
+    needs_words = transform.draws
     # Plane 0 has the (high) words of real elements and of the first part of complex ones.
     needs_low = needs_words and wide
     needs_second = needs_words and parts == 2
     itemsize = element.bitwidth // 8 * parts
     element_pointer = pointer_to(element)
-    value_scratch = scratch(element, 4 * BATCH * parts)
-    tile_scratch = scratch(element, TILE * TILE_SEGMENT * parts)
-    name = "_".join([law.replace(" ", "_"), dtype, mask]).rstrip("_")
+    value_scratch = scratch(str(element), 4 * BATCH * parts)
+    tile_scratch = scratch(str(element), TILE * TILE_SEGMENT * parts)
+    name = kernel_name(transform, dtype, pattern)
 
     @inline
     def joined(high, low, j):
@@ -202,17 +163,17 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
             for j in range(2 * padded):
                 x, y = joined(even, low_even, j), joined(odd, low_odd, j)
                 if parts == 1:
-                    v0, v1 = transform(x, y, p)
+                    v0, v1 = transformed(x, y, p)
                     out[2 * j] = convert(v0)
                     out[2 * j + 1] = convert(v1)
                 else:
-                    v0, v1 = transform(x, joined(even_y, low_even_y, j), p)
-                    v2, v3 = transform(y, joined(odd_y, low_odd_y, j), p)
+                    v0, v1 = transformed(x, joined(even_y, low_even_y, j), p)
+                    v2, v3 = transformed(y, joined(odd_y, low_odd_y, j), p)
                     out[4 * j] = v0
                     out[4 * j + 1] = v1
                     out[4 * j + 2] = v2
                     out[4 * j + 3] = v3
-            if mask:
+            if has_zeros:
                 clear(out, parts, skip, index, taken, seed, stream, m)
             if not direct:
                 for j in range(taken):
@@ -224,14 +185,13 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
             index += taken
             count -= taken
 
-    @kernel(name, SIGNATURE)
+    @kernel(name, SIGNATURE, kept=from_package(transform, dtype, pattern))
     def fill(
         counter, limit, chunks, address, first, ids, seed, stream,
-        grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, masked,
+        grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,
     ):  # fmt: skip
         key0, key1 = np.uint64(seed), np.uint64(stream)
-        q, m = float64_pointer(parameters), int64_pointer(masked)
-        p = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9]
+        p, m = load_parameters(parameters), load_zeros(zeros)
         tiles = tile_scratch()
         triples, rows_of = int64_pointer(outer), int64_pointer(ids)
         segments = (inner + segment - 1) // segment

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from numinit.engines.cpu import Formula, preparing
-from numinit.engines.driver import (
+from numinit.engines.cpu import preparing
+from numinit.engines.cuda_driver import (
     Rows,
     check_installed,
     copy,
@@ -24,7 +24,10 @@ from numinit.engines.driver import (
     load,
     properties,
 )
-from numinit.engines.plan import plan
+from numinit.engines.layout import View, laid_out
+from numinit.engines.spec import Spec
+from numinit.engines.zeros import NO_ZEROS
+from numinit.stream.dtypes import DType
 
 #: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
 BLOCKS = 64
@@ -36,7 +39,7 @@ class Fill:
 
     Parameters
     ----------
-    shape, strides, steps, dtype, formula, by_rows
+    view, dtype, spec
         As `numinit.engines.cpu.Fill` takes them.
 
     Raises
@@ -47,41 +50,33 @@ class Fill:
 
     __slots__ = ("_fixed", "_inner", "_loose", "_outer", "_span", "_variant", "_words")
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-        steps: tuple[int, ...],
-        dtype: str,
-        formula: Formula,
-        by_rows: bool = False,
-    ) -> None:
+    def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         check_installed()
         with preparing:
-            # Imported here, for it makes Numba work.
-            from numinit.engines.kernels import PARAMETERS
-            from numinit.engines.kernels_cuda import Variant, unit_blocks
-            from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
+            # Imported late: importing Numba takes 0.5 s.
+            from numinit.engines.cuda_kernel import Variant, unit_blocks
 
-        p = plan(shape, strides, steps, by_rows)
-        outer = p.outer.tolist()
-        dense = outer.pop() if p.tile > 1 else (1, 0, 0)
-        self._variant = Variant(formula.law, dtype, formula.mask, len(outer), p.tile > 1, by_rows)
-        self._inner = p.inner
+        transform, parameters, zeros = spec
+        layout = laid_out(view)
+        outer = layout.outer.tolist()
+        dense = outer.pop() if layout.tile > 1 else (1, 0, 0)
+        self._variant = Variant(
+            transform, dtype, zeros and zeros.pattern, len(outer), layout.tile > 1, view.by_rows
+        )
+        self._inner = layout.inner
         # Whether a row may begin inside of a block although the first one does not.
         self._loose = any(step % 4 for _, _, step in (*outer, dense)) or (
-            by_rows and p.inner % 4 > 0
+            view.by_rows and layout.inner % 4 > 0
         )
         self._outer = math.prod(size for size, _, _ in outer) * dense[0]
         self._span = 4 * unit_blocks(dtype)
-        view = p.inner, p.inner_stride, *dense
+        inner = layout.inner, layout.inner_stride, *dense
         around = tuple(itertools.chain(*outer)) or (0,)
-        parameters = formula.parameters + (0.0,) * (PARAMETERS - len(formula.parameters))
-        masked = formula.masked + (0,) * (MASK_PARAMETERS - len(formula.masked))
-        self._fixed = (*view, around, parameters, masked)
-        self._words = array("q", (*view, *around))
+        cleared = zeros.parameters if zeros else NO_ZEROS
+        self._fixed = (*inner, around, parameters, cleared)
+        self._words = array("q", (*inner, *around))
         self._words.frombytes(array("d", parameters).tobytes())
-        self._words.extend(masked)
+        self._words.extend(cleared)
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
@@ -125,8 +120,7 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
 
 @functools.cache  # of several threads that want a kernel, one loads it
 def _load(variant: Any, device: int) -> tuple[Any, int]:
-    from numinit.engines.kernels_cuda import fill_function
-    from numinit.jit_cuda import SIMULATED, simulated
+    from numinit.compiler.cuda import SIMULATED, simulated
 
     if SIMULATED:
         return simulated(fill_function(variant), variant.signature), 0
@@ -136,10 +130,9 @@ def _load(variant: Any, device: int) -> tuple[Any, int]:
 
 @functools.cache  # for all GPUs of a kind
 def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
-    from numinit.engines.kernels_cuda import fill_function
-    from numinit.jit_cuda import image
+    from numinit.compiler.cuda import image
 
-    return image(fill_function(variant), variant.signature, capability)
+    return image(fill_function(variant), variant.signature, capability, variant.kept)
 
 
 class Copied:

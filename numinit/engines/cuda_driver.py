@@ -68,7 +68,7 @@ def lacking() -> str:
 def _driver() -> Any:
     """NVIDIA's own module, None under the simulator."""
     with preparing:  # a fork in the middle of an import leaves a child its locks
-        from numinit.jit_cuda import SIMULATED
+        from numinit.compiler.cuda import SIMULATED
 
         if SIMULATED:
             return None

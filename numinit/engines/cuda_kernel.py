@@ -1,6 +1,6 @@
 """CUDA kernels: fill any strided view, a few blocks of the stream a thread at a time.
 
-A view is a set of *rows* as in `numinit.engines.kernels`. A *unit* is what a thread makes at a
+A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a
 time: whole blocks of the stream, as many as fill 16 bytes at least, of one row. Units are counted
 with the outer dimensions slowest; then come the units of a row and last, where the last outer
 dimension is the one that is dense in memory (a transposed view), that dimension, so that
@@ -14,29 +14,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, types
 
-from numinit.bits import LOW, SHIFT, block_words, counter_high
-from numinit.engines.kernels import FIRST, FOURTH, PARAMETERS, SECOND, STORES, THIRD, TRANSFORMS
-from numinit.engines.masks import CLEARED
-from numinit.engines.masks import PARAMETERS as MASK_PARAMETERS
-from numinit.jit import inline
-from numinit.jit_cuda import WIDEST, load_int64, packed, store_element, store_words
+from numinit.compiler.cuda import WIDEST, load_int64, packed, store_element, store_words
+from numinit.compiler.inline import inline
+from numinit.engines.cpu_kernel import (
+    FIRST,
+    FOURTH,
+    SECOND,
+    THIRD,
+    element_of,
+    from_package,
+    kernel_name,
+)
+from numinit.engines.zeros import NoParameters, Pattern
+from numinit.stream.dtypes import DType
+from numinit.stream.philox import LOW, SHIFT, block_words, counter_high
+from numinit.stream.transform import Transform
 
 
-def unit_blocks(dtype: str) -> int:
+def unit_blocks(dtype: DType) -> int:
     """Blocks of the stream in a unit: those that fill a store of the widest kind."""
-    store = STORES[dtype]
-    return max(1, WIDEST // (4 * store.parts * (store.element.bitwidth // 8)))
+    return max(1, WIDEST // (4 * dtype.itemsize))
 
 
 class Variant(NamedTuple):
     """What a kernel is compiled for."""
 
-    law: str
-    """A key of `numinit.engines.kernels.TRANSFORMS`."""
-    dtype: str
-    """A key of `numinit.engines.kernels.STORES`."""
-    mask: str = ""
-    """A key of `numinit.engines.masks.CLEARED`, or nothing."""
+    transform: Transform
+    dtype: DType
+    pattern: Pattern | None = None
     dims: int = 0
     """Outer dimensions, apart from the one that is dense in memory."""
     transposed: bool = False
@@ -47,19 +52,25 @@ class Variant(NamedTuple):
     @property
     def signature(self) -> tuple[Any, ...]:
         """The types of the kernel's arguments; see `fill_function`."""
-        i8 = types.int64
+        i8, cleared = types.int64, self.pattern.Parameters if self.pattern else NoParameters
+        read = self.transform.Parameters
         return (
             *[i8] * 12,
             types.UniTuple(i8, max(3 * self.dims, 1)),
-            types.UniTuple(types.float64, PARAMETERS),
-            types.UniTuple(i8, MASK_PARAMETERS),
+            types.NamedUniTuple(types.float64, len(read._fields), read),  # type: ignore[attr-defined]
+            types.NamedUniTuple(i8, len(cleared._fields), cleared),  # type: ignore[attr-defined]
         )
 
     @property
     def name(self) -> str:
         """A name for the compiled kernel."""
-        name = "_".join(filter(None, ("fill", self.law.replace(" ", "_"), self.dtype, self.mask)))
-        return name + f"_{self.dims}" + "t" * self.transposed + "r" * self.by_rows
+        name = kernel_name(self.transform, self.dtype, self.pattern)
+        return f"fill_{name}_{self.dims}" + "t" * self.transposed + "r" * self.by_rows
+
+    @property
+    def kept(self) -> bool:
+        """Whether its machine code is kept under that name."""
+        return from_package(self.transform, self.dtype, self.pattern)
 
 
 @inline
@@ -69,14 +80,16 @@ def divided(a, b):
     return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
 
 
-def _elements(law: str, dtype: str, mask: str) -> Any:
-    """A function that makes the four elements of a block, masked: numbers, or pairs of them."""
-    wide, element, convert, parts = STORES[dtype]
-    transform, cleared = TRANSFORMS[law][wide], CLEARED.get(mask)
+def _elements(variant: Variant) -> Any:
+    """A function that makes the four elements of a block, numbers or pairs of them, some cleared."""
+    wide, parts = variant.dtype.wide, variant.dtype.parts
+    element, convert = element_of(variant.dtype)
+    transform = variant.transform.float64 if wide else variant.transform.float32
+    cleared = variant.pattern.cleared if variant.pattern else None
     zero = np.dtype(element.name).type(0)
     low_plane = SECOND if parts == 1 else THIRD  # of the first part; of the second one: FOURTH
 
-    if law == "constant":
+    if not variant.transform.draws:
 
         @inline
         def words(block, high, low, seed, stream):
@@ -159,11 +172,11 @@ def store_some(place, stride, low, count, values):
 
 
 @functools.cache
-def _unit(law: str, dtype: str, mask: str) -> Any:
+def _unit(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
     """A function that makes and stores a unit."""
-    store = STORES[dtype]
-    size = store.element.bitwidth // 8 * store.parts
-    elements, blocks = _elements(law, dtype, mask), unit_blocks(dtype)
+    size = dtype.itemsize
+    elements = _elements(Variant(transform, dtype, pattern))
+    blocks = unit_blocks(dtype)
     each = size  # 32-bit words in memory of a block's 4 elements
     empty = (np.uint32(0),) * (blocks * each)
 
@@ -207,10 +220,10 @@ def fill_function(variant: Variant) -> Callable[..., None]:
     rows, row_stride, row_step : the dimension that is dense in memory, if transposed: its size,
         its stride in bytes, its step in the global order
     outer : the same three of each other outer dimension
-    p, m : the parameters of the law and of the mask
+    p, m : the parameters of the transform and of the pattern of zeros
     """
     dims, transposed, by_rows = variant.dims, variant.transposed, variant.by_rows
-    unit_of = _unit(variant.law, variant.dtype, variant.mask)
+    unit_of = _unit(variant.transform, variant.dtype, variant.pattern)
     blocks = unit_blocks(variant.dtype)
 
     def fill(

@@ -1,8 +1,9 @@
-"""Plans: a strided view as rows, tiles and chunks, the way the kernels take it.
+"""Layouts: a strided view as rows, tiles and chunks, the way the kernels take it.
 
-See `numinit.engines.kernels` for the terms.
+See `numinit.engines.cpu_kernel` for the terms.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -16,8 +17,27 @@ GRAIN = 1 << 20  # elements in a chunk, what one thread takes at a time: a few h
 CHUNKS = 64  # in a smaller array, for the threads to share evenly
 
 
-class Plan(NamedTuple):
-    """A view's layout as the kernels take it; see `numinit.engines.kernels.fill_kernel`."""
+class View(NamedTuple):
+    """Memory, and the elements of a weight that belong there.
+
+    Element (i0, i1, ...) lies ``sum(i * strides)`` bytes after the first, and its global index is
+    ``sum(i * steps)`` after the first one's.
+    """
+
+    shape: tuple[int, ...]
+    """Without a zero."""
+    strides: tuple[int, ...]
+    """Distances of neighbours in bytes."""
+    steps: tuple[int, ...]
+    """Distances of neighbours in the global order; the last is 1, or its axis has size 1 or was
+    indexed away."""
+    by_rows: bool = False
+    """Whether the global row of each index of axis 0 is given at the call; the memory is contiguous
+    then."""
+
+
+class Layout(NamedTuple):
+    """A view as the kernels take it; see `numinit.engines.cpu_kernel.fill_kernel`."""
 
     elements: int
     chunks: int
@@ -30,10 +50,9 @@ class Plan(NamedTuple):
     outer: np.ndarray  # (dimensions, 3): size, stride, step
 
 
-def plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
-) -> Plan:
-    """Choose rows, segments, tiles and chunks for a layout that is not empty."""
+def laid_out(view: View) -> Layout:
+    """Choose rows, segments, tiles and chunks for a view that is not empty."""
+    shape, strides, steps, by_rows = view
     dims = _merged(shape, strides, steps, by_rows)
     inner, inner_stride, segment, tile = 1, 0, 1, 1
     if len(dims) > by_rows and dims[-1][2] == 1:
@@ -49,7 +68,7 @@ def plan(
     cost = max(segment, LEAST) * tile
     grain = max(1, min(GRAIN, units * cost // CHUNKS) // cost)
     outer = np.array(dims, np.int64).reshape(-1, 3)
-    return Plan(
+    return Layout(
         math.prod(shape), -(-units // grain), grain, units, inner, inner_stride, segment, tile,
         outer,
     )  # fmt: skip
@@ -69,3 +88,9 @@ def _merged(
         else:
             dims.append((size, stride, step))
     return dims
+
+
+@functools.lru_cache(1024)
+def c_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Distances in C order, in elements, of neighbours along each axis."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

@@ -1,44 +1,93 @@
-"""Masks: which elements of a run are cleared after they were made.
+"""Patterns of zeros: which elements of a sampled weight are cleared after they were made.
 
-`out` has the values of elements `index` to `index + taken` - 1 from `skip` on, each of `parts`
-numbers; `m` the mask's parameters.
+Each has two forms. The one for the CPU clears a run: `out` has the values of elements `index` to
+`index` + `taken` - 1 from `skip` on, each of `parts` numbers; `m` are the pattern's parameters. The one
+for CUDA's threads says whether one element is cleared.
 """
 
-import numpy as np
-from numba import types
+from typing import NamedTuple
 
-from numinit.bits import block_words, counter_high
-from numinit.jit import inline, scratch
-from numinit.transforms.permutation import permuted, shifted
+import numpy as np
+
+from numinit.compiler.inline import Inline, inline, scratch
+from numinit.stream.permutation import permuted, shifted
+from numinit.stream.philox import block_words, counter_high
 
 COLUMNS = 256  # made side by side
 PLANE = np.uint64(2)
-PARAMETERS = 6  # of a mask, int64
+column_scratch = scratch("uint64", COLUMNS)
 
-column_scratch = scratch(types.uint64, COLUMNS)
+
+class Pattern(NamedTuple):
+    """What a pattern is to the kernels."""
+
+    name: str
+    """Of the compiled kernels, for good: letters, digits and underscores."""
+    Parameters: type[tuple[int, ...]]
+    """A NamedTuple of int."""
+    clear: Inline
+    """Clears a run."""
+    cleared: Inline
+    """Whether an element is cleared."""
+
+
+class Zeros(NamedTuple):
+    """The zeros of one weight."""
+
+    pattern: Pattern
+    parameters: tuple[int, ...]
+    """An instance of the pattern's `Parameters`."""
+
+
+class NoParameters(NamedTuple):
+    """Of no pattern."""
+
+    nothing: int = 0
+
+
+NO_ZEROS = NoParameters()
+
+
+class RangeParameters(NamedTuple):
+    """The elements from index `first` to `last` - 1."""
+
+    first: int
+    last: int
+
+
+class SparseParameters(NamedTuple):
+    """Some elements of each column of a matrix; see `numinit.stream.permutation`."""
+
+    rows: int
+    columns: int
+    zeros: int
+    """In each column."""
+    left: int
+    """The digits of the network that permutes the rows are below `left` and `right`."""
+    right: int
+    rounds: int
 
 
 @inline
 def clear_range(out, parts, skip, index, taken, seed, stream, m):
-    """Clear the elements from index `m[0]` to `m[1]` - 1."""
-    first = m[0] - index if m[0] > index else 0
-    last = m[1] - index if m[1] - index < taken else taken
+    """Clear the elements of `RangeParameters`."""
+    first = m.first - index if m.first > index else 0
+    last = m.last - index if m.last - index < taken else taken
     for j in range((skip + first) * parts, (skip + last) * parts):
         out[j] = 0
 
 
 @inline
 def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
-    """Clear `m[2]` elements of each column of a matrix of `m[0]` rows and `m[1]` columns.
+    """Clear `m.zeros` elements of each column.
 
-    The row r is cleared where its place in the column's permutation is below `m[2]`. The keys of
-    column c's network, of digits below `m[3]` and `m[4]` in `m[5]` rounds, are the words of block c
-    in plane 2.
+    The row r is cleared where its place in the column's permutation is below `m.zeros`. The keys of
+    column c's network are the words of block c in plane 2.
     """
     key0, key1, key2, key3 = column_scratch(), column_scratch(), column_scratch(), column_scratch()
     left, right = column_scratch(), column_scratch()
-    rows, columns, cleared, rounds = np.uint64(m[0]), m[1], np.uint64(m[2]), m[5]
-    a, b = np.uint64(m[3]), np.uint64(m[4])
+    rows, columns, cleared, rounds = np.uint64(m.rows), m.columns, np.uint64(m.zeros), m.rounds
+    a, b = np.uint64(m.left), np.uint64(m.right)
     row = index // columns
     column = index - row * columns
     while taken > 0:
@@ -69,31 +118,28 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
             row, column = row + 1, 0
 
 
-MASKS = {"range": clear_range, "sparse": clear_sparse}
-
-
 @inline
 def in_range(index, seed, stream, m):
     """Whether `clear_range` clears an element."""
-    return m[0] <= index and index < m[1]
+    return m.first <= index and index < m.last
 
 
 @inline
 def in_sparse(index, seed, stream, m):
     """Whether `clear_sparse` clears an element."""
-    row = index // m[1]
-    block, place = np.uint64(index - row * m[1]), np.uint64(row)
+    row = index // m.columns
+    block, place = np.uint64(index - row * m.columns), np.uint64(row)
     key0, key1, key2, key3 = block_words(
         block & np.uint64(0xFFFFFFFF), counter_high(block, PLANE), seed, stream
     )
-    a, b = np.uint64(m[3]), np.uint64(m[4])
+    a, b = np.uint64(m.left), np.uint64(m.right)
     # A unit may reach beyond the last row, from where the walk might never come back.
-    walking = place < np.uint64(m[0])
+    walking = place < np.uint64(m.rows)
     while walking:
-        place = permuted(place, a, b, m[5], key0, key1, key2, key3)
-        walking = place >= np.uint64(m[0])
-    return place < np.uint64(m[2])
+        place = permuted(place, a, b, m.rounds, key0, key1, key2, key3)
+        walking = place >= np.uint64(m.rows)
+    return place < np.uint64(m.zeros)
 
 
-#: The same element by element, for CUDA's threads.
-CLEARED = {"range": in_range, "sparse": in_sparse}
+RANGE = Pattern("range", RangeParameters, clear_range, in_range)
+SPARSE = Pattern("sparse", SparseParameters, clear_sparse, in_sparse)

@@ -8,62 +8,86 @@ but counted from the other end, that is the radius of Box and Muller on a part o
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from numinit.jit import fma, inline
-from numinit.transforms.circle import cos_sin_float32, cos_sin_float64
-from numinit.transforms.logarithm import (
+from numinit.compiler.inline import fma, inline
+from numinit.stream.elementary import (
+    cos_sin_float32,
+    cos_sin_float64,
     minus_2_log_float32,
     minus_2_log_float64,
     reduced_float32,
     reduced_float64,
 )
-from numinit.transforms.normal import HALF_ULP32, HALF_ULP64, ULP32, ULP64
+from numinit.stream.normal import HALF_ULP32, HALF_ULP64, ULP32, ULP64
+from numinit.stream.transform import Transform
 
 QUARTER32 = np.float32(0.25)
 
 
+class DiskParameters(NamedTuple):
+    """What the uniform disk reads."""
+
+    radius: float
+
+
+class TruncatedDiskParameters(NamedTuple):
+    """What the truncated disk reads, with u' = 1 - (1 - u) (1 - rho), uniform on (rho, 1)."""
+
+    scale: float
+    """Of sqrt(-2 ln u')."""
+    step: float
+    """Of u' from word to word."""
+    lowest: float
+    """u' where its word is 0."""
+    rest: float
+    """1 - u' where the word's complement is 0."""
+
+
 @inline
 def disk_float32(word0, word1, p):
-    """Uniform on the disk of radius `p[0]` around 0, float32."""
-    radius = math.sqrt(fma(np.float32(word0), ULP32, HALF_ULP32)) * np.float32(p[0])
+    """Uniform on the disk around 0, of two uint32 words; the two parts, float32."""
+    radius = math.sqrt(fma(np.float32(word0), ULP32, HALF_ULP32)) * np.float32(p.radius)
     cos, sin = cos_sin_float32(word1)
     return radius * cos, radius * sin
 
 
 @inline
 def disk_float64(word0, word1, p):
-    """As `disk_float32`."""
-    radius = math.sqrt(fma(np.float64(word0), ULP64, HALF_ULP64)) * p[0]
+    """As `disk_float32`, of uint64 words, float64."""
+    radius = math.sqrt(fma(np.float64(word0), ULP64, HALF_ULP64)) * p.radius
     cos, sin = cos_sin_float64(word1)
     return radius * cos, radius * sin
 
 
 @inline
 def truncated_disk_float32(word0, word1, p):
-    """Complex normal truncated to a disk, float32.
-
-    With u' = 1 - (1 - u) (1 - rho), which is uniform on (rho, 1), `p` has: the scale of
-    sqrt(-2 ln u'); the step of u' from word to word; u' and 1 - u' where their words are 0.
-    """
-    step = np.float32(p[1])
-    rest = fma(np.float32(np.uint32(~word0)), step, np.float32(p[3]))  # 1 - u'
-    exponent, f = reduced_float32(fma(np.float32(word0), step, np.float32(p[2])))
+    """Complex normal truncated to a disk, of two uint32 words; the two parts, float32."""
+    step = np.float32(p.step)
+    rest = fma(np.float32(np.uint32(~word0)), step, np.float32(p.rest))  # 1 - u'
+    exponent, f = reduced_float32(fma(np.float32(word0), step, np.float32(p.lowest)))
     if rest < QUARTER32:
         exponent, f = np.float32(0.0), -rest
-    radius = math.sqrt(minus_2_log_float32(exponent, f)) * np.float32(p[0])
+    radius = math.sqrt(minus_2_log_float32(exponent, f)) * np.float32(p.scale)
     cos, sin = cos_sin_float32(word1)
     return radius * cos, radius * sin
 
 
 @inline
 def truncated_disk_float64(word0, word1, p):
-    """As `truncated_disk_float32`."""
-    rest = fma(np.float64(~word0), p[1], p[3])
-    exponent, f = reduced_float64(fma(np.float64(word0), p[1], p[2]))
+    """As `truncated_disk_float32`, of uint64 words, float64."""
+    rest = fma(np.float64(~word0), p.step, p.rest)
+    exponent, f = reduced_float64(fma(np.float64(word0), p.step, p.lowest))
     if rest < 0.25:
         exponent, f = 0.0, -rest
-    radius = math.sqrt(minus_2_log_float64(exponent, f)) * p[0]
+    radius = math.sqrt(minus_2_log_float64(exponent, f)) * p.scale
     cos, sin = cos_sin_float64(word1)
     return radius * cos, radius * sin
+
+
+DISK = Transform("disk", DiskParameters, disk_float32, disk_float64)
+TRUNCATED_DISK = Transform(
+    "truncated_disk", TruncatedDiskParameters, truncated_disk_float32, truncated_disk_float64
+)

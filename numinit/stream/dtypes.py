@@ -4,6 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from numinit.compiler.inline import Inline
+from numinit.stream.rounding import (
+    bfloat16_bits,
+    float8_e4m3fn_bits,
+    float8_e5m2_bits,
+    float16_bits,
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
 class DType:
@@ -24,6 +32,11 @@ class DType:
         The smallest normal number is 2**min_exponent.
     max : float
         The largest finite number.
+    rounding : Inline or None
+        The bits, an unsigned integer of `itemsize` bytes, of a float32 rounded once; None where values
+        are made in the type itself.
+    complex : bool
+        Whether an element has two parts, which share `itemsize`.
     """
 
     name: str
@@ -32,12 +45,23 @@ class DType:
     precision: int
     min_exponent: int
     max: float
+    rounding: Inline | None = None
     complex: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether values are made in float64, of 64-bit words; else in float32, of 32-bit ones."""
+        return self.precision == 53
+
+    @property
+    def parts(self) -> int:
+        """Numbers in an element: 2 if it is complex."""
+        return 1 + self.complex
 
     @property
     def real(self) -> str:
         """The type that values are made in before the one rounding to this type."""
-        return "float64" if self.precision == 53 else "float32"
+        return "float64" if self.wide else "float32"
 
     def floor(self, x: float) -> float:
         """The largest finite number of this type that is not above the finite real `x`."""
@@ -57,17 +81,18 @@ class DType:
         return math.ldexp(1.0, exponent - self.precision + 1)
 
 
+#: The table of element types: one row each.
 DTYPES: dict[str, DType] = {
     d.name: d
     for d in (
         DType("float32", 4, "F32", 24, -126, (2 - 2**-23) * 2.0**127),
         DType("float64", 8, "F64", 53, -1022, (2 - 2**-52) * 2.0**1023),
-        DType("float16", 2, "F16", 11, -14, 65504.0),
-        DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127),
-        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0),
-        DType("float8_e5m2", 1, "F8_E5M2", 3, -14, 57344.0),
-        DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, True),
-        DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, True),
+        DType("float16", 2, "F16", 11, -14, 65504.0, float16_bits),
+        DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127, bfloat16_bits),
+        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0, float8_e4m3fn_bits),
+        DType("float8_e5m2", 1, "F8_E5M2", 3, -14, 57344.0, float8_e5m2_bits),
+        DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, None, True),
+        DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, None, True),
     )
 }
 

@@ -12,17 +12,20 @@ quadrant of the angle comes from the word's top bits.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from numinit.jit import fma, inline
-from numinit.transforms.circle import cos_sin_float32, cos_sin_float64
-from numinit.transforms.logarithm import (
+from numinit.compiler.inline import fma, inline
+from numinit.stream.elementary import (
+    cos_sin_float32,
+    cos_sin_float64,
     minus_2_log_float32,
     minus_2_log_float64,
     reduced_float32,
     reduced_float64,
 )
+from numinit.stream.transform import Transform
 
 # sqrt(1/2) as a word: above it, the logarithm works from the complement.
 ROOT_WORD32 = np.uint32(0xB504F334)
@@ -32,6 +35,16 @@ ULP32 = np.float32(2.0**-32)
 HALF_ULP32 = np.float32(2.0**-33)
 ULP64 = 2.0**-64
 HALF_ULP64 = 2.0**-65
+
+
+class Parameters(NamedTuple):
+    """What the transform reads."""
+
+    mean: float
+    """Of the first value."""
+    std: float
+    second_mean: float
+    """Of the second value: 0 in the imaginary part of a complex one."""
 
 
 @inline
@@ -48,13 +61,11 @@ def radius_float32(word):
 
 @inline
 def normal_float32(word0, word1, p):
-    """``z * std + mean`` for the pair of words, float32; at most 1e-6 from the exact z.
-
-    `p` has the first value's mean, the standard deviation, the second value's mean.
-    """
-    radius, std = radius_float32(word0), np.float32(p[1])
+    """``z * std + mean`` of two uint32 words, float32; z is at most 1e-6 from the exact one."""
+    radius, std = radius_float32(word0), np.float32(p.std)
     cos, sin = cos_sin_float32(word1)
-    return fma(radius * cos, std, np.float32(p[0])), fma(radius * sin, std, np.float32(p[2]))
+    first = fma(radius * cos, std, np.float32(p.mean))
+    return first, fma(radius * sin, std, np.float32(p.second_mean))
 
 
 @inline
@@ -70,7 +81,10 @@ def radius_float64(word):
 
 @inline
 def normal_float64(word0, word1, p):
-    """As `normal_float32` for the pair of 64-bit words; at most 1e-14 from the exact z."""
+    """As `normal_float32` of two uint64 words, float64; z is at most 1e-14 from the exact one."""
     radius = radius_float64(word0)
     cos, sin = cos_sin_float64(word1)
-    return fma(radius * cos, p[1], p[0]), fma(radius * sin, p[1], p[2])
+    return fma(radius * cos, p.std, p.mean), fma(radius * sin, p.std, p.second_mean)
+
+
+NORMAL = Transform("normal", Parameters, normal_float32, normal_float64)

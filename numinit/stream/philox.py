@@ -9,7 +9,7 @@ whose halves are the paper's mulhi and mullo.
 
 import numpy as np
 
-from numinit.jit import inline, product_of_words
+from numinit.compiler.inline import inline, product_of_words
 
 M0 = np.uint64(0xD2511F53)
 M1 = np.uint64(0xCD9E8D57)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numinit.jit import bits_float32, float32_bits, inline
+from numinit.compiler.inline import bits_float32, float32_bits, inline
 
 
 @inline

@@ -15,17 +15,19 @@ distance to its nearer bound instead (`far_float64`), which no distance makes in
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from numinit.jit import fma, inline, product
-from numinit.transforms.logarithm import (
+from numinit.compiler.inline import fma, inline, product
+from numinit.stream.elementary import (
     minus_2_log_float32,
     minus_2_log_float64,
     reduced_float32,
     reduced_float64,
 )
-from numinit.transforms.uniform import clamp
+from numinit.stream.transform import Transform
+from numinit.stream.uniform import clamp
 
 #: A float32 v may not be beyond; a float64 v neither.
 LIMIT32, LIMIT64 = 52.0, 130.0
@@ -89,29 +91,66 @@ G9 = 194513844.97392625
 G10 = -924385016.281196
 
 
+class Parameters(NamedTuple):
+    """What `truncated_float32` and `truncated_float64` read."""
+
+    mean: float
+    std: float
+    least: float
+    """The least value of the array's type within the bounds."""
+    most: float
+    """The greatest one."""
+    step: float
+    """Of 2 lower and 2 upper from word to word."""
+    lower: float
+    """2 lower where its word is 0."""
+    upper: float
+    """2 upper where its word is 0."""
+    middle: float
+    """lower - upper half way between the words 2**31 - 1 and 2**31 (2**63)."""
+
+
+class FarParameters(NamedTuple):
+    """What `far_float64` reads, with t = (1 - Phi(z)) / (1 - Phi(a)) for the nearer bound a."""
+
+    mean: float
+    std: float
+    least: float
+    """The least value of the array's type within the bounds."""
+    most: float
+    """The greatest one."""
+    step: float
+    """Of t from word to word."""
+    rest: float
+    """t where its word is 0."""
+    sign: float
+    """1 for the upper tail, -1 for the lower one."""
+    square: float
+    """a**2."""
+    inverse: float
+    """1 / a**2."""
+    beyond: float
+    """beyond(1 / a**2)."""
+
+
 @inline
 def one_float32(word, p):
     """One value, float32."""
-    step = np.float32(p[4])
-    lower = fma(np.float32(word), step, np.float32(p[5]))
-    upper = fma(np.float32(np.uint32(~word)), step, np.float32(p[6]))
-    difference = fma(np.float32(np.int32(word ^ SIGN32)), step, np.float32(p[7]))
+    step = np.float32(p.step)
+    lower = fma(np.float32(word), step, np.float32(p.lower))
+    upper = fma(np.float32(np.uint32(~word)), step, np.float32(p.upper))
+    difference = fma(np.float32(np.int32(word ^ SIGN32)), step, np.float32(p.middle))
     exponent, f = reduced_float32(lower * upper)
     v = minus_2_log_float32(exponent, f)
     numerator = fma(fma(fma(fma(fma(fma(N6, v, N5), v, N4), v, N3), v, N2), v, N1), v, N0)
     denominator = fma(fma(fma(fma(fma(D5, v, D4), v, D3), v, D2), v, D1), v, D0)
     z = difference * math.sqrt(v + numerator / denominator)
-    return clamp(fma(z, np.float32(p[1]), np.float32(p[0])), np.float32(p[2]), np.float32(p[3]))
+    return clamp(fma(z, np.float32(p.std), np.float32(p.mean)), np.float32(p.least), np.float32(p.most))
 
 
 @inline
 def truncated_float32(word0, word1, p):
-    """``z * std + mean`` of each word, float32; at most 1e-6 from the exact z.
-
-    `p` has: mean; std; the least and the greatest value of the array's type within the bounds;
-    the step of 2 lower and 2 upper from word to word; 2 lower and 2 upper where their word is 0;
-    lower - upper in the middle, between the words 2**31 - 1 and 2**31 + 1.
-    """
+    """``z * std + mean`` of each of two uint32 words, float32; z within 1e-6 of the exact one."""
     return one_float32(word0, p), one_float32(word1, p)
 
 
@@ -124,9 +163,9 @@ def pick(v, row):
 @inline
 def one_float64(word, p):
     """One value, float64."""
-    lower = fma(np.float64(word), p[4], p[5])
-    upper = fma(np.float64(~word), p[4], p[6])
-    difference = fma(np.float64(np.int64(word ^ SIGN64)), p[4], p[7])
+    lower = fma(np.float64(word), p.step, p.lower)
+    upper = fma(np.float64(~word), p.step, p.upper)
+    difference = fma(np.float64(np.int64(word ^ SIGN64)), p.step, p.middle)
     exponent, f = reduced_float64(lower * upper)
     v = minus_2_log_float64(exponent, f)
     t = v - pick(v, (0.0, 12.0, 45.0))
@@ -135,12 +174,12 @@ def one_float64(word, p):
         numerator = fma(numerator, t, pick(v, NUMERATORS[k]))
         denominator = fma(denominator, t, pick(v, DENOMINATORS[k]))
     z = difference * (numerator / denominator)
-    return clamp(fma(z, p[1], p[0]), p[2], p[3])
+    return clamp(fma(z, p.std, p.mean), p.least, p.most)
 
 
 @inline
 def truncated_float64(word0, word1, p):
-    """As `truncated_float32` for 64-bit words; at most 1e-14 from the exact z."""
+    """As `truncated_float32` of uint64 words, float64; z within 1e-14 of the exact one."""
     return one_float64(word0, p), one_float64(word1, p)
 
 
@@ -154,30 +193,25 @@ def beyond(v):
 
 @inline
 def one_far(word, p):
-    """One value of an interval in the upper (p[6] > 0) or lower tail, float64."""
-    word = ~word if p[6] > 0.0 else word
-    exponent, f = reduced_float64(fma(np.float64(word), p[4], p[5]))
+    """One value of an interval in the upper or lower tail, float64."""
+    word = ~word if p.sign > 0.0 else word
+    exponent, f = reduced_float64(fma(np.float64(word), p.step, p.rest))
     target = minus_2_log_float64(exponent, f)
     # Solve h + ln(1 + h / a**2) - beyond(1 / z**2) + beyond(1 / a**2) = target for h = z**2 - a**2.
     h = target
     for _ in range(3):  # Newton's method: from at most 1.3 to 2e-5, 1e-9, 1e-16
-        v = 1.0 / (p[7] + h)
-        exponent, f = reduced_float64(fma(h, p[8], 1.0))
+        v = 1.0 / (p.square + h)
+        exponent, f = reduced_float64(fma(h, p.inverse, 1.0))
         log = minus_2_log_float64(exponent, f)
-        residue = fma(log, -0.5, h - target) - (beyond(v) - p[9])
+        residue = fma(log, -0.5, h - target) - (beyond(v) - p.beyond)
         h -= residue / fma(fma(fma(10.0, v, -2.0), v, 1.0), v, 1.0)
-    z = math.sqrt(p[7] + h) * p[6]
-    return clamp(fma(z, p[1], p[0]), p[2], p[3])
+    z = math.sqrt(p.square + h) * p.sign
+    return clamp(fma(z, p.std, p.mean), p.least, p.most)
 
 
 @inline
 def far_float64(word0, word1, p):
-    """As `truncated_float64`, for an interval 6 or more standard deviations from the mean.
-
-    `p` has: mean; std; least and greatest value; with t = (1 - Phi(z)) / (1 - Phi(a)) for the
-    nearer bound a, the step of t from word to word, and t where its word is 0; 1 for the upper
-    tail and -1 for the lower; a**2; 1 / a**2; beyond(1 / a**2).
-    """
+    """As `truncated_float64`, for an interval 6 or more standard deviations from the mean."""
     return one_far(word0, p), one_far(word1, p)
 
 
@@ -199,3 +233,9 @@ def far_float32(word0, word1, p):
     """`far_float64` of 32-bit words, rounded once to float32."""
     x, y = far_float64(widened(word0), widened(word1), p)
     return np.float32(x), np.float32(y)
+
+
+TRUNCATED_NORMAL = Transform("truncated", Parameters, truncated_float32, truncated_float64)
+#: The same by way of float64: for narrow intervals, and those far from the mean.
+WIDE_TRUNCATED_NORMAL = Transform("truncated_wide", Parameters, wide_float32, truncated_float64)
+FAR_TRUNCATED_NORMAL = Transform("truncated_far", FarParameters, far_float32, far_float64)

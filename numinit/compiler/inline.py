@@ -1,0 +1,106 @@
+"""Scalar functions that kernels share: marked here, compiled where a kernel calls them.
+
+Nothing here imports Numba, so that what only describes values can be imported without it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+
+class Inline:
+    """A pure scalar function that is inlined into every kernel that calls it.
+
+    That happens before type inference, so that kernels of the CPU and of CUDA share one source.
+    (Without it the kernels' loops are not vectorized.) Numba inlines any object that has a
+    dispatcher's `targetoptions` and `py_func`.
+
+    Parameters
+    ----------
+    function : callable
+        Of numbers and tuples of them.
+
+    Examples
+    --------
+    >>> from numinit.compiler.inline import inline
+    >>> @inline
+    ... def twice(x):
+    ...     return x + x
+    >>> twice(2.0)
+    4.0
+    """
+
+    targetoptions: ClassVar[dict[str, Any]] = {"inline": "always", "error_model": "numpy"}
+
+    py_func: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.py_func = function
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.__module__, self.__qualname__ = function.__module__, function.__qualname__
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """Numba's dispatcher of the function."""
+        from numba import njit  # late: importing Numba takes 0.5 s
+
+        return njit(**self.targetoptions)(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.compiled._numba_type_
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the compiled function, whose numbers are those of the kernels."""
+        return self.compiled(*arguments)
+
+    def __repr__(self) -> str:
+        return f"<inline {self.__module__}.{self.__qualname__}>"
+
+
+inline = Inline
+
+
+class Primitive(Inline):
+    """An operation of `numinit.compiler.intrinsics`, which is imported when it is compiled.
+
+    Parameters
+    ----------
+    name : str
+        A key of `numinit.compiler.intrinsics.PRIMITIVES`.
+    doc : str
+        What it does.
+    *arguments
+        What the entry is called with to make the operation, if any.
+    """
+
+    def __init__(self, name: str, doc: str, *arguments: Any) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__doc__, self.__module__, self._arguments = doc, __name__, arguments
+
+    @functools.cached_property
+    def py_func(self) -> Callable[..., Any]:  # type: ignore[override]
+        from numinit.compiler import intrinsics
+
+        function: Callable[..., Any] = intrinsics.PRIMITIVES[self.__name__]
+        return function(*self._arguments) if self._arguments else function
+
+
+def scratch(element: str, count: int) -> Primitive:
+    """A function that returns a pointer to `count` numbers of a type on its caller's stack."""
+    return Primitive("scratch", f"Room for {count} {element}.", element, count)
+
+
+fma = Primitive("fma", "``a * b + c`` rounded once, in the type of `a`.")
+product = Primitive(
+    "product",
+    """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
+
+    CUDA's compilers, but not the CPU's, make one fused operation of a plain product and a sum.
+    """,
+)
+product_of_words = Primitive("product_of_words", "The product of the lower 32 bits of two uint64.")
+float32_bits = Primitive("float32_bits", "The bits of a float32 as uint32.")
+bits_float32 = Primitive("bits_float32", "The float32 of the bits in a uint32.")
+float64_bits = Primitive("float64_bits", "The bits of a float64 as uint64.")
+bits_float64 = Primitive("bits_float64", "The float64 of the bits in a uint64.")

@@ -1,0 +1,166 @@
+"""Operations that Numba's Python has no words for, as LLVM has them."""
+
+from typing import Any
+
+import llvmlite.ir as ir
+from numba import types
+from numba.extending import intrinsic
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` rounded once, in the type of `a`."""
+    return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+
+def _for_cuda(builder: Any) -> bool:
+    """Whether it is a GPU's code that is made."""
+    return bool(builder.module.triple.startswith("nvptx"))
+
+
+@intrinsic
+def product_of_words(typingctx: Any, a: Any, b: Any) -> Any:
+    """The product of the lower 32 bits of two uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        if not _for_cuda(builder):
+            low = ir.Constant(i64, 0xFFFFFFFF)
+            return builder.mul(builder.and_(args[0], low), builder.and_(args[1], low))
+        # NVVM does not see that the upper halves are zeros, and would add their products.
+        kind = ir.FunctionType(i64, (i32, i32))
+        wide = ir.InlineAsm(kind, "mul.wide.u32 $0, $1, $2;", "=l,r,r")
+        return builder.call(wide, [builder.trunc(x, i32) for x in args])
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def product(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
+
+    CUDA's compilers, but not the CPU's, make one fused operation of a plain product and a sum.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not _for_cuda(builder):
+            return builder.fmul(*args)
+        name = "llvm.nvvm.mul.rn." + ("d" if a is types.float64 else "f")
+        declared = builder.module.globals.get(name)
+        if declared is None:
+            kind = args[0].type
+            declared = ir.Function(builder.module, ir.FunctionType(kind, (kind, kind)), name)
+        return builder.call(declared, args)
+
+    return a(a, a), codegen
+
+
+def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
+    def typing(typingctx: Any, x: Any) -> Any:
+        return target(source), lambda context, builder, signature, args: builder.bitcast(
+            args[0], llvm_target
+        )
+
+    return intrinsic(typing)
+
+
+#: Reinterpret the bits of a float32 as uint32, and back; the same for 64 bits.
+float32_bits = _bitcast(types.float32, types.uint32, ir.IntType(32))
+bits_float32 = _bitcast(types.uint32, types.float32, ir.FloatType())
+float64_bits = _bitcast(types.float64, types.uint64, ir.IntType(64))
+bits_float64 = _bitcast(types.uint64, types.float64, ir.DoubleType())
+
+
+def pointer_to(element: Any) -> Any:
+    """A function that takes an integer address and returns a pointer to Numba type `element`."""
+
+    @intrinsic
+    def pointer(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(element)(types.int64), codegen
+
+    return pointer
+
+
+def scratch(element: Any, count: int) -> Any:
+    """A function that returns a pointer to `count` elements on the stack of its caller."""
+
+    @intrinsic
+    def allocate(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            space = ir.ArrayType(context.get_data_type(element), count)
+            with builder.goto_entry_block():  # and not zero-filled, as cgutils would
+                place = builder.alloca(space)
+            place.align = 64
+            return builder.bitcast(place, context.get_value_type(signature.return_type))
+
+        return types.CPointer(element)(), codegen
+
+    return allocate
+
+
+@intrinsic
+def as_uint32(typingctx: Any, words: Any) -> Any:
+    """A pointer to uint64 as a pointer to the uint32 halves, in memory order."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.uint32)(words), codegen
+
+
+@intrinsic
+def address_of(typingctx: Any, place: Any) -> Any:
+    """The address in a pointer, as an integer."""
+    return types.int64(place), lambda context, builder, signature, args: builder.ptrtoint(
+        args[0], ir.IntType(64)
+    )
+
+
+@intrinsic
+def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
+    """Atomically add to the int64 at `address`; returns what it held before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", place, args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
+    """A function that loads an instance of a NamedTuple of Numba type `element` from an address."""
+    loaded = types.NamedUniTuple(element, len(kind._fields), kind)  # type: ignore[attr-defined]
+
+    @intrinsic
+    def load(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.inttoptr(args[0], context.get_value_type(element).as_pointer())
+            items = []
+            for i in range(loaded.count):
+                items.append(builder.load(builder.gep(place, [ir.Constant(ir.IntType(32), i)])))
+            return context.make_tuple(builder, loaded, items)
+
+        return loaded(types.int64), codegen
+
+    return load
+
+
+def _scratch(element: str, count: int) -> Any:
+    allocate = scratch(getattr(types, element), count)
+    return lambda: allocate()
+
+
+#: What `numinit.compiler.inline.Primitive` names.
+PRIMITIVES = {
+    "fma": lambda a, b, c: fma(a, b, c),
+    "product": lambda a, b: product(a, b),
+    "product_of_words": lambda a, b: product_of_words(a, b),
+    "float32_bits": lambda x: float32_bits(x),
+    "bits_float32": lambda x: bits_float32(x),
+    "float64_bits": lambda x: float64_bits(x),
+    "bits_float64": lambda x: bits_float64(x),
+    "scratch": _scratch,
+}
