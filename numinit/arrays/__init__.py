@@ -1,1 +1,1 @@
-"""Adapters: one framework or file format each, and thin."""
+"""Whose memory it is: what the frameworks' arrays are to the engines, and new arrays."""

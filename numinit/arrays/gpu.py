@@ -1,20 +1,18 @@
 """Arrays of any package in a GPU's memory: those it exports through ``__cuda_array_interface__``
-(CuPy, Numba) or, if writable, through DLPack; and new ones, made by torch or CuPy.
+(CuPy, Numba) or, if writable, through DLPack.
 """
 
 import contextlib
 import ctypes
 import functools
-import importlib.util
-import sys
 from typing import Any
 
 import numpy as np
 
-from numinit.arrays import Adapter, Maker, Memory, c_steps, refuse_misaligned
-from numinit.dtypes import DTYPES, DType, as_dtype
-from numinit.engines.driver import check_installed, device_of, wait
-from numinit.keys import default_generator
+from numinit.arrays.memory import Framework, Memory, refuse_misaligned
+from numinit.engines.cuda_driver import check_installed, device_of, wait
+from numinit.engines.layout import c_steps
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
 CUDA, MANAGED = 2, 13  # DLPack's device types: a GPU's memory, and CUDA's managed memory
 VERSIONED = b"dltensor_versioned"
@@ -170,12 +168,6 @@ def _exported(array: Any) -> Memory:
     return address, dtype, shape, strides, (device, 0)
 
 
-def default_key(array: Any) -> tuple[int, int]:
-    """The next key of the process-wide generator."""
-    key = default_generator.next_key()
-    return key.seed, key.stream
-
-
 def written(array: Any) -> None:
     """With DLPack, nothing tells the array's owner of the fill: wait for it."""
     if getattr(array, "__cuda_array_interface__", None) is None:
@@ -191,89 +183,4 @@ def values(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-ADAPTER = Adapter(object, memory, default_key, written, values)
-
-
-def maker(device: Any) -> Maker:
-    """What makes arrays on the device "cuda" or "cuda:N": torch or CuPy.
-
-    The first that is imported, else the first that is installed, of those that see a GPU.
-
-    Raises
-    ------
-    ValueError
-        For another device, or one that is not there.
-    ImportError
-        If neither is installed, or sees a GPU.
-    """
-    head, colon, number = str(device).partition(":")
-    if head != "cuda" or (colon and not number.isdecimal()):
-        raise ValueError(
-            f"device: {str(device)!r} was given; 'cpu', 'cuda' and 'cuda:N' are accepted"
-        )
-    index = int(number) if colon else None
-    makers = {"torch": _torch_maker, "cupy": _cupy_maker}
-    for found in (sys.modules.__contains__, importlib.util.find_spec):
-        for package, make in makers.items():
-            if found(package) and (made := make(index)) is not None:
-                return made
-    raise ImportError(
-        f"device: {str(device)!r} needs CuPy or a torch that was built for CUDA, which makes the "
-        "array, and a GPU that it sees"
-    )
-
-
-def _refuse_missing(index: int | None, count: int) -> None:
-    if index is not None and index >= count:
-        raise ValueError(f"device: 'cuda:{index}' was given; {count} GPUs are there, from 'cuda:0'")
-
-
-def _torch_maker(index: int | None) -> Maker | None:
-    import torch
-
-    from numinit.adapters.torch import memory
-
-    if torch.version.cuda is None or not torch.cuda.is_available():
-        return None
-    _refuse_missing(index, torch.cuda.device_count())
-    device = torch.device("cuda", torch.cuda.current_device() if index is None else index)
-
-    def empty(shape: tuple[int, ...], dtype: DType) -> tuple[Any, Memory]:
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), device=device)
-        return tensor, memory(tensor)
-
-    def upload(array: np.ndarray) -> tuple[Any, int]:
-        tensor = torch.tensor(array, device=device)
-        return tensor, tensor.data_ptr()
-
-    return Maker(empty, upload)
-
-
-def _cupy_maker(index: int | None) -> Maker | None:
-    import cupy
-
-    from numinit.initializers.base import numpy_dtype
-
-    if cupy.cuda.runtime.is_hip:
-        return None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError:  # no driver
-        return None
-    _refuse_missing(index, count)
-    device = cupy.cuda.Device(index)
-
-    def empty(shape: tuple[int, ...], dtype: DType) -> tuple[Any, Memory]:
-        with device:  # also the stream that an array exports is the current device's
-            try:
-                array = cupy.empty(shape, numpy_dtype(dtype))
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"dtype: CuPy makes no arrays of {dtype.name} ({error})") from None
-            return array, memory(array)
-
-    def upload(array: np.ndarray) -> tuple[Any, int]:
-        with device:
-            copy = cupy.asarray(array)
-        return copy, copy.data.ptr
-
-    return Maker(empty, upload)
+FRAMEWORK = Framework(object, memory, values, written)

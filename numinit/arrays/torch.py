@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from numinit.arrays import NUMPY_NAMES, Adapter, Memory, refuse_misaligned
-from numinit.dtypes import DTYPES
-from numinit.keys import Key
+from numinit.arrays.memory import Framework, Memory, refuse_misaligned
+from numinit.arrays.numpy import NUMPY_NAMES
+from numinit.stream.dtypes import DTYPES
 
-_DTYPES = {getattr(torch, name): dtype for name, dtype in DTYPES.items()}
+_DTYPES = {getattr(torch, n): dtype for n, dtype in DTYPES.items() if hasattr(torch, n)}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -97,17 +97,17 @@ class _Draw(threading.local):
 _draw = _Draw()
 
 
-def default_key(tensor: torch.Tensor) -> tuple[int, int]:
-    """A seed from torch's global generator, so that torch.manual_seed governs it, and stream 0."""
-    return _draw.place.random_().item(), 0  # 63 bits
+def default_seed(tensor: torch.Tensor) -> int:
+    """A seed from torch's global generator, so that torch.manual_seed governs it."""
+    return _draw.place.random_().item()  # 63 bits
 
 
-def key_from(generator: object) -> Key | None:
-    """A key from a torch.Generator, which advances; None for other objects."""
+def seed_from(generator: object) -> int | None:
+    """A seed from a torch.Generator, which advances; None for other objects."""
     if not isinstance(generator, torch.Generator):
         return None
     place = torch.empty((), dtype=torch.int64, device=generator.device)
-    return Key(place.random_(generator=generator).item())
+    return place.random_(generator=generator).item()
 
 
 def written(tensor: torch.Tensor) -> None:
@@ -141,4 +141,6 @@ def of_arrays(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarr
     return of_array
 
 
-ADAPTER = Adapter(torch.Tensor, memory, default_key, written, values)
+FRAMEWORK = Framework(
+    torch.Tensor, memory, values, written, default_seed, seed_from, of_arrays
+)

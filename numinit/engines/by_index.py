@@ -1,19 +1,22 @@
-"""What the initializers share whose values follow from an element's indices: nothing is drawn."""
+"""Weights whose values follow from the indices: made by NumPy on the host, a box at a time."""
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numinit.arrays import c_steps
-from numinit.dtypes import DType
-from numinit.initializers.base import Filler, Law, Part
-from numinit.initializers.laws import RangeError
+from numinit.engines.cpu import Fill
+from numinit.engines.layout import View, c_steps
+from numinit.engines.spec import ByIndex, Index, Selection, Spec
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DType
 
 CHUNK = 1 << 16  # elements made at a time: 512 KiB of float64, which a core's cache holds
+FEW = 64  # elements for each that is selected: below, all values are made
 
-Index = tuple[np.ndarray, ...]
+HostFill = Callable[[int, int, int, int, int], None]
 
 
 class Box(NamedTuple):
@@ -27,106 +30,97 @@ class Box(NamedTuple):
     """The indices of the weight's axis 0 instead."""
 
 
-Write = Callable[[np.ndarray, tuple[int, ...], DType, Box], None]
+Write = Callable[[ByIndex, np.ndarray, DType, Box], None]
 
 
-class Computed(Law):
-    """An initializer whose values NumPy computes from the elements' indices; it draws nothing.
+def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) -> HostFill:
+    """What fills a view, not empty, of such a weight; called as `numinit.engines.cpu.Fill` is."""
+    selection = plan.selection
+    if selection is None or asked.by_rows:
+        return _filled(plan, whole, dtype, asked, _write)
+    if math.prod(whole[axis] for axis in selection.places) < FEW:
+        return _filled(plan, whole, dtype, asked, _write)
+    clear = Fill(asked, dtype, Spec(CONSTANT, CONSTANT.Parameters(0.0, 0.0)))
+    select = _filled(plan, whole, dtype, asked, _select)
 
-    A subclass has `values` and `accept`, and `largest` where values may be beyond 1.
-    """
+    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
+        clear(address, first, rows, seed, stream)
+        select(address, first, rows, seed, stream)
 
-    complex: bool = False
-    """Whether the values are complex."""
+    return fill
 
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
-        """The exact or nearest float64 or complex128 values at some indices.
 
-        Parameters
-        ----------
-        shape : tuple of int
-            Of the whole weight, accepted.
-        index : tuple of numpy.ndarray
-            For each axis of `shape` the int64 indices along it. They broadcast together, and the
-            result with them. Only those of axis 0 may be other than consecutive.
-        """
-        raise NotImplementedError
+def selected(selection: Selection, index: Index) -> np.ndarray:
+    """The values of a selection at some indices, as `ByIndex.values` gives them."""
+    axis, value, places = selection
+    ones = (index[other] == place(index[axis]) for other, place in places.items())
+    return np.where(functools.reduce(np.logical_and, ones), value, 0.0)
 
-    def accept(self, shape: tuple[int, ...]) -> None:
-        """Refuse a shape without such values.
 
-        Raises
-        ------
-        ValueError
-            Saying what is accepted.
-        """
-        raise NotImplementedError
+def _filled(
+    plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View, write: Write
+) -> HostFill:
+    """What fills a view, box by box."""
+    shape, strides, steps, by_rows = asked
+    flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
 
-    def largest(self, shape: tuple[int, ...]) -> float:
-        """A bound of the finite values' magnitudes."""
-        return 1.0
+    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
+        target = view(address, shape, strides, dtype)
+        if flat:
+            axes: tuple[int | None, ...] = tuple(range(len(whole)))
+            for begin, low, size in _boxes(whole, first, shape[0]):
+                run = target[begin : begin + math.prod(size)]
+                write(plan, run.reshape(size), dtype, Box(low, axes))
+            return
+        # An axis along which there is more than one index has its step to itself.
+        owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
+        ids = _view(rows, shape[:1], (8,), "int64") if by_rows else None
+        low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
+        axes = tuple(
+            owner.get(step) if size > 1 else None
+            for step, size in zip(c_steps(whole), whole, strict=True)
+        )
+        write(plan, target, dtype, Box(low, axes, ids))
 
-    def law(self, shape: Sequence[int]) -> "Law":
-        self.accept(tuple(shape))
-        return self
+    return fill
 
-    def check(self, shape: Sequence[int], dtype: DType) -> None:
-        shape = tuple(shape)
-        self.accept(shape)
-        name = type(self).__name__
-        if self.complex and not dtype.complex:
-            raise TypeError(f"dtype: {name} has complex values; {dtype.name} holds real ones")
-        if (largest := self.largest(shape)) > dtype.max:
-            raise RangeError(
-                f"dtype: {name} has values up to {largest:.6g}; {dtype.name} holds numbers up to "
-                f"{dtype.max:.6g}"
-            )
 
-    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
-        return self._filler(whole, dtype, part, self._write), False
+def _write(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
+    """Write a box of a weight: its values."""
+    for block in blocks(target.shape):
+        index = []
+        for begin, axis in zip(box.low, box.axes, strict=True):
+            along = [1] * target.ndim
+            if axis is None:
+                at = np.array([begin], np.int64)
+            else:
+                along[axis] = -1
+                at = np.arange(begin + block[axis].start, begin + block[axis].stop, dtype=np.int64)
+            index.append(at.reshape(along))
+        if box.ids is not None:
+            index[0] = box.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
+        target[block] = stored(plan.values(tuple(index)), dtype)
 
-    def _filler(self, whole: tuple[int, ...], dtype: DType, part: Part, write: Write) -> Filler:
-        """What fills a part, box by box."""
-        shape, strides, steps, by_rows, _ = part
-        flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
 
-        def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            target = view(address, shape, strides, dtype)
-            if flat:
-                axes: tuple[int | None, ...] = tuple(range(len(whole)))
-                for begin, low, size in _boxes(whole, first, shape[0]):
-                    run = target[begin : begin + math.prod(size)]
-                    write(run.reshape(size), whole, dtype, Box(low, axes))
-                return
-            # An axis along which there is more than one index has its step to itself.
-            owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
-            ids = _view(rows, shape[:1], (8,), "int64") if by_rows else None
-            low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
-            axes = tuple(
-                owner.get(step) if size > 1 else None
-                for step, size in zip(c_steps(whole), whole, strict=True)
-            )
-            write(target, whole, dtype, Box(low, axes, ids))
-
-        return fill
-
-    def _write(self, target: np.ndarray, whole: tuple[int, ...], dtype: DType, box: Box) -> None:
-        """Write a box of a weight: its values."""
-        for block in blocks(target.shape):
-            index = []
-            for begin, axis in zip(box.low, box.axes, strict=True):
-                along = [1] * target.ndim
-                if axis is None:
-                    at = np.array([begin], np.int64)
-                else:
-                    along[axis] = -1
-                    at = np.arange(
-                        begin + block[axis].start, begin + block[axis].stop, dtype=np.int64
-                    )
-                index.append(at.reshape(along))
-            if box.ids is not None:
-                index[0] = box.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
-            target[block] = stored(self.values(whole, tuple(index)), dtype)
+def _select(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
+    """Write a box of a weight: what is selected, without the zeros."""
+    assert plan.selection is not None
+    axis, value, places = plan.selection
+    made = stored(np.asarray(value), dtype)
+    own = {other: box.axes[other] for other in (axis, *places)}  # the target's axes
+    size = {other: 1 if n is None else target.shape[n] for other, n in own.items()}
+    free = [n for n in range(target.ndim) if n not in own.values()]
+    for here, *parts in blocks((size[axis], *(target.shape[n] for n in free))):
+        at = {axis: np.arange(here.start, here.stop, dtype=np.int64)}
+        for other, place in places.items():
+            at[other] = place(at[axis] + box.low[axis]) - box.low[other]
+        inside = functools.reduce(
+            np.logical_and, ((i >= 0) & (i < size[other]) for other, i in at.items())
+        )
+        if inside.any():
+            index: dict[int | None, slice | np.ndarray] = dict(zip(free, parts, strict=True))
+            index |= {own[other]: i[inside] for other, i in at.items()}
+            target[tuple(index[n] for n in range(target.ndim))] = made
 
 
 class _Memory:
@@ -146,7 +140,7 @@ def view(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: DType
 ) -> np.ndarray:
     """Memory as an array, of a type's bits where NumPy lacks the type; see `stored`."""
-    return _view(address, shape, strides, _STORED.get(dtype.name, dtype.name))
+    return _view(address, shape, strides, _bits_of(dtype) or dtype.name)
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -185,36 +179,39 @@ def _boxes(
         done += length
 
 
-#: Types that NumPy lacks are written as their bits.
-_STORED = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+def _bits_of(dtype: DType) -> str:
+    """The type that a type's bits are kept in where NumPy lacks it; nothing where NumPy has it."""
+    if dtype.rounding is None or dtype.name == "float16":
+        return ""
+    return f"uint{8 * dtype.itemsize}"
 
 
 def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     """Float64 values, none beyond the type's largest, rounded once; as `view` of it takes them."""
-    if dtype.precision >= 24:
+    if dtype.rounding is None:
         return values  # which NumPy rounds once
+    fraction = dtype.precision - 1
     finite = np.isfinite(values)
-    exponent = np.where(finite, np.frexp(values)[1] - 1, 0)  # else it is anything
-    exponent = np.maximum(exponent, dtype.min_exponent)
-    unit = np.ldexp(1.0, exponent - (dtype.precision - 1))  # the distance of neighbours
-    with np.errstate(invalid="ignore"):  # NaN
-        values = np.rint(values / unit) * unit  # numbers of the type: what follows is exact
-    if dtype.name == "float16":
-        return values
-    if dtype.name == "bfloat16":  # the upper half of a float32
-        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    if dtype.name == "float8_e5m2":  # the upper half of a float16
-        return (values.astype(np.float16).view(np.uint16) >> 8).astype(np.uint8)
-    # An e4m3fn has a float16's bits, but for the exponent's first one, at 2**-8 of its value. NaN
-    # is all ones, and so is an infinity, for there are none.
-    half = (values * 2.0**-8).astype(np.float16).view(np.uint16)
-    bits = np.where(finite, half >> 7 & 0x7F, 0x7F)
-    return (half >> 8 & 0x80 | bits).astype(np.uint8)
+    # What NumPy does with NaN here depends on the processor's features.
+    magnitude = np.abs(np.where(finite, values, 0.0))
+    exponent = np.maximum(np.frexp(magnitude)[1] - 1, dtype.min_exponent)
+    rounded = np.rint(np.ldexp(magnitude, fraction - exponent)).astype(np.int64)
+    bits = rounded + ((exponent.astype(np.int64) - dtype.min_exponent) << fraction)
+    ones = (1 << (8 * dtype.itemsize - 1)) - 1
+    infinity = ones >> fraction << fraction
+    if dtype.infinite:
+        bits = np.where(np.isinf(values), infinity, bits)
+        bits = np.where(np.isnan(values), infinity | 1 << (fraction - 1), bits)
+    else:
+        bits = np.where(finite, bits, ones)
+    bits |= np.signbit(values).astype(np.int64) << (8 * dtype.itemsize - 1)
+    made: np.ndarray = bits.astype(f"uint{8 * dtype.itemsize}")
+    return made if _bits_of(dtype) else made.view(dtype.name)
 
 
 def decoded(bits: np.ndarray, dtype: DType) -> np.ndarray:
     """The values of a type's bits, as an array of a type that NumPy has."""
-    if (name := _STORED.get(dtype.name)) is None:
+    if not (name := _bits_of(dtype)):
         return bits.view(dtype.name)
     words = bits.view(name).astype(np.int64)
     fraction = dtype.precision - 1

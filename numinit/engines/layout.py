@@ -94,3 +94,24 @@ def _merged(
 def c_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Distances in C order, in elements, of neighbours along each axis."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> None:
+    """Refuse a layout in which two elements share a byte, such as a broadcast view.
+
+    Raises
+    ------
+    ValueError
+        Views that interleave without overlapping in a way no slicing can make are refused too.
+    """
+    extent = itemsize
+    for stride, size in sorted(
+        (abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1
+    ):
+        if stride < extent:
+            raise ValueError(
+                f"array: elements of it overlap in memory (shape {shape}, strides {strides} "
+                "bytes), as in a broadcast or expanded view; an array whose elements are apart "
+                "is accepted"
+            )
+        extent += stride * (size - 1)

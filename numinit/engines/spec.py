@@ -72,6 +72,8 @@ class Selection(NamedTuple):
 class ByIndex:
     """A weight whose values follow from the indices: nothing is drawn, and the host makes it."""
 
+    name: str
+    """Of the initializer, for messages."""
     values: Callable[[Index], np.ndarray]
     """The exact or nearest float64 or complex128 values at some indices: for each axis of the whole
     weight an int64 array along it. They broadcast together, and the result with them. Only those of
@@ -92,6 +94,8 @@ class ByIndex:
 class Whole:
     """A weight that is made at once, because every element depends on others."""
 
+    name: str
+    """Of the initializer, for messages."""
     make: Callable[[str, int, int, np.ndarray | None, float], np.ndarray]
     """Called with "float32", "float64", "complex64" or "complex128", the key's seed and stream, a place
     of the whole weight's shape or None, and the gain. Returns the values in that type, in any memory

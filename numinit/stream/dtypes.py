@@ -35,6 +35,8 @@ class DType:
     rounding : Inline or None
         The bits, an unsigned integer of `itemsize` bytes, of a float32 rounded once; None where values
         are made in the type itself.
+    infinite : bool
+        Whether the type has infinities; without them all ones are NaN.
     complex : bool
         Whether an element has two parts, which share `itemsize`.
     """
@@ -46,6 +48,7 @@ class DType:
     min_exponent: int
     max: float
     rounding: Inline | None = None
+    infinite: bool = True
     complex: bool = False
 
     @property
@@ -89,10 +92,10 @@ DTYPES: dict[str, DType] = {
         DType("float64", 8, "F64", 53, -1022, (2 - 2**-52) * 2.0**1023),
         DType("float16", 2, "F16", 11, -14, 65504.0, float16_bits),
         DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127, bfloat16_bits),
-        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0, float8_e4m3fn_bits),
+        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0, float8_e4m3fn_bits, infinite=False),
         DType("float8_e5m2", 1, "F8_E5M2", 3, -14, 57344.0, float8_e5m2_bits),
-        DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, None, True),
-        DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, None, True),
+        DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, complex=True),
+        DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, complex=True),
     )
 }
 

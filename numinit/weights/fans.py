@@ -1,36 +1,11 @@
 """Fans: how many inputs and outputs one unit of a layer has, from the shape of its weight."""
 
 import math
-import numbers
-import operator
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Axes = int | Sequence[int]
+from numinit.weights.shapes import Axes, as_axes, as_shape, check_count
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
-
-
-def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
-    """A shape as a tuple of non-negative integers whose product is below 2**63.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument `name`.
-    """
-    try:
-        dims = shape if isinstance(shape, Iterable) else (shape,)
-        result = tuple(operator.index(d) for d in dims)
-    except TypeError:
-        raise TypeError(
-            f"{name}: {shape!r} was given; a sequence of integers is accepted"
-        ) from None
-    if any(d < 0 for d in result):
-        raise ValueError(f"{name}: {shape!r} has a negative number")
-    if math.prod(d for d in result if d) >= 1 << 63:
-        raise ValueError(f"{name}: {shape!r} has 2**63 elements or more")
-    return result
 
 
 def fans(
@@ -123,24 +98,6 @@ def _divided(count: int, name: str, divisor: int, what: str) -> int:
     if count % divisor:
         raise ValueError(f"{name}: {divisor} does not divide the {what}")
     return count // divisor
-
-
-def as_axes(name: str, axes: Any) -> tuple[int, ...]:
-    """Axes as a tuple of integers; a TypeError names the argument `name`."""
-    try:
-        return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
-    except TypeError:
-        raise TypeError(
-            f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
-        ) from None
-
-
-def check_count(name: str, count: Any) -> None:
-    """Refuse what is not a positive number of things."""
-    integral = isinstance(count, numbers.Integral)
-    if not integral or count < 1:
-        kind = ValueError if integral else TypeError
-        raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:

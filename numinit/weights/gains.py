@@ -18,16 +18,15 @@ itself, as a callable, wherever a name is taken: ``KaimingNormal(nonlinearity=np
 
 import math
 import numbers
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 
-from numinit.tails import CONTEXT, upper_tail
-
-Function = Callable[[Any], Any]
+from numinit.arrays.frameworks import in_use
+from numinit.arrays.memory import Function
+from numinit.stream.normal_tail import CONTEXT, upper_tail
 
 #: torch's table, to the digit (torch.nn.init.calculate_gain); leaky_relu takes a parameter.
 GAINS: dict[str, float] = {
@@ -74,11 +73,6 @@ VARIANCE_GAINS: dict[str, float] = {
 
 #: Names whose parameter counts, and its default: the negative slope, or alpha.
 PARAMETERS: dict[str, float] = {"leaky_relu": 0.01, "prelu": 0.25, "elu": 1.0, "celu": 1.0}
-
-#: package name -> what makes a function of the package's arrays one of NumPy's; `numinit` itself
-#: enters them.
-CONVERTERS: dict[str, Callable[[Function], Function]] = {}
-
 
 def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """The recommended gain for an activation, as torch.nn.init.calculate_gain, and for others.
@@ -198,9 +192,9 @@ def _of_arrays(f: Function) -> Function:
 
 def _ways(f: Function) -> Iterator[Function]:
     yield f
-    for package, convert in CONVERTERS.items():
-        if package in sys.modules:
-            yield convert(f)
+    for framework in in_use():
+        if framework.of_arrays is not None:
+            yield framework.of_arrays(f)
     yield lambda z: np.array([f(x) for x in z.tolist()])
 
 

@@ -5,11 +5,12 @@ import operator
 import os
 import struct
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from numinit.arrays.frameworks import of_ancestry
 
 LIMIT = 1 << 64
 _PAIR = struct.Struct("<QQ")
@@ -141,10 +142,6 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
-#: Seed sources of other packages: package name -> function that returns a `Key` or None.
-KEY_SOURCES: dict[str, Callable[[Any], Key | None]] = {}
-
-
 def as_key(seed: Any) -> Key:
     """The key that a seed argument stands for.
 
@@ -161,11 +158,9 @@ def as_key(seed: Any) -> Key:
         return seed.next_key()
     if isinstance(seed, np.random.Generator):
         return Key(int(seed.integers(0, LIMIT - 1, dtype=np.uint64, endpoint=True)))
-    for base in type(seed).__mro__:
-        source = KEY_SOURCES.get(base.__module__.partition(".")[0])
-        key = source(seed) if source else None
-        if key is not None:
-            return key
+    for framework in of_ancestry(type(seed)):
+        if (drawn := framework.seed_from(seed)) is not None:
+            return Key(drawn)
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         return Key(seed)  # type: ignore[arg-type]
     raise TypeError(

@@ -1,0 +1,64 @@
+"""The table of frameworks: one row each, imported when an object of the framework is first seen."""
+
+import functools
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from numinit.arrays.memory import Framework
+
+#: Package name -> the module that has its `Framework`, as ``FRAMEWORK``.
+FRAMEWORKS = {"numpy": "numinit.arrays.numpy", "torch": "numinit.arrays.torch"}
+
+#: The module for what has no row, but exports a GPU's memory by one of these.
+EXPORTED = "numinit.arrays.gpu"
+EXPORTS = ("__cuda_array_interface__", "__dlpack_device__")
+
+
+def framework_of(array: Any) -> Framework:
+    """The framework of an array.
+
+    Raises
+    ------
+    TypeError
+        If no package in its type's ancestry has a row, and it exports no GPU's memory.
+    """
+    found = _of_type(type(array))  # type: ignore[arg-type]
+    if found is not None:
+        return found
+    if any(hasattr(array, name) for name in EXPORTS):
+        return _imported(EXPORTED)
+    raise TypeError(
+        f"array: {type(array).__name__} was given; an array on a GPU, a NumPy array or a torch "
+        "tensor is accepted"
+    )
+
+
+@functools.lru_cache(256)
+def _of_type(kind: Any) -> Framework | None:
+    for framework in of_ancestry(kind):
+        if issubclass(kind, framework.kind):
+            return framework
+    return None
+
+
+def of_ancestry(kind: Any) -> Iterator[Framework]:
+    """The frameworks that a type or one of its bases belongs to."""
+    for base in kind.__mro__:
+        module = FRAMEWORKS.get(base.__module__.partition(".")[0])
+        if module is not None:
+            yield _imported(module)
+
+
+def in_use() -> Iterator[Framework]:
+    """The frameworks that this process has imported, NumPy apart."""
+    for package, module in FRAMEWORKS.items():
+        if package in sys.modules and package != "numpy":
+            yield _imported(module)
+
+
+@functools.cache
+def _imported(module: str) -> Framework:
+    framework: Framework = importlib.import_module(module).FRAMEWORK
+    return framework

@@ -1,0 +1,53 @@
+"""NumPy arrays: their memory, and the dtypes that NumPy has and lacks."""
+
+import ctypes
+
+import numpy as np
+
+from numinit.arrays.memory import Framework, Memory
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
+
+#: The types that NumPy has without ml_dtypes.
+NUMPY_NAMES = ("float32", "float64", "float16", "complex64", "complex128")
+_NUMPY_DTYPES = {np.dtype(name): DTYPES[name] for name in NUMPY_NAMES}
+
+
+def memory(array: np.ndarray) -> Memory:
+    """The memory of an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For other types, and read-only arrays.
+    """
+    if not array.flags.writeable:
+        raise ValueError("array: it is read-only; a writable array is accepted")
+    dtype = _NUMPY_DTYPES.get(array.dtype)
+    if dtype is not None and array.flags.c_contiguous and array.size:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(array))  # faster than array.ctypes
+    else:
+        dtype, address = dtype or as_dtype(array.dtype), array.ctypes.data
+    return address, dtype, array.shape, array.strides, ()
+
+
+def numpy_dtype(dtype: DType) -> np.dtype:
+    """The NumPy dtype of an element type.
+
+    Raises
+    ------
+    ImportError
+        For bfloat16 and float8 without the package ml_dtypes, naming the extra.
+    """
+    if dtype.name in NUMPY_NAMES:
+        return np.dtype(dtype.name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            f"dtype: NumPy arrays of {dtype.name} need ml_dtypes: pip install 'numinit[ml-dtypes]'"
+        ) from None
+    found: np.dtype = np.dtype(getattr(ml_dtypes, dtype.name))
+    return found
+
+
+FRAMEWORK = Framework(np.ndarray, memory, np.asarray)

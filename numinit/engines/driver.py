@@ -1,0 +1,99 @@
+"""The one road from what is wanted of a weight to its memory."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from numinit.engines import by_index, cpu, cuda
+from numinit.engines.layout import View, refuse_overlap
+from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
+from numinit.stream.dtypes import DType
+
+#: What fills memory: called with the address, the first element's global index, the address of the
+#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is; for a GPU's
+#: memory then with where it is, as `numinit.engines.cuda.Fill` is.
+Filler = Callable[..., None]
+
+
+class RangeError(ValueError):
+    """A parameter out of its range, in itself or for an array's type."""
+
+
+def prepared(
+    plan: Plan, whole: tuple[int, ...], dtype: DType, view: View, on_gpu: bool = False
+) -> tuple[Filler | None, bool]:
+    """What fills a view of a weight, None if it has no elements; and whether it draws.
+
+    Parameters
+    ----------
+    plan : Sampled, ByIndex or Whole
+        What is wanted.
+    whole : tuple of int
+        The shape of the whole weight.
+    dtype : DType
+        The element type.
+    view : View
+        The memory; its shape may have zeros.
+    on_gpu : bool, optional
+        Whether it is a GPU's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the type cannot hold the values, or the view cannot be made alone.
+    """
+    empty = 0 in view.shape
+    if isinstance(plan, Sampled):
+        spec = Spec(*plan.distribution.transform(dtype), plan.zeros)
+        if empty:
+            return None, False
+        refuse_overlap(view.shape, view.strides, dtype.itemsize)
+        engine = cuda if on_gpu else cpu
+        return engine.Fill(view, dtype, spec), spec.transform.draws
+    if isinstance(plan, ByIndex):
+        _check_values(plan, dtype)
+    if empty:
+        return None, False
+    refuse_overlap(view.shape, view.strides, dtype.itemsize)
+    if isinstance(plan, ByIndex):
+        fill: Filler = by_index.fill_of(plan, whole, dtype, view)
+    else:
+        fill = _whole_fill(plan, whole, dtype, view)
+    if on_gpu:
+        fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
+    return fill, isinstance(plan, Whole)
+
+
+def _check_values(plan: ByIndex, dtype: DType) -> None:
+    """Refuse a type that cannot hold a plan's values."""
+    if plan.complex and not dtype.complex:
+        raise TypeError(f"dtype: {plan.name} has complex values; {dtype.name} holds real ones")
+    if plan.largest > dtype.max:
+        raise RangeError(
+            f"dtype: {plan.name} has values up to {plan.largest:.6g}; {dtype.name} holds numbers up "
+            f"to {dtype.max:.6g}"
+        )
+
+
+def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -> Filler:
+    """What fills all of a weight that is made at once."""
+    flat = view.shape == (math.prod(whole),)  # as in a file: all elements in C order
+    if view.by_rows or not (view.shape == whole or flat):
+        raise ValueError(
+            f"{plan.name} makes a weight of shape {whole} as a whole: every element depends on all "
+            "others of its matrix, so a block, a row or a shard cannot be made alone; make the whole "
+            "and slice it"
+        )
+    work = dtype.name if dtype.complex else dtype.real
+
+    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
+        target = by_index.view(address, view.shape, view.strides, dtype)
+        fits = target.dtype == np.dtype(work) and target.flags.c_contiguous
+        place = target.reshape(whole) if fits else None
+        values = plan.make(work, seed, stream, place, plan.gain)
+        if values is not place:
+            shaped = values.reshape(view.shape) if flat else values
+            target[...] = by_index.stored(shaped, dtype)
+
+    return fill

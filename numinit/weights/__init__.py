@@ -1,0 +1,1 @@
+"""What an initializer knows of a weight: its shape and axes, fans, gains and keys."""

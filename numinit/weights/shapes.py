@@ -1,0 +1,117 @@
+"""Shapes, axes, windows and rows of a weight, checked."""
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numinit.arrays.frameworks import framework_of
+from numinit.engines.layout import c_steps
+
+Axes = int | Sequence[int]
+
+
+def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
+    """A shape as a tuple of non-negative integers whose product is below 2**63.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument `name`.
+    """
+    try:
+        dims = shape if isinstance(shape, Iterable) else (shape,)
+        result = tuple(operator.index(d) for d in dims)
+    except TypeError:
+        raise TypeError(
+            f"{name}: {shape!r} was given; a sequence of integers is accepted"
+        ) from None
+    if any(d < 0 for d in result):
+        raise ValueError(f"{name}: {shape!r} has a negative number")
+    if math.prod(d for d in result if d) >= 1 << 63:
+        raise ValueError(f"{name}: {shape!r} has 2**63 elements or more")
+    return result
+
+
+def as_axes(name: str, axes: Any) -> tuple[int, ...]:
+    """Axes as a tuple of integers; a TypeError names the argument `name`."""
+    try:
+        return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
+    except TypeError:
+        raise TypeError(
+            f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
+        ) from None
+
+
+def check_count(name: str, count: Any) -> None:
+    """Refuse what is not a positive number of things."""
+    integral = isinstance(count, numbers.Integral)
+    if not integral or count < 1:
+        kind = ValueError if integral else TypeError
+        raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")
+
+
+def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
+    """The first index along each axis of `whole`, and the size; None where an integer drops it."""
+    index = index if isinstance(index, tuple) else (index,)
+    ellipses = sum(i is Ellipsis for i in index)
+    if ellipses > 1 or len(index) - ellipses > len(whole):
+        raise IndexError(f"index: {index!r} does not fit shape {whole}")
+    at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
+    missing = len(whole) - (len(index) - ellipses)
+    index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+    parsed: list[tuple[int, int | None]] = []
+    for axis, (item, size) in enumerate(zip(index, whole, strict=True)):
+        if isinstance(item, slice):
+            try:
+                low, high, stride = item.indices(size)
+            except TypeError:
+                raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
+            if stride != 1:
+                raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
+            parsed.append((low, max(0, high - low)))
+            continue
+        if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+            raise IndexError(
+                f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
+            )
+        low = operator.index(item)
+        if not -size <= low < size:
+            raise IndexError(f"index: {low} is out of range for axis {axis} of shape {whole}")
+        parsed.append((low % size, None))
+    return parsed
+
+
+def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
+    """Row numbers as an array of integers, checked against a weight's shape."""
+    if not whole:
+        raise ValueError("shape: () has no rows; at least one axis is accepted")
+    try:
+        values = framework_of(rows).values  # perhaps a GPU's
+    except TypeError:
+        values = np.asarray
+    ids: np.ndarray = values(rows)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
+    for bad in (ids.min(), ids.max()) if ids.size else ():
+        if not -whole[0] <= bad < whole[0]:
+            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
+    return ids
+
+
+def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
+    """The global index of a window's first element, after checking that it lies inside."""
+    begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
+    if not len(part) == len(whole) == len(begin):
+        raise ValueError(
+            f"shape, offset: {whole} and {begin} were given; as many axes as the array's "
+            f"shape {part} has are accepted"
+        )
+    if any(o + p > w for o, p, w in zip(begin, part, whole, strict=True)):
+        raise ValueError(
+            f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
+        )
+    return sum(map(operator.mul, begin, c_steps(whole)))
