@@ -1,7 +1,7 @@
 """The functions of torch.nn.init: in place, with torch's names, signatures and exceptions.
 
 Each fills a NumPy array or a torch tensor and returns it. ``generator`` and ``seed`` are two
-spellings of one argument; see `numinit.keys.as_key` for what it takes.
+spellings of one argument; see `numinit.weights.keys.as_key` for what it takes.
 """
 
 import functools
@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from numinit.arrays import adapter_of
-from numinit.fans import fans
+from numinit.arrays.frameworks import framework_of
+from numinit.engines.driver import RangeError
 from numinit.initializers import (
     Constant,
     Dirac,
@@ -27,15 +27,10 @@ from numinit.initializers import (
     XavierNormal,
     XavierUniform,
 )
-from numinit.initializers.laws import RangeError, real
+from numinit.initializers.distributions import real
+from numinit.weights.fans import fans
 
 Array = TypeVar("Array")
-
-#: torch's names from before the underscore, which it still has and warns of.
-DEPRECATED = (
-    "constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform", "normal", "orthogonal",
-    "sparse", "uniform", "xavier_normal", "xavier_uniform",
-)  # fmt: skip
 
 # Cached, for the initializer of a small tensor takes longer to make than its values.
 _cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
@@ -307,8 +302,8 @@ def _kaiming(
     generator: Any,
     seed: Any,
 ) -> Any:
-    adapter = adapter_of(tensor)
-    if 0 in (tensor.shape if hasattr(tensor, "shape") else adapter.memory(tensor)[2]):
+    framework = framework_of(tensor)
+    if 0 in (tensor.shape if hasattr(tensor, "shape") else framework.memory(tensor)[2]):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     if isinstance(mode, str):
@@ -330,20 +325,3 @@ def _calculate_correct_fan(tensor: Any, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
-
-
-def deprecated(name: str) -> Callable[..., Any]:
-    """A function of `DEPRECATED`: that with the underscore, and torch's warning."""
-    function: Callable[..., Any] = globals()[f"{name}_"]
-
-    @functools.wraps(function)
-    def old(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn(
-            f"`numinit.{name}` is now deprecated in favor of `numinit.{name}_`.",
-            FutureWarning,
-            stacklevel=2,
-        )
-        return function(*args, **kwargs)
-
-    old.__name__ = name
-    return old

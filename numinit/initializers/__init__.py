@@ -1,18 +1,18 @@
-"""Initializers: distributions whose parameters may follow from a weight's shape.
+"""Initializers: what fills a weight, given its shape and type.
 
 Every initializer is a small frozen dataclass. The value of an element is a pure function of the
 initializer, the key, the whole weight's logical shape and the element's index; the four ways to
 ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the bit.
 """
 
+from numinit.engines.spec import ByIndex, Plan, Sampled, Whole
 from numinit.initializers.assign import Assign
-from numinit.initializers.base import Initializer, Law
-from numinit.initializers.computed import Computed
-from numinit.initializers.laws import Constant, Normal, Ones, Uniform, Zeros
+from numinit.initializers.base import Distribution, Initializer
+from numinit.initializers.distributions import Constant, Normal, Ones, Uniform, Zeros
 from numinit.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from numinit.initializers.patterns import Bilinear, Dirac, Eye, Identity
-from numinit.initializers.rules import DepthScaled, MuP, Padded
-from numinit.initializers.scaling import (
+from numinit.initializers.wrappers import DepthScaled, MuP, Padded
+from numinit.initializers.variance_scaling import (
     EmbeddingUniform,
     GlorotNormal,
     GlorotUniform,
@@ -28,17 +28,18 @@ from numinit.initializers.scaling import (
 )
 from numinit.initializers.sparse import Sparse
 from numinit.initializers.stft import STFT
-from numinit.initializers.truncated import TruncatedNormal, TruncNormal
+from numinit.initializers.truncated_normal import TruncatedNormal, TruncNormal
 
 __all__ = [
     "STFT",
     "Assign",
     "Bilinear",
-    "Computed",
+    "ByIndex",
     "Constant",
     "DeltaOrthogonal",
     "DepthScaled",
     "Dirac",
+    "Distribution",
     "EmbeddingUniform",
     "Eye",
     "GlorotNormal",
@@ -49,7 +50,6 @@ __all__ = [
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
-    "Law",
     "LecunNormal",
     "LecunUniform",
     "MuP",
@@ -57,11 +57,14 @@ __all__ = [
     "Ones",
     "Orthogonal",
     "Padded",
+    "Plan",
+    "Sampled",
     "Sparse",
     "TruncNormal",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
+    "Whole",
     "XavierNormal",
     "XavierUniform",
     "Zeros",

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from numinit.arrays import adapter_of
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.initializers.computed import CHUNK, Computed, Index
+from numinit.arrays.frameworks import framework_of
+from numinit.engines.by_index import CHUNK
+from numinit.engines.spec import ByIndex, Index, Plan
+from numinit.initializers.base import Initializer
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
 LARGEST_INTEGER = 1 << 53  # up to here float64 has them all
 SHOWN = 16  # elements that a repr lists
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Assign(Computed):
+class Assign(Initializer):
     """The values of an array, each rounded once to the weight's type.
 
     Paddle's ``nn.initializer.Assign``. The array is copied. Two of these are equal if their shapes
@@ -24,7 +26,7 @@ class Assign(Computed):
     Parameters
     ----------
     value : array_like or torch.Tensor
-        Of the weight's shape; bools, integers up to 2**53, or a type of `numinit.dtypes.DTYPES`.
+        Of the weight's shape; bools, integers up to 2**53, or a type of `numinit.stream.dtypes.DTYPES`.
 
     Raises
     ------
@@ -65,41 +67,35 @@ class Assign(Computed):
     def __reduce__(self) -> tuple[type, tuple[np.ndarray]]:
         return Assign, (self.value,)  # an unpickled array could be written
 
-    @property
-    def complex(self) -> bool:  # type: ignore[override]
-        return bool(self.value.dtype.kind == "c")
-
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if shape != self.value.shape:
             raise ValueError(
                 f"shape: {shape} was given; that of value, {self.value.shape}, is accepted"
             )
+        return ByIndex("Assign", self._values, self._largest, self.value.dtype.kind == "c")
 
-    def largest(self, shape: tuple[int, ...]) -> float:
-        return self._largest
-
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
-        # Consecutive indices as slices, for NumPy copies those faster.
+    def _values(self, index: Index) -> np.ndarray:
+        # Consecutive indices as slices, because NumPy copies those faster.
         rows = tuple(at.reshape(-1) for at in index[:1])
         rest = tuple(slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:])
         return _exact(self.value[(*rows, *rest, ...)]).reshape(
             np.broadcast_shapes(*(i.shape for i in index))
         )
 
-    _ready = Computed._prepare  # type: ignore[assignment]  # a cache would keep the array
+    _ready = Initializer._prepare  # type: ignore[assignment]  # a cache would keep the array
 
 
 def _copy(value: Any) -> np.ndarray:
     """A copy that nobody can write, in C order."""
     try:
-        adapter = adapter_of(value)
+        framework = framework_of(value)
     except TypeError:
         try:
             array = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"value: it is no array: {error}") from None
     else:
-        array = adapter.values(value)
+        array = framework.values(value)
     kind = array.dtype.kind
     if kind not in "biu":
         try:
@@ -119,6 +115,6 @@ def _copy(value: Any) -> np.ndarray:
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
-    """The same values in the type that `Computed.values` returns."""
+    """The same values in the type that `ByIndex.values` returns."""
     with np.errstate(invalid="ignore"):  # NaN
         return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

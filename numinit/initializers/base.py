@@ -1,46 +1,88 @@
-"""What all initializers share: the ways to ask for values, checked and handed to the engine."""
+"""What all initializers share: the ways to ask for values, checked and handed to the engines."""
 
 import functools
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from numinit.arrays import NUMPY_NAMES, adapter_of, c_steps, maker_of, refuse_overlap
-from numinit.dtypes import DType, as_dtype
-from numinit.engines import cpu, cuda
-from numinit.engines.cpu import Formula
-from numinit.fans import as_shape
-from numinit.keys import Key, as_key
-
-
-class Part(NamedTuple):
-    """The layout of a part of a weight, as `numinit.engines.cpu.Fill` takes it."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    steps: tuple[int, ...]
-    by_rows: bool
-    on_gpu: bool
-
+from numinit.arrays.frameworks import framework_of
+from numinit.arrays.new import empty, maker_of
+from numinit.engines import cuda, driver
+from numinit.engines.driver import Filler
+from numinit.engines.layout import View, c_steps
+from numinit.engines.spec import Plan, Sampled
+from numinit.stream.dtypes import DType, as_dtype
+from numinit.stream.transform import Transform
+from numinit.weights.keys import Key, as_key
+from numinit.weights.shapes import as_rows, as_shape, parse_index, window_start
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 
-#: What fills memory: called with the address, the first element's global index, the address of the
-#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is; for a GPU's
-#: memory then with where it is, as `numinit.engines.cuda.Fill` is.
-Filler = Callable[..., None]
-
 
 class Initializer:
-    """What all initializers can do. `law` is the one method that most of them differ in.
+    """What fills a weight. A subclass, a frozen dataclass, answers one question: `plan`.
 
-    An initializer is hashable and never changes: what fills a weight is kept by it and the shape.
+    An initializer is hashable and never changes, because the fills of a shape are kept for the next
+    weight of that shape.
+
+    Examples
+    --------
+    One of each kind. A *sampled* weight has a distribution, here one whose spread follows from the
+    shape:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import numinit as ni
+    >>> from numinit.initializers import ByIndex, Sampled, Whole
+    >>> @dataclass(frozen=True)
+    ... class InverseRows(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         return Sampled(ni.Normal(std=1 / shape[0]))
+    >>> bool(abs(InverseRows()((1000, 1000), seed=0).std() * 1000 - 1) < 0.01)
+    True
+
+    The values of a weight *by index* follow from the indices:
+
+    >>> @dataclass(frozen=True)
+    ... class Ramp(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         return ByIndex("Ramp", lambda index: index[0] * 1.0, largest=shape[0])
+    >>> Ramp()((4,))
+    array([0., 1., 2., 3.], dtype=float32)
+
+    A *whole* weight is made at once; none of its parts can be made alone:
+
+    >>> @dataclass(frozen=True)
+    ... class Centred(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         def make(dtype, seed, stream, place, gain):
+    ...             values = ni.Normal()(shape, dtype, seed=ni.Key(seed, stream))
+    ...             return gain * (values - values.mean())
+    ...         return Whole("Centred", make)
+    >>> bool(abs(Centred()((64, 64), seed=0).mean()) < 1e-7)
+    True
     """
 
-    def law(self, shape: Sequence[int]) -> "Law":
-        """The distribution of the elements of a weight of this shape."""
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        """What is wanted of a weight.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the whole weight.
+        dtype : DType
+            Its element type.
+
+        Returns
+        -------
+        Sampled, ByIndex or Whole
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such weight.
+        """
         raise NotImplementedError
 
     def __call__(
@@ -53,10 +95,10 @@ class Initializer:
         shape : int or sequence of int
             Of the whole weight.
         dtype : str or dtype, optional
-            A name of `numinit.dtypes.DTYPES`; bfloat16 and the float8 types need the extra
+            A name of `numinit.stream.dtypes.DTYPES`; bfloat16 and the float8 types need the extra
             numinit[ml-dtypes].
         seed : int, Key, Generator or None, optional
-            See `numinit.keys.as_key`.
+            See `numinit.weights.keys.as_key`.
         device : str, optional
             "cuda" or "cuda:N" for an array of torch's, or of CuPy's, on that GPU, made on the
             current stream; a NumPy array if left out or "cpu".
@@ -77,7 +119,7 @@ class Initializer:
             Where in the whole weight `array` begins, one index for each axis; the origin if
             left out.
         seed : int, Key, Generator or None, optional
-            See `numinit.keys.as_key`. For a torch tensor None draws from torch's own generator.
+            See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's own generator.
 
         Returns
         -------
@@ -89,18 +131,18 @@ class Initializer:
         TypeError, ValueError
             Naming the argument; the array is untouched then.
         """
-        adapter = adapter_of(array)
-        address, dtype, part, strides, where = adapter.memory(array)
+        framework = framework_of(array)
+        address, dtype, part, strides, where = framework.memory(array)
         whole, start = part, 0
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
-            start = _window_start(part, whole, offset)
+            start = window_start(part, whole, offset)
         layout = whole, dtype, part, strides
         fill, draws = self._ready(*layout, on_gpu=True) if where else self._ready(*layout)
         if address is None:
             return array
-        if draws and seed is None:
-            words = adapter.default_key(array)
+        if draws and seed is None and framework.default_seed is not None:
+            words = framework.default_seed(array), 0
         else:
             key = _key(draws, seed)
             words = key.seed, key.stream
@@ -109,7 +151,7 @@ class Initializer:
         try:
             fill(address, start, 0, *words, *where)
         finally:
-            adapter.written(array)
+            framework.written(array)
         return array
 
     def block(
@@ -171,7 +213,7 @@ class Initializer:
         ids = as_rows(ids, whole)
         kind = as_dtype(dtype)
         maker = maker_of(device)
-        array, address, strides, where = _empty((ids.size, *whole[1:]), kind, maker)
+        array, address, strides, where = empty((ids.size, *whole[1:]), kind, maker)
         flat, steps = ids.reshape(-1), (0, *c_steps(whole)[1:])
         # In blocks, for the kernel takes int64 and no negative row.
         sizes = {min(ROWS, ids.size), ids.size % ROWS or min(ROWS, ids.size)}
@@ -225,7 +267,7 @@ class Initializer:
         device: Any,
     ) -> Any:
         """A new array of shape `part` whose elements have the given global indices."""
-        array, address, strides, where = _empty(part, dtype, maker_of(device))
+        array, address, strides, where = empty(part, dtype, maker_of(device))
         fill, draws = self._ready(whole, dtype, part, strides, steps, False, bool(where))
         key = _key(draws, seed)
         if fill is not None:
@@ -246,20 +288,10 @@ class Initializer:
 
         `steps` are those of `whole` if left out.
         """
-        law = self.law(whole)
-        law.check(whole, dtype)
-        if 0 in part:
-            return None, False
-        refuse_overlap(part, strides, dtype.itemsize)
-        if steps is None:
-            steps = c_steps(whole)
-        layout = Part(part, strides, steps, by_rows, on_gpu)
-        fill, draws = law.filler(whole, dtype, layout)
-        if on_gpu and not isinstance(fill, cuda.Fill):
-            fill = cuda.Copied(fill, part, strides, dtype.itemsize)
-        return fill, draws
+        view = View(part, strides, c_steps(whole) if steps is None else steps, by_rows)
+        return driver.prepared(self.plan(whole, dtype), whole, dtype, view, on_gpu)
 
-    # Cached, for the layers of a model are alike and small ones must not wait for Python.
+    # Cached, because the layers of a model are alike, and small ones must not wait for Python.
     _ready = functools.lru_cache(1024)(_prepare)
 
 
@@ -271,119 +303,17 @@ def _key(draws: bool, seed: Any) -> Key:
     return _NO_KEY if seed is None and not draws else as_key(seed)
 
 
-def _empty(
-    shape: tuple[int, ...], dtype: DType, maker: Any
-) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
-    """A new array, its address and strides, and where it is; see `numinit.arrays.Memory`."""
-    if maker is None:
-        array: Any = np.empty(shape, numpy_dtype(dtype))
-        return array, array.ctypes.data, array.strides, ()
-    array, (address, _, _, strides, where) = maker.empty(shape, dtype)
-    return array, address, strides, where
+class Distribution(Initializer):
+    """An initializer whose parameters are given: the same distribution for every shape.
 
-
-def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
-    """The first index along each axis of `whole`, and the size; None where an integer drops it."""
-    index = index if isinstance(index, tuple) else (index,)
-    ellipses = sum(i is Ellipsis for i in index)
-    if ellipses > 1 or len(index) - ellipses > len(whole):
-        raise IndexError(f"index: {index!r} does not fit shape {whole}")
-    at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
-    missing = len(whole) - (len(index) - ellipses)
-    index = index[:at] + (slice(None),) * missing + index[at + 1 :]
-    parsed: list[tuple[int, int | None]] = []
-    for axis, (item, size) in enumerate(zip(index, whole, strict=True)):
-        if isinstance(item, slice):
-            try:
-                low, high, stride = item.indices(size)
-            except TypeError:
-                raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
-            if stride != 1:
-                raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
-            parsed.append((low, max(0, high - low)))
-            continue
-        if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
-            raise IndexError(
-                f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
-            )
-        low = operator.index(item)
-        if not -size <= low < size:
-            raise IndexError(f"index: {low} is out of range for axis {axis} of shape {whole}")
-        parsed.append((low % size, None))
-    return parsed
-
-
-def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
-    """Row numbers as an array of integers, checked against a weight's shape."""
-    if not whole:
-        raise ValueError("shape: () has no rows; at least one axis is accepted")
-    try:
-        values = adapter_of(rows).values  # perhaps a GPU's
-    except TypeError:
-        values = np.asarray
-    ids: np.ndarray = values(rows)
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
-    for bad in (ids.min(), ids.max()) if ids.size else ():
-        if not -whole[0] <= bad < whole[0]:
-            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
-    return ids
-
-
-def _window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
-    """The global index of a window's first element, after checking that it lies inside."""
-    begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
-    if not len(part) == len(whole) == len(begin):
-        raise ValueError(
-            f"shape, offset: {whole} and {begin} were given; as many axes as the array's "
-            f"shape {part} has are accepted"
-        )
-    if any(o + p > w for o, p, w in zip(begin, part, whole, strict=True)):
-        raise ValueError(
-            f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
-        )
-    return sum(map(operator.mul, begin, c_steps(whole)))
-
-
-def numpy_dtype(dtype: DType) -> np.dtype:
-    """The NumPy dtype of an element type.
-
-    Raises
-    ------
-    ImportError
-        For bfloat16 and float8 without the package ml_dtypes, naming the extra.
+    A subclass has `transform`, and `divided` if it has a spread.
     """
-    if dtype.name in NUMPY_NAMES:
-        return np.dtype(dtype.name)
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError(
-            f"dtype: NumPy arrays of {dtype.name} need ml_dtypes: pip install 'numinit[ml-dtypes]'"
-        ) from None
-    found: np.dtype = np.dtype(getattr(ml_dtypes, dtype.name))
-    return found
 
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        return Sampled(self)
 
-class Law(Initializer):
-    """An initializer whose distribution is the same for every shape."""
-
-    whole: ClassVar[bool] = False
-    """Whether a weight can only be made as a whole."""
-
-    @property
-    def tolerance(self) -> float:
-        """How far values may be from those that another machine makes."""
-        return 0.0
-
-    one_shape: ClassVar[bool] = False
-    """Whether it is for one shape after all, in which it clears some elements."""
-
-    def law(self, shape: Sequence[int]) -> "Law":
-        return self
-
-    def formula(self, dtype: DType) -> Formula:
-        """What the engine takes, for arrays of `dtype`.
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
+        """The transform for arrays of a type, and an instance of its `Parameters`.
 
         Raises
         ------
@@ -392,8 +322,8 @@ class Law(Initializer):
         """
         raise NotImplementedError
 
-    def narrowed(self, divisor: float) -> "Law":
-        """The same law, its standard deviation divided and its mean kept.
+    def divided(self, divisor: float) -> "Distribution":
+        """The same distribution with its standard deviation divided, and its mean kept.
 
         Raises
         ------
@@ -402,16 +332,19 @@ class Law(Initializer):
         """
         raise ValueError(f"{type(self).__name__} has no spread to scale")
 
-    def check(self, shape: Sequence[int], dtype: DType) -> None:
-        """Refuse a weight that cannot have such values, with a TypeError or a ValueError."""
-        self.formula(dtype)
 
-    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
-        """What fills a part, not empty, of a weight that `check` accepts; whether it draws.
+class Planned(Initializer):
+    """An initializer of one weight, whose plan is known.
 
-        A law that only fills the host's memory may do so for a GPU, too: it is copied then.
-        """
-        formula = self.formula(dtype)
-        engine = cuda if part.on_gpu else cpu
-        fill = engine.Fill(part.shape, part.strides, part.steps, dtype.name, formula, part.by_rows)
-        return fill, formula.law != "constant"
+    Parameters
+    ----------
+    known : Sampled, ByIndex or Whole
+    """
+
+    def __init__(self, known: Plan) -> None:
+        self._plan = known
+        # Kept as long as this object: a plan may hold arrays.
+        self._ready = functools.lru_cache(4)(self._prepare)  # type: ignore[method-assign]
+
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        return self._plan

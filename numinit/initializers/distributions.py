@@ -1,17 +1,17 @@
-"""Laws: the distributions whose parameters are given, not derived from a shape."""
+"""Distributions whose parameters are given: constant, uniform, normal."""
 
 import math
 import numbers
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from numinit.dtypes import DType, as_dtype
-from numinit.engines.cpu import Formula
-from numinit.initializers.base import Law
-
-
-class RangeError(ValueError):
-    """A parameter out of its range, in itself or for an array's type."""
+from numinit.engines.driver import RangeError
+from numinit.initializers.base import Distribution
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DType, as_dtype
+from numinit.stream.normal import NORMAL
+from numinit.stream.transform import Transform
+from numinit.stream.uniform import UNIFORM
 
 
 def real(name: str, value: Any) -> float:
@@ -44,7 +44,7 @@ def set_scale(initializer: Any, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Constant(Law):
+class Constant(Distribution):
     """Every element is `value`, rounded to the array's type.
 
     Raises
@@ -66,7 +66,7 @@ class Constant(Law):
         signs = tuple(math.copysign(1.0, part) for part in (value.real, value.imag))
         object.__setattr__(self, "_signs", signs)
 
-    def formula(self, dtype: DType) -> Formula:
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         value = self.value
         if isinstance(value, complex) and not dtype.complex:
             raise TypeError(f"value: {value} was given for {dtype.name}; a real number is accepted")
@@ -74,7 +74,8 @@ class Constant(Law):
             raise RangeError(
                 f"value: {value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
             )
-        return Formula("constant", (value.real, value.imag if dtype.complex else value.real))
+        second = value.imag if dtype.complex else value.real
+        return CONSTANT, CONSTANT.Parameters(value.real, second)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Ones(Constant):
 
 
 @dataclass(frozen=True)
-class Uniform(Law):
+class Uniform(Distribution):
     """Uniform on [low, high): never `high`, in any type.
 
     Element i is ``u * (high - low) + low`` with one rounding, u = (word >> 8) * 2**-24 (float64:
@@ -115,7 +116,7 @@ class Uniform(Law):
                 f"low, high: {low} and {high} were given; finite low <= high is accepted"
             )
 
-    def formula(self, dtype: DType) -> Formula:
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         low, high = self.low, self.high
         widest = as_dtype(dtype.real).max
         if max(abs(low), abs(high)) > dtype.max or high - low > widest:
@@ -126,15 +127,15 @@ class Uniform(Law):
         least, most = -dtype.floor(-low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
             least = most = dtype.floor(low)
-        return Formula("uniform", (high - low, low, least, most))
+        return UNIFORM, UNIFORM.Parameters(high - low, low, least, most)
 
-    def narrowed(self, divisor: float) -> Law:
+    def divided(self, divisor: float) -> Distribution:
         middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 / divisor
         return replace(self, low=middle - half, high=middle + half)
 
 
 @dataclass(frozen=True)
-class Normal(Law):
+class Normal(Distribution):
     """Normal with the given mean and standard deviation, by the Box-Muller transform.
 
     The two parts of a complex element are independent, each with half the variance.
@@ -152,10 +153,10 @@ class Normal(Law):
         set_real(self, "mean")
         set_scale(self, "std")
 
-    def formula(self, dtype: DType) -> Formula:
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         if dtype.complex:
-            return Formula("normal", (self.mean, self.std / math.sqrt(2.0), 0.0))
-        return Formula("normal", (self.mean, self.std, self.mean))
+            return NORMAL, NORMAL.Parameters(self.mean, self.std / math.sqrt(2.0), 0.0)
+        return NORMAL, NORMAL.Parameters(self.mean, self.std, self.mean)
 
-    def narrowed(self, divisor: float) -> Law:
+    def divided(self, divisor: float) -> Distribution:
         return replace(self, std=self.std / divisor)

@@ -1,71 +1,22 @@
 """Orthogonal weights: whole matrices, which no part can be made of alone."""
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from numinit.dtypes import DType
-from numinit.fans import Axes, as_axes
-from numinit.haar import haar
-from numinit.initializers.base import Filler, Law, Part
-from numinit.initializers.computed import stored, view
-from numinit.initializers.laws import Normal, set_real
-from numinit.keys import Key
+from numinit.engines.spec import Plan, Whole
+from numinit.initializers.base import Initializer
+from numinit.initializers.distributions import Normal, set_real
+from numinit.initializers.haar import haar
+from numinit.stream.dtypes import DType
+from numinit.weights.keys import Key
+from numinit.weights.shapes import Axes, as_axes
 
 _NORMAL = Normal()
-
-
-class _Whole(Law):
-    """A weight that is made as a whole, by matrix products.
-
-    The order of their sums is the BLAS library's, so values may differ between machines by
-    roundings: `tolerance` says by how much at most.
-    """
-
-    whole: ClassVar[bool] = True
-
-    def accept(self, shape: tuple[int, ...]) -> None:
-        """Refuse a shape without such values."""
-        raise NotImplementedError
-
-    def made(
-        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
-    ) -> np.ndarray:
-        """The values, as float32, float64, complex64 or complex128.
-
-        `place` is where they go, if it is C-contiguous and of that type: they may be made there.
-        """
-        raise NotImplementedError
-
-    def law(self, shape: Sequence[int]) -> Law:
-        self.accept(tuple(shape))
-        return self
-
-    def check(self, shape: Sequence[int], dtype: DType) -> None:
-        self.accept(tuple(shape))
-
-    def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
-        flat = part.shape == (math.prod(whole),)  # as in a file: all elements in C order
-        if part.by_rows or not (part.shape == whole or flat):
-            raise ValueError(
-                f"{type(self).__name__} makes a weight of shape {whole} as a whole: every element "
-                "depends on all others of its matrix, so a block, a row or a shard cannot be made "
-                "alone; make the whole and slice it"
-            )
-        work = dtype.name if dtype.complex else dtype.real
-
-        def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-            target = view(address, part.shape, part.strides, dtype)
-            fits = target.dtype == work and target.flags.c_contiguous
-            place = target.reshape(whole) if fits else None
-            values = self.made(whole, work, Key(seed, stream), place)
-            if values is not place:
-                target[...] = stored(values.reshape(part.shape) if flat else values, dtype)
-
-        return fill, True
 
 
 def _orthonormal(
@@ -82,14 +33,45 @@ def _orthonormal(
     return haar(m, n, dtype, draw, place)
 
 
+def _stacked(
+    shape: tuple[int, ...],
+    axes: tuple[list[int], list[int], list[int]],
+    dtype: str,
+    seed: int,
+    stream: int,
+    place: np.ndarray | None,
+    gain: float,
+) -> np.ndarray:
+    """The matrices of a weight, given the axes of the batch, of one side and of the other."""
+    key = Key(seed, stream)
+    batch, out, rest = axes
+    size = [[shape[axis] for axis in axes] for axes in (batch, out, rest)]
+    m, n = math.prod(size[1]), math.prod(size[2])
+    order = [*batch, *out, *rest]
+    if m < n or order != sorted(order) or batch:
+        place = None
+    if batch:
+        values = np.empty((math.prod(size[0]), m, n), dtype)
+        for b in range(len(values)):
+            values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
+    else:
+        values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
+    if gain != 1:
+        values *= gain
+    if place is not None:
+        return place
+    places = [order.index(axis) for axis in range(len(shape))]
+    return values.reshape([*size[0], *size[1], *size[2]]).transpose(places)
+
+
 @dataclass(frozen=True)
-class Orthogonal(_Whole):
+class Orthogonal(Initializer):
     """Orthonormal rows or columns, whichever are fewer, with the Haar distribution, times `gain`.
 
     Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
     linear neural networks", ICLR 2014. Complex weights are unitary. 16- and 8-bit ones are rounded
     from float32. Every element of ``Q^H Q`` is within about 1e-6 of the identity's in float32, and
-    1e-14 in float64; see `numinit.haar`.
+    1e-14 in float64; see `numinit.initializers.haar`.
 
     Parameters
     ----------
@@ -119,13 +101,6 @@ class Orthogonal(_Whole):
             if isinstance(given, Iterable):
                 object.__setattr__(self, name, axes)
 
-    @property
-    def tolerance(self) -> float:
-        return abs(self.gain) * 1e-5
-
-    def narrowed(self, divisor: float) -> "Orthogonal":
-        return replace(self, gain=self.gain / divisor)
-
     def _axes(self, shape: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:
         """The axes of the batch, of one side and of the other."""
         rank, taken = len(shape), []
@@ -140,39 +115,18 @@ class Orthogonal(_Whole):
         rest = [axis for axis in range(rank) if axis not in (*batch, *out)]
         return batch, out, rest
 
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if len(shape) < 2 + len(as_axes("batch_axis", self.batch_axis)):
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported: shape "
                 f"{shape} was given, with batch_axis {self.batch_axis}"
             )
-        self._axes(shape)
-
-    def made(
-        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
-    ) -> np.ndarray:
-        batch, out, rest = self._axes(shape)
-        size = [[shape[axis] for axis in axes] for axes in (batch, out, rest)]
-        m, n = math.prod(size[1]), math.prod(size[2])
-        order = [*batch, *out, *rest]
-        if m < n or order != sorted(order) or batch:
-            place = None
-        if batch:
-            values = np.empty((math.prod(size[0]), m, n), dtype)
-            for b in range(len(values)):
-                values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
-        else:
-            values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
-        if self.gain != 1:
-            values *= self.gain
-        if place is not None:
-            return place
-        places = [order.index(axis) for axis in range(len(shape))]
-        return values.reshape([*size[0], *size[1], *size[2]]).transpose(places)
+        make = functools.partial(_stacked, shape, self._axes(shape))
+        return Whole("Orthogonal", make, self.gain)
 
 
 @dataclass(frozen=True)
-class DeltaOrthogonal(_Whole):
+class DeltaOrthogonal(Initializer):
     """Convolutions that keep norms: an orthogonal matrix in the kernel's centre, zeros elsewhere.
 
     Xiao et al., "Dynamical isometry and a mean field theory of CNNs", ICML 2018, section 3.3; JAX's
@@ -201,14 +155,7 @@ class DeltaOrthogonal(_Whole):
             if len(axes := as_axes(name, getattr(self, name))) != 1:
                 raise ValueError(f"{name}: {axes} was given; one axis is accepted")
 
-    @property
-    def tolerance(self) -> float:
-        return abs(self.gain) * 1e-5
-
-    def narrowed(self, divisor: float) -> "DeltaOrthogonal":
-        return replace(self, gain=self.gain / divisor)
-
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         rank = len(shape)
         if not 3 <= rank <= 5:
             raise ValueError(
@@ -223,13 +170,25 @@ class DeltaOrthogonal(_Whole):
                 "inputs; at least as many outputs are accepted"
             )
 
-    def made(
-        self, shape: tuple[int, ...], dtype: str, key: Key, place: np.ndarray | None
-    ) -> np.ndarray:
-        values = np.zeros(shape, dtype)
-        matrices = np.moveaxis(values, (self.out_axis, self.in_axis), (0, 1))
-        centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
-        matrix = matrices[centre]
-        matrix[...] = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, key)
-        matrix *= self.gain
-        return values
+        make = functools.partial(_delta, shape, self.in_axis, self.out_axis)
+        return Whole("DeltaOrthogonal", make, self.gain)
+
+
+def _delta(
+    shape: tuple[int, ...],
+    in_axis: int,
+    out_axis: int,
+    dtype: str,
+    seed: int,
+    stream: int,
+    place: np.ndarray | None,
+    gain: float,
+) -> np.ndarray:
+    """The kernels of a weight: an orthogonal matrix in the centre, zeros elsewhere."""
+    values = np.zeros(shape, dtype)
+    matrices = np.moveaxis(values, (out_axis, in_axis), (0, 1))
+    centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
+    matrix = matrices[centre]
+    matrix[...] = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, Key(seed, stream))
+    matrix *= gain
+    return values

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numinit.fans import Axes, as_axes, check_count
-from numinit.initializers.computed import Computed, Index
-from numinit.initializers.laws import set_real
-from numinit.initializers.selected import Place, Selected, Selection
+from numinit.engines.by_index import selected
+from numinit.engines.spec import ByIndex, Index, Place, Plan, Selection
+from numinit.initializers.base import Initializer
+from numinit.initializers.distributions import set_real
+from numinit.stream.dtypes import DType
+from numinit.weights.shapes import Axes, as_axes, check_count
 
 
 @dataclass(frozen=True)
-class Eye(Selected):
+class Eye(Initializer):
     """`gain` on the diagonal of a matrix, square or not, and 0 elsewhere.
 
     torch's ``eye_``, Keras' ``Identity`` and, with ``batch_axis=0``, a stack of such matrices.
@@ -41,21 +43,17 @@ class Eye(Selected):
         if isinstance(self.batch_axis, Iterable):  # a list, as in TOML: fields are hashable
             object.__setattr__(self, "batch_axis", axes)
 
-    def accept(self, shape: tuple[int, ...]) -> None:
-        if len(self._matrix(shape)) == 2:
-            return
-        batch = f" and batch_axis {self.batch_axis}" if self.batch_axis != () else ""
-        raise ValueError(
-            "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
-            f"shape {shape}{batch} was given"
-        )
-
-    def largest(self, shape: tuple[int, ...]) -> float:
-        return abs(self.gain) if np.isfinite(self.gain) else 0.0
-
-    def selection(self, shape: tuple[int, ...]) -> Selection:
-        row, column = self._matrix(shape)
-        return Selection(row, self.gain, {column: lambda at: at})
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        axes = self._matrix(shape)
+        if len(axes) != 2:
+            batch = f" and batch_axis {self.batch_axis}" if self.batch_axis != () else ""
+            raise ValueError(
+                "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
+                f"shape {shape}{batch} was given"
+            )
+        row, column = axes
+        largest = abs(self.gain) if np.isfinite(self.gain) else 0.0
+        return _selected(self, Selection(row, self.gain, {column: lambda at: at}), largest)
 
     def _matrix(self, shape: tuple[int, ...]) -> list[int]:
         """The axes that are no batch axes."""
@@ -67,7 +65,7 @@ Identity = Eye
 
 
 @dataclass(frozen=True)
-class Dirac(Selected):
+class Dirac(Initializer):
     """The identity of a convolution: 1 at a kernel's centre where input and output agree.
 
     torch's ``dirac_``: in each of `groups` equal parts of the outputs, output d copies input d as
@@ -99,7 +97,7 @@ class Dirac(Selected):
             except TypeError:
                 raise TypeError(f"{name}: {axis!r} was given; an integer is accepted") from None
 
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if not 3 <= len(shape) <= 5:
             raise ValueError(
                 f"Only tensors with 3, 4, or 5 dimensions are supported: shape {shape} was given"
@@ -112,22 +110,19 @@ class Dirac(Selected):
                 f"dim {output} must be divisible by groups: shape {shape} and groups "
                 f"{self.groups} were given"
             )
-
-    def selection(self, shape: tuple[int, ...]) -> Selection:
-        input_, output = self._axes(shape)
         outputs = shape[output] // self.groups
         places: dict[int, Place] = {input_: lambda at: at % outputs}
         for axis, size in enumerate(shape):
             if axis not in (input_, output):
                 places[axis] = functools.partial(np.full_like, fill_value=size // 2)
-        return Selection(output, 1.0, places)
+        return _selected(self, Selection(output, 1.0, places), 1.0)
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return _axis("in_axis", self.in_axis, shape), _axis("out_axis", self.out_axis, shape)
 
 
 @dataclass(frozen=True)
-class Bilinear(Computed):
+class Bilinear(Initializer):
     """Kernels with which a transposed convolution upsamples bilinearly.
 
     For a weight (in, out, k, k) each k x k kernel is the product of two triangles: with
@@ -144,19 +139,27 @@ class Bilinear(Computed):
         For other than 4 dimensions, or a kernel that is not square.
     """
 
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if len(shape) != 4 or shape[2] != shape[3]:
             raise ValueError(
                 "Only tensors with 4 dimensions and square kernels, the last two, are supported: "
                 f"shape {shape} was given"
             )
-
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
         factor = -(-shape[3] // 2)
-        centre = (2 * factor - 1 - factor % 2) / (2 * factor)
-        y, x = (1.0 - np.abs(at / factor - centre) for at in index[2:])
-        product: np.ndarray = y * x
-        return product
+        centre = (2 * factor - 1 - factor % 2) / (2 * factor) if factor else 0.0
+
+        def values(index: Index) -> np.ndarray:
+            y, x = (1.0 - np.abs(at / factor - centre) for at in index[2:])
+            product: np.ndarray = y * x
+            return product
+
+        return ByIndex("Bilinear", values)
+
+
+def _selected(initializer: Initializer, selection: Selection, largest: float) -> Plan:
+    """A plan of one value in a few places, and zeros elsewhere."""
+    values = functools.partial(selected, selection)
+    return ByIndex(type(initializer).__name__, values, largest, selection=selection)
 
 
 def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:

@@ -1,14 +1,14 @@
 """Sparse matrices: normal values, and an exact number of zeros in each column."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
-from numinit.dtypes import DType
-from numinit.engines.cpu import Formula
-from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Normal, set_real, set_scale
+from numinit.engines.spec import Plan, Sampled
+from numinit.engines.zeros import SPARSE, Zeros
+from numinit.initializers.base import Initializer
+from numinit.initializers.distributions import Normal, set_real, set_scale
+from numinit.stream.dtypes import DType
+from numinit.stream.permutation import network
 
 MAX_ROWS = 1 << 32
 
@@ -19,7 +19,7 @@ class Sparse(Initializer):
 
     Martens, "Deep learning via Hessian-free optimization", ICML 2010, section 5. As in torch, axis
     0 has the rows. Which elements of a column are zero depends on the key and the column alone:
-    those that a random permutation of the rows (`numinit.transforms.permutation`) moves to the
+    those that a random permutation of the rows (`numinit.stream.permutation`) moves to the
     front. So any row or block can be made without the rest.
 
     Parameters
@@ -38,7 +38,7 @@ class Sparse(Initializer):
             raise ValueError(f"sparsity: {self.sparsity} was given; 0 to 1 is accepted")
         set_scale(self, "std")
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if len(shape) != 2:
             raise ValueError(
                 f"Only tensors with 2 dimensions are supported: shape {tuple(shape)} was given"
@@ -46,23 +46,6 @@ class Sparse(Initializer):
         rows, columns = shape
         if rows > MAX_ROWS:
             raise ValueError(f"shape: {rows} rows were given; up to 2**32 are accepted")
-        from numinit.transforms.permutation import network  # here, for it makes Numba work
-
         zeros = math.ceil(self.sparsity * rows)
-        return _SparseLaw(self.std, (rows, columns, zeros, *network(max(rows, 1))))
-
-
-@dataclass(frozen=True)
-class _SparseLaw(Law):
-    """`Sparse` for one shape; `masked` is what the mask takes."""
-
-    std: float
-    masked: tuple[int, ...]
-
-    one_shape: ClassVar[bool] = True
-
-    def formula(self, dtype: DType) -> Formula:
-        return Normal(0.0, self.std).formula(dtype)._replace(mask="sparse", masked=self.masked)
-
-    def narrowed(self, divisor: float) -> Law:
-        return replace(self, std=self.std / divisor)
+        places = SPARSE.Parameters(rows, columns, zeros, *network(max(rows, 1)))
+        return Sampled(Normal(0.0, self.std), Zeros(SPARSE, places))

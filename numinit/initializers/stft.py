@@ -8,8 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from numinit.initializers.computed import CHUNK, Computed, Index
-from numinit.initializers.laws import real
+from numinit.engines.by_index import CHUNK
+from numinit.engines.spec import ByIndex, Index, Plan
+from numinit.initializers.base import Initializer
+from numinit.initializers.distributions import real
+from numinit.stream.dtypes import DType
 
 #: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), over one turn.
 COSINES = {
@@ -21,7 +24,7 @@ COSINES = {
 
 
 @dataclass(frozen=True)
-class STFT(Computed):
+class STFT(Initializer):
     """The real or the imaginary part of a windowed Fourier transform, as a convolution's kernel.
 
     ``keras.initializers.STFT`` (Keras 3.8): for a weight of shape (T, 1, F) element (t, 0, f) is
@@ -82,7 +85,7 @@ class STFT(Computed):
                 )
             object.__setattr__(self, "window", window)
 
-    def accept(self, shape: tuple[int, ...]) -> None:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
             raise ValueError(
                 f"shape: {shape} was given; (frame length, 1, at least 2 frequencies) is accepted"
@@ -98,15 +101,12 @@ class STFT(Computed):
                 f"window, scaling: a window of {length} with norm 0 cannot be scaled; scaling=None "
                 "is accepted"
             )
-
-    def largest(self, shape: tuple[int, ...]) -> float:
-        # No value is beyond its window's norm.
+        largest = 1.0  # no value is beyond its window's norm
         if isinstance(self.window, tuple) and self.scaling is None:
-            bound: float = max((1.0, *map(abs, self.window)))
-            return bound
-        return 1.0
+            largest = max((1.0, *map(abs, self.window)))
+        return ByIndex("STFT", functools.partial(self._values, shape), largest)
 
-    def values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
         time, _, frequency = index
         period = 2 * (shape[2] - 1)
         turns = time * frequency % period

@@ -1,24 +1,31 @@
 """Normals truncated to an interval: bounds as torch takes them, or in standard deviations."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
-from numinit import tails
-from numinit.dtypes import DType
-from numinit.engines.cpu import Formula
-from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import RangeError, set_real, set_scale
+from numinit.engines.driver import RangeError
+from numinit.engines.spec import Plan, Sampled
+from numinit.initializers.base import Distribution, Initializer
+from numinit.initializers.distributions import set_real, set_scale
+from numinit.stream import normal_tail
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DType
+from numinit.stream.transform import Transform
+from numinit.stream.truncated_normal import (
+    FAR,
+    FAR_TRUNCATED_NORMAL,
+    TRUNCATED_NORMAL,
+    WIDE_TRUNCATED_NORMAL,
+)
 
-FAR = 6  # standard deviations: beyond, `numinit.transforms.truncated` goes from the bound
 FARTHEST = 10**9  # beyond, every value is the bound itself
 NEAR = Decimal("2.25")  # an interval that begins no farther out suits float32
 THIN = Decimal("0.25")  # an interval of at least this width does, too
 
 
 @dataclass(frozen=True)
-class TruncNormal(Law):
+class TruncNormal(Distribution):
     """Normal, truncated to [a, b]: absolute bounds, as torch's ``trunc_normal_`` takes them.
 
     Element i is ``std * Phi^-1(Phi(alpha) + u (Phi(beta) - Phi(alpha))) + mean`` with alpha and
@@ -49,7 +56,7 @@ class TruncNormal(Law):
         if not (a <= b and a < math.inf and b > -math.inf):
             raise RangeError(f"a, b: {a} and {b} were given; bounds with a <= b are accepted")
 
-    def formula(self, dtype: DType) -> Formula:
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         if dtype.complex:
             raise TypeError(
                 f"dtype: a normal truncated to an interval is real, not {dtype.name}; VarianceScaling "
@@ -60,7 +67,7 @@ class TruncNormal(Law):
         most = self.b if math.isinf(self.b) else dtype.floor(self.b)
         if least > most:
             raise RangeError(f"a, b: no {dtype.name} lies between {self.a} and {self.b}")
-        with localcontext(tails.CONTEXT):
+        with localcontext(normal_tail.CONTEXT):
             if std == 0 or self.a == self.b:
                 return _point(mean, least, most)
             low, high = ((Decimal(x) - Decimal(mean)) / Decimal(std) for x in (self.a, self.b))
@@ -71,14 +78,13 @@ class TruncNormal(Law):
                 if nearer > FARTHEST:
                     return _point(self.a if low > 0 else self.b, least, most)
                 inner = _far(nearer, farther, 1.0 if low > 0 else -1.0)
-                return Formula("truncated far", (*outer, *inner))
+                return FAR_TRUNCATED_NORMAL, FAR_TRUNCATED_NORMAL.Parameters(*outer, *inner)
             narrow = bits == 32 and low <= NEAR and high >= -NEAR and high - low >= THIN
             inner = _central(low, high, 32 if narrow else 64)
-            return Formula(
-                "truncated" if narrow or bits == 64 else "truncated wide", (*outer, *inner)
-            )
+            chosen = TRUNCATED_NORMAL if narrow or bits == 64 else WIDE_TRUNCATED_NORMAL
+            return chosen, chosen.Parameters(*outer, *inner)
 
-    def narrowed(self, divisor: float) -> Law:
+    def divided(self, divisor: float) -> Distribution:
         a, b = ((bound - self.mean) / divisor + self.mean for bound in (self.a, self.b))
         return replace(self, std=self.std / divisor, a=a, b=b)
 
@@ -111,28 +117,32 @@ class TruncatedNormal(Initializer):
             raise RangeError(
                 f"lower, upper: {lower} and {upper} were given; lower <= upper is accepted"
             )
-        self.law(())
+        self._absolute()
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        return Sampled(self._absolute())
+
+    def _absolute(self) -> TruncNormal:
+        """The same with absolute bounds."""
         mean, std = self.mean, self.std
         if not std:
             return TruncNormal(mean, std, mean, mean)
         return TruncNormal(mean, std, mean + self.lower * std, mean + self.upper * std)
 
 
-def _point(value: float, least: float, most: float) -> Formula:
+def _point(value: float, least: float, most: float) -> tuple[Transform, tuple[float, ...]]:
     value = min(max(value, least), most)
-    return Formula("constant", (value, value))
+    return CONSTANT, CONSTANT.Parameters(value, value)
 
 
 def _central(low: Decimal, high: Decimal, bits: int) -> tuple[float, ...]:
-    """Parameters of `truncated_float32` and `truncated_float64` from p[4] on."""
-    below, above = tails.upper_tail(-low), tails.upper_tail(high)
+    """Those of `numinit.stream.truncated_normal.Parameters` from `step` on."""
+    below, above = normal_tail.upper_tail(-low), normal_tail.upper_tail(high)
     # A difference of the two tails that are small: nothing cancels.
     share = (
         1 - below - above
         if low < 0 < high
-        else (tails.upper_tail(low) - above if low >= 0 else tails.upper_tail(-high) - below)
+        else (normal_tail.upper_tail(low) - above if low >= 0 else normal_tail.upper_tail(-high) - below)
     )
     step = 2 * share / 2**bits
     half = step / 2
@@ -140,12 +150,12 @@ def _central(low: Decimal, high: Decimal, bits: int) -> tuple[float, ...]:
 
 
 def _far(near: Decimal, far: Decimal, sign: float) -> tuple[float, ...]:
-    """Parameters of `far_float64` from p[4] on."""
+    """Those of `numinit.stream.truncated_normal.FarParameters` from `step` on."""
     squares = near * near
-    ratio = near * tails.mills(near)
+    ratio = near * normal_tail.mills(near)
     rest = Decimal(0)
     if far.is_finite() and far < 2 * FARTHEST:
-        rest = ((squares - far * far) / 2).exp() * tails.mills(far) / tails.mills(near)
+        rest = ((squares - far * far) / 2).exp() * normal_tail.mills(far) / normal_tail.mills(near)
     step = (1 - rest) / 2**64
     return (
         *map(float, (step, rest + step / 2)),

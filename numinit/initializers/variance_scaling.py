@@ -5,13 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from numinit.dtypes import DType
-from numinit.engines.cpu import Formula
-from numinit.fans import MODES, Axes, as_axes, check_count, fan, fans
-from numinit.gains import Function, calculate_gain
-from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
-from numinit.initializers.truncated import TruncNormal
+from numinit.arrays.memory import Function
+from numinit.engines.spec import Plan, Sampled
+from numinit.initializers.base import Distribution, Initializer
+from numinit.initializers.distributions import Normal, Uniform, set_real, set_scale
+from numinit.initializers.truncated_normal import TruncNormal
+from numinit.stream.complex_disk import DISK, TRUNCATED_DISK
+from numinit.stream.dtypes import DType
+from numinit.stream.transform import Transform
+from numinit.weights.fans import MODES, fan, fans
+from numinit.weights.gains import calculate_gain
+from numinit.weights.shapes import Axes, as_axes, check_count
 
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -26,7 +30,7 @@ EXP_MINUS_4 = 0.01831563888873418
 
 
 @dataclass(frozen=True)
-class Spread(Law):
+class Spread(Distribution):
     """Around 0 with a given standard deviation, as variance scaling wants it.
 
     Uniform on +-sqrt(3) std, or normal and truncated at two standard deviations of the whole
@@ -38,27 +42,28 @@ class Spread(Law):
     std: float
     distribution: str  # "uniform" or "truncated_normal"
 
-    def formula(self, dtype: DType) -> Formula:
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         if self.distribution == "uniform":
             if dtype.complex:
-                return Formula("disk", (math.sqrt(2.0) * self.std,))
+                return DISK, DISK.Parameters(math.sqrt(2.0) * self.std)
             bound = math.sqrt(3.0) * self.std
-            return Uniform(-bound, bound).formula(dtype)
+            return Uniform(-bound, bound).transform(dtype)
         if not dtype.complex:
             std = self.std / TRUNCATED_STD
-            return TruncNormal(0.0, std, -2.0 * std, 2.0 * std).formula(dtype)
+            return TruncNormal(0.0, std, -2.0 * std, 2.0 * std).transform(dtype)
         ulp = 2.0**-64 if dtype.real == "float64" else 2.0**-32
         step = (1.0 - EXP_MINUS_4) * ulp
         scale = self.std / TRUNCATED_DISK_STD / math.sqrt(2.0)
-        return Formula("truncated disk", (scale, step, EXP_MINUS_4 + step / 2, step / 2))
+        lowest, rest = EXP_MINUS_4 + step / 2, step / 2
+        return TRUNCATED_DISK, TRUNCATED_DISK.Parameters(scale, step, lowest, rest)
 
-    def narrowed(self, divisor: float) -> Law:
+    def divided(self, divisor: float) -> Distribution:
         return replace(self, std=self.std / divisor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Fans(Initializer):
-    """The fields of initializers that look at fans; see `numinit.fans.fans`."""
+    """The fields of initializers that look at fans; see `numinit.fans`."""
 
     in_axis: Axes = 1
     out_axis: Axes = 0
@@ -77,12 +82,13 @@ class _Fans(Initializer):
         if not isinstance(self.transposed, bool):
             raise TypeError(f"transposed: {self.transposed!r} was given; True or False is accepted")
 
-    def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Law:
+    def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Plan:
         """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
         axes = self.in_axis, self.out_axis, self.batch_axis
         n = fan(mode, *fans(shape, *axes, self.groups, self.packed, self.transposed))
         std = gain / math.sqrt(n) if n else 0.0
-        return Normal(0.0, std) if distribution == "normal" else Spread(std, distribution)
+        normal = distribution == "normal"
+        return Sampled(Normal(0.0, std) if normal else Spread(std, distribution))
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class VarianceScaling(_Fans):
         Normal with std sqrt(scale / n); the same, truncated at two standard deviations and scaled
         up to keep that std (JAX, Keras); or uniform on +-sqrt(3 scale / n).
     in_axis, out_axis, batch_axis, groups, packed, transposed
-        See `numinit.fans.fans`.
+        See `numinit.fans`.
     """
 
     scale: float = 1.0
@@ -116,7 +122,7 @@ class VarianceScaling(_Fans):
                 "is accepted"
             )
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, math.sqrt(self.scale), self.mode, self.distribution)
 
 
@@ -137,7 +143,7 @@ class _Xavier(_Fans):
         super().__post_init__()
         set_scale(self, "gain")
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, self.gain, "fan_avg", self.distribution)
 
 
@@ -190,7 +196,7 @@ class _Kaiming(_Fans):
         if self.a is not None:
             set_real(self, "a")
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, self._gain, self.mode, self.distribution)
 
 
@@ -227,7 +233,7 @@ class KaimingUniform(_Kaiming):
 class LecunUniform(_Fans):
     """Uniform, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, 1.0, "fan_in", "uniform")
 
 
@@ -235,7 +241,7 @@ class LecunUniform(_Fans):
 class LecunNormal(_Fans):
     """Normal, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, 1.0, "fan_in", "normal")
 
 
@@ -247,10 +253,11 @@ class EmbeddingUniform(Initializer):
     (facebookresearch/dlrm; Naumov et al., arXiv:1906.00091) and torchrec's default.
     """
 
-    def law(self, shape: Sequence[int]) -> Law:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if not shape:
             raise ValueError("shape: () has no rows; at least one axis is accepted")
-        return VarianceScaling(1 / 3, "fan_out", "uniform", in_axis=()).law((shape[0],))
+        rows = VarianceScaling(1 / 3, "fan_out", "uniform", in_axis=())
+        return rows.plan((shape[0],), dtype)
 
 
 GlorotUniform, GlorotNormal = XavierUniform, XavierNormal

@@ -1,4 +1,4 @@
-"""Rules that scale another initializer's spread, or keep a row at zero.
+"""Wrappers: initializers that scale another one's spread, or keep a row at zero.
 
 They nest: ``Padded(DepthScaled(Normal(std=0.02), layers=12), padding_idx=0)``.
 """
@@ -7,13 +7,14 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from numinit.dtypes import DType
-from numinit.engines.cpu import Formula
-from numinit.fans import Axes, as_axes, as_shape
-from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Constant
+from numinit.engines.spec import Plan, Sampled
+from numinit.engines.zeros import RANGE, Zeros
+from numinit.initializers.base import Initializer
+from numinit.initializers.distributions import Constant
+from numinit.stream.dtypes import DType
+from numinit.weights.shapes import Axes, as_axes, as_shape
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
@@ -28,7 +29,7 @@ ROLES: dict[str, float] = {
 
 
 @dataclass(frozen=True)
-class Modifier(Initializer):
+class Wrapper(Initializer):
     """An initializer made from another one, `init`."""
 
     init: Initializer
@@ -41,7 +42,7 @@ class Modifier(Initializer):
 
 
 @dataclass(frozen=True)
-class DepthScaled(Modifier):
+class DepthScaled(Wrapper):
     """Standard deviation divided by ``sqrt(2 layers)``, the mean kept.
 
     For the weights whose outputs are added to the residual stream, of which each layer has two
@@ -64,8 +65,9 @@ class DepthScaled(Modifier):
     Examples
     --------
     >>> import numinit as ni
-    >>> ni.DepthScaled(ni.Normal(std=0.02), layers=8).law((4, 4))
-    Normal(mean=0.0, std=0.005)
+    >>> from numinit.stream.dtypes import DTYPES
+    >>> ni.DepthScaled(ni.Normal(std=0.02), layers=8).plan((4, 4), DTYPES["float32"])
+    Sampled(distribution=Normal(mean=0.0, std=0.005), zeros=None)
     """
 
     layers: int
@@ -76,12 +78,12 @@ class DepthScaled(Modifier):
         if _set_integer(self, "layers") < 1:
             raise ValueError(f"layers: {self.layers} was given; at least 1 is accepted")
 
-    def law(self, shape: Sequence[int]) -> Law:
-        return self.init.law(shape).narrowed(math.sqrt(2 * self.layers))
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        return self.init.plan(shape, dtype).divided(math.sqrt(2 * self.layers))
 
 
 @dataclass(frozen=True)
-class MuP(Modifier):
+class MuP(Wrapper):
     """The maximal update parametrization: a base model's initializer, carried to another width.
 
     `init` is evaluated at the shape that the weight has in the base model. With s the standard
@@ -130,8 +132,9 @@ class MuP(Modifier):
     --------
     >>> import numinit as ni
     >>> hidden = ni.MuP(ni.Normal(std=0.02), "hidden", base_shape=(256, 256))
-    >>> hidden.law((256, 256)), hidden.law((1024, 1024))
-    (Normal(mean=0.0, std=0.02), Normal(mean=0.0, std=0.01))
+    >>> from numinit.stream.dtypes import DTYPES
+    >>> [hidden.plan((n, n), DTYPES["float32"]).distribution for n in (256, 1024)]
+    [Normal(mean=0.0, std=0.02), Normal(mean=0.0, std=0.01)]
     """
 
     role: Role
@@ -155,18 +158,20 @@ class MuP(Modifier):
             if isinstance(given, Iterable):  # a list, as in TOML: fields are hashable
                 object.__setattr__(self, "in_axis", axes)
 
-    def law(self, shape: Sequence[int]) -> Law:
-        law = self.init.law(self.base_shape)
-        if law.one_shape:
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        plan = self.init.plan(tuple(self.base_shape), dtype)
+        if not isinstance(plan, Sampled):
+            plan = self.init.plan(shape, dtype)  # what it makes, it makes of this shape
+        elif plan.zeros is not None:
             raise ValueError(
                 f"init: {self.init!r} was given; its zeros have their places in the base shape. "
                 "Padded(MuP(...)) is accepted, and what has no zeros of its own"
             )
-        multiplier = self._multiplier(as_shape(shape))
+        multiplier = self._multiplier(shape)
         power = ROLES[self.role]
         if power == 0 or multiplier == 0:  # of a weight without elements
-            return law
-        return law.narrowed(multiplier if power == 1 else math.sqrt(multiplier))
+            return plan
+        return plan.divided(multiplier if power == 1 else math.sqrt(multiplier))
 
     def _multiplier(self, shape: tuple[int, ...]) -> float:
         """How many times wider the weight is than in the base model; 1 where the role ignores it."""
@@ -201,13 +206,13 @@ class MuP(Modifier):
 
     def _inputs(self) -> Axes | None:
         init = self.init
-        while isinstance(init, Modifier):
+        while isinstance(init, Wrapper):
             init = init.init
         return getattr(init, "in_axis", None) if self.in_axis is None else self.in_axis
 
 
 @dataclass(frozen=True)
-class Padded(Modifier):
+class Padded(Wrapper):
     """One row kept at zero: the padding row of an embedding.
 
     Of ``torch.nn.Embedding(num_embeddings, embedding_dim, padding_idx)``, for example. All other
@@ -240,47 +245,55 @@ class Padded(Modifier):
         super().__post_init__()
         _set_integer(self, "padding_idx")
 
-    def law(self, shape: Sequence[int]) -> Law:
-        shape = as_shape(shape)
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         row = self.padding_idx
         if not shape or not -shape[0] <= row < shape[0]:
             rows = f"{shape[0]} rows" if shape else "no rows"
             raise ValueError(f"padding_idx: {row} was given; shape {shape} has {rows}")
-        size = math.prod(shape[1:])
-        first = row % shape[0] * size
-        return _PaddedLaw(self.init.law(shape), first, first + size)
-
-
-@dataclass(frozen=True)
-class _PaddedLaw(Law):
-    """`Padded` for one shape: elements `first` to `last` - 1 are zero."""
-
-    init: Law
-    first: int
-    last: int
-
-    one_shape: ClassVar[bool] = True
-
-    def formula(self, dtype: DType) -> Formula:
-        try:
-            formula = self.init.formula(dtype)
-        except NotImplementedError:
-            formula = None
-        if formula is None or formula.mask:
+        plan = self.init.plan(shape, dtype)
+        if not isinstance(plan, Sampled) or plan.zeros is not None:
             raise ValueError(
                 f"init: {self.init!r} was given; an initializer that makes each element alone and "
                 "has no zeros of its own is accepted for a padded weight"
             )
-        return formula._replace(mask="range", masked=(self.first, self.last))
+        size = math.prod(shape[1:])
+        first = row % shape[0] * size
+        return replace(plan, zeros=Zeros(RANGE, RANGE.Parameters(first, first + size)))
 
-    def narrowed(self, divisor: float) -> Law:
-        return replace(self, init=self.init.narrowed(divisor))
+
+@dataclass(frozen=True)
+class AtShape(Wrapper):
+    """Another initializer's distribution, for the fans of another shape.
+
+    Of a bias whose spread follows from the fans of the weight beside it, for example.
+
+    Parameters
+    ----------
+    init : Initializer
+    shape : sequence of int
+        The shape that `init` sees.
+
+    Raises
+    ------
+    ValueError
+        If `init` has values that belong to one shape.
+    """
+
+    shape: Sequence[int]
+
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        plan = self.init.plan(tuple(self.shape), dtype)
+        if not isinstance(plan, Sampled):
+            return self.init.plan(shape, dtype)
+        if plan.zeros is not None:
+            raise ValueError("fans_of: the zeros would have their places in another shape")
+        return plan
 
 
 def _needs_spread(init: Initializer) -> None:
     """Refuse a constant at once, not when a shape is known."""
     if isinstance(init, Constant):
-        init.narrowed(1.0)
+        init.divided(1.0)
 
 
 def _set_integer(initializer: Any, name: str) -> int:

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numinit._version import STREAM_VERSION, __version__
-from numinit.adapters import npy, safetensors
-from numinit.adapters.inputs import InputError, check_shape, open_regular, show
-from numinit.adapters.integers import INTEGERS, Integer, constant
-from numinit.adapters.mapped import check_target, map_window, new_file, start_writing
-from numinit.adapters.safetensors import Entry
-from numinit.adapters.shapes import TensorSpec, load_shapes
-from numinit.dtypes import DTYPES, DType, as_dtype
+from numinit.models.formats import npy, safetensors
+from numinit.models.untrusted import InputError, check_shape, open_regular, show
+from numinit.models.integers import INTEGERS, Integer, constant
+from numinit.models.files import check_target, map_window, new_file, start_writing
+from numinit.models.formats.safetensors import Entry
+from numinit.models.sources import TensorSpec, load_shapes
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
 from numinit.initializers import Law
-from numinit.initializers.computed import decoded
-from numinit.keys import Key, as_key
-from numinit.recipes import Recipe, as_recipe, parse
+from numinit.engines.by_index import decoded
+from numinit.weights.keys import Key, as_key
+from numinit.models.recipes import Recipe, as_recipe, parse
 
 __all__ = ["Mismatch", "Summary", "verify", "write"]
 
@@ -95,7 +95,7 @@ def write(
     path : str or Path
         Ends in ``.safetensors``, or in ``.npy`` for one tensor.
     specs : mapping of str to TensorSpec or sequence of int, str or Path
-        Every tensor's name and shape; or a source as `numinit.adapters.shapes.load_shapes` reads.
+        Every tensor's name and shape; or a source as `numinit.models.sources.load_shapes` reads.
     recipe : Recipe, str or Path
         A parsed recipe, the name of a shipped one, or the path of a TOML file.
     seed : int or Key, default 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numinit.adapters.inputs import InputError
+from numinit.models.untrusted import InputError
 
 __all__ = ["check_target", "map_window", "new_file", "start_writing"]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.adapters.inputs import InputError, show
+from numinit.models.untrusted import InputError, show
 from numinit.initializers import Constant, Law
 
 __all__ = ["INTEGERS", "Integer", "constant"]

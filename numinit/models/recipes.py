@@ -457,4 +457,4 @@ def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
 
 
 def _shipped() -> Traversable:
-    return resources.files("numinit") / "data" / "recipes"
+    return resources.files("numinit.models") / "data" / "recipes"

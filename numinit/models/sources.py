@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from numinit.adapters.inputs import (
+from numinit.models.untrusted import (
     InputError,
     check_name,
     check_shape,
@@ -15,9 +15,9 @@ from numinit.adapters.inputs import (
     parse_json,
     show,
 )
-from numinit.adapters.integers import INTEGERS
-from numinit.adapters.safetensors import read_header
-from numinit.dtypes import DTYPES
+from numinit.models.integers import INTEGERS
+from numinit.models.formats.safetensors import read_header
+from numinit.stream.dtypes import DTYPES
 
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
 
@@ -111,4 +111,4 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
 
 
 def _shipped() -> Traversable:
-    return resources.files("numinit") / "data" / "models"
+    return resources.files("numinit.models") / "data" / "models"

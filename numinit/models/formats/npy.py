@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 
-from numinit.adapters.inputs import InputError, check_size, show
-from numinit.adapters.integers import Integer
-from numinit.arrays import NUMPY_NAMES
-from numinit.dtypes import DType
+from numinit.models.untrusted import InputError, check_size, show
+from numinit.models.integers import Integer
+from numinit.arrays.numpy import NUMPY_NAMES
+from numinit.stream.dtypes import DType
 
 __all__ = ["header"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numinit.adapters.inputs import (
+from numinit.models.untrusted import (
     MAX_BYTES,
     InputError,
     check_name,
@@ -16,8 +16,8 @@ from numinit.adapters.inputs import (
     parse_json,
     show,
 )
-from numinit.adapters.integers import Integer
-from numinit.dtypes import DType
+from numinit.models.integers import Integer
+from numinit.stream.dtypes import DType
 
 __all__ = ["BITS", "Entry", "layout", "read_header"]
 

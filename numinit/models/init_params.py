@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numinit.dtypes import as_dtype
+from numinit.stream.dtypes import as_dtype
 from numinit.initializers import Initializer
-from numinit.keys import as_key
+from numinit.weights.keys import as_key
 
 if TYPE_CHECKING:
-    from numinit.recipes import Recipe
+    from numinit.models.recipes import Recipe
 
 __all__ = ["init_params"]
 
@@ -60,9 +60,9 @@ def init_params(
     {'fc.weight': (10, 64), 'fc.bias': (10,)}
     """
     # Imported here, for most processes initialize no whole model.
-    from numinit.adapters.integers import INTEGERS, constant
-    from numinit.adapters.shapes import load_shapes
-    from numinit.recipes import as_recipe
+    from numinit.models.integers import INTEGERS, constant
+    from numinit.models.sources import load_shapes
+    from numinit.models.recipes import as_recipe
 
     kept = {}
     if isinstance(shapes, str | Path):

@@ -1,0 +1,1 @@
+"""Names and shapes in, weights out: recipes, sources of shapes, checkpoints and their proof."""
