@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numinit import recipes
 from numinit._version import STREAM_VERSION, __version__
-from numinit.adapters import shapes
-from numinit.adapters.inputs import InputError, show
-from numinit.checkpoint import Mismatch, Summary, verify, write
-from numinit.dtypes import DTYPES
+from numinit.models import recipes, sources
+from numinit.models.checkpoint import Mismatch, Summary, verify, write
+from numinit.models.untrusted import InputError, show
+from numinit.stream.dtypes import DTYPES
 
 __all__ = ["main"]
 
@@ -146,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    model = shapes.load_model(arguments.source)
+    model = sources.load_model(arguments.source)
     recipe = arguments.recipe or model.recipe
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
@@ -193,7 +192,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
     import llvmlite.binding as llvm
 
-    from numinit import cache
+    from numinit.compiler import cache
     from numinit.engines import cpu
 
     features = llvm.get_host_cpu_features()
@@ -221,7 +220,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "cache": cache.directory() or "none: no directory is writable, so every process compiles",
         "found": ", ".join(found) or "no optional package",
         "not found": ", ".join(missing) or "-",
-        "models": ", ".join(shapes.available()),
+        "models": ", ".join(sources.available()),
         "recipes": ", ".join(recipes.available()),
     }
     for key, value in lines.items():

@@ -70,25 +70,18 @@ class Primitive(Inline):
         A key of `numinit.compiler.intrinsics.PRIMITIVES`.
     doc : str
         What it does.
-    *arguments
-        What the entry is called with to make the operation, if any.
     """
 
-    def __init__(self, name: str, doc: str, *arguments: Any) -> None:
+    def __init__(self, name: str, doc: str) -> None:
         self.__name__ = self.__qualname__ = name
-        self.__doc__, self.__module__, self._arguments = doc, __name__, arguments
+        self.__doc__, self.__module__ = doc, __name__
 
     @functools.cached_property
     def py_func(self) -> Callable[..., Any]:  # type: ignore[override]
         from numinit.compiler import intrinsics
 
         function: Callable[..., Any] = intrinsics.PRIMITIVES[self.__name__]
-        return function(*self._arguments) if self._arguments else function
-
-
-def scratch(element: str, count: int) -> Primitive:
-    """A function that returns a pointer to `count` numbers of a type on its caller's stack."""
-    return Primitive("scratch", f"Room for {count} {element}.", element, count)
+        return function
 
 
 fma = Primitive("fma", "``a * b + c`` rounded once, in the type of `a`.")
@@ -104,3 +97,8 @@ float32_bits = Primitive("float32_bits", "The bits of a float32 as uint32.")
 bits_float32 = Primitive("bits_float32", "The float32 of the bits in a uint32.")
 float64_bits = Primitive("float64_bits", "The bits of a float64 as uint64.")
 bits_float64 = Primitive("bits_float64", "The float64 of the bits in a uint64.")
+
+SCRATCH_WORDS = 256
+scratch_words = Primitive(
+    "scratch_words", "A pointer to `SCRATCH_WORDS` uint64 on the stack of the caller."
+)

@@ -6,6 +6,8 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
+from numinit.compiler.inline import SCRATCH_WORDS
+
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
@@ -148,10 +150,7 @@ def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
     return load
 
 
-def _scratch(element: str, count: int) -> Any:
-    allocate = scratch(getattr(types, element), count)
-    return lambda: allocate()
-
+_scratch_words = scratch(types.uint64, SCRATCH_WORDS)
 
 #: What `numinit.compiler.inline.Primitive` names.
 PRIMITIVES = {
@@ -162,5 +161,5 @@ PRIMITIVES = {
     "bits_float32": lambda x: bits_float32(x),
     "float64_bits": lambda x: float64_bits(x),
     "bits_float64": lambda x: bits_float64(x),
-    "scratch": _scratch,
+    "scratch_words": lambda: _scratch_words(),
 }

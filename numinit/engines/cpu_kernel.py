@@ -15,8 +15,8 @@ import numpy as np
 from numba import types
 
 from numinit.compiler.cpu import function, kernel
-from numinit.compiler.inline import Inline, inline, scratch
-from numinit.compiler.intrinsics import address_of, as_uint32, fetch_add, pointer_to, record
+from numinit.compiler.inline import Inline, inline
+from numinit.compiler.intrinsics import address_of, as_uint32, fetch_add, pointer_to, record, scratch
 from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
 from numinit.engines.zeros import NoParameters, Pattern
 from numinit.stream.dtypes import DType
@@ -57,21 +57,20 @@ def element_of(dtype: DType) -> tuple[Any, Inline]:
 
 def kernel_name(transform: Transform, dtype: DType, pattern: Pattern | None) -> str:
     """The name of a kernel, by which its machine code is kept."""
-    return "_".join([transform.name, dtype.name] + [pattern.name] * (pattern is not None))
+    return "_".join(filter(None, (transform.name, dtype.name, pattern and pattern.name)))
 
 
 def from_package(transform: Transform, dtype: DType, pattern: Pattern | None) -> bool:
     """Whether all that a kernel is made of is numinit's own: only that is known by its name."""
-    parts = [transform.float64 if dtype.wide else transform.float32]
-    parts += [dtype.rounding] * (dtype.rounding is not None)
-    parts += [pattern.clear] * (pattern is not None)
-    return all(part.__module__.partition(".")[0] == "numinit" for part in parts)
+    made = transform.float64 if dtype.wide else transform.float32
+    parts = (made, dtype.rounding, pattern and pattern.clear)
+    return all(part is None or part.__module__.startswith("numinit.") for part in parts)
 
 
 SIGNATURE = types.int64(*[types.int64] * 18)
 
 int64_pointer = pointer_to(types.int64)
-word_scratch = scratch("uint64", BATCH)
+word_scratch = scratch(types.uint64, BATCH)
 
 
 @functools.cache
@@ -112,8 +111,8 @@ def fill_kernel(
     needs_second = needs_words and parts == 2
     itemsize = element.bitwidth // 8 * parts
     element_pointer = pointer_to(element)
-    value_scratch = scratch(str(element), 4 * BATCH * parts)
-    tile_scratch = scratch(str(element), TILE * TILE_SEGMENT * parts)
+    value_scratch = scratch(element, 4 * BATCH * parts)
+    tile_scratch = scratch(element, TILE * TILE_SEGMENT * parts)
     name = kernel_name(transform, dtype, pattern)
 
     @inline

@@ -18,8 +18,11 @@ from numinit.models.files import check_target, map_window, new_file, start_writi
 from numinit.models.formats.safetensors import Entry
 from numinit.models.sources import TensorSpec, load_shapes
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
-from numinit.initializers import Law
+from numinit.engines.spec import Plan, Whole
+from numinit.engines import driver
 from numinit.engines.by_index import decoded
+from numinit.engines.layout import View
+from numinit.initializers.base import Planned
 from numinit.weights.keys import Key, as_key
 from numinit.models.recipes import Recipe, as_recipe, parse
 
@@ -131,7 +134,7 @@ def write(
         name = _only_tensor(checked, tensor)
         checked = {name: checked[name]}
     tensors = _resolve(checked, dtype)
-    laws = _laws(recipe, shapes, tensors)
+    plans = _plans(recipe, shapes, tensors)
     if path.suffix == ".npy":
         header = npy.header(name, *tensors[name])
         shape, found = tensors[name]
@@ -147,9 +150,9 @@ def write(
     with new_file(target, len(header) + total, overwrite) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
         started = 0
-        for piece in _pieces(entries, laws, WINDOW):
+        for piece in _pieces(entries, plans, WINDOW):
             window = map_window(fd, len(header) + piece.begin, piece.nbytes)
-            _fill(window, piece, laws, key)
+            _fill(window, piece, plans, key)
             del window  # one at a time
             done = piece.begin + piece.nbytes
             if done - started >= WINDOW:
@@ -190,16 +193,16 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
             raise InputError(f"{path}: tensor {show(name)}: numinit writes no {entry.dtype}")
     try:
         tensors = {name: (e.shape, _BY_CODE[e.dtype]) for name, e in entries.items()}
-        laws = _laws(recipe, {name: e.shape for name, e in entries.items()}, tensors)
+        plans = _plans(recipe, {name: e.shape for name, e in entries.items()}, tensors)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     total = max((entry.stop for entry in entries.values()), default=0)
-    pieces = list(_pieces(entries, laws, BUFFER))
+    pieces = list(_pieces(entries, plans, BUFFER))
     buffer = np.empty(max((piece.nbytes for piece in pieces), default=0), np.uint8)
     for piece, found in _read_ahead(path, data_offset, pieces, buffer.size):
         expected = buffer[: piece.nbytes]
-        _fill(expected, piece, laws, key)
-        _compare(found, expected, piece, path, laws[piece.tensor].tolerance)
+        _fill(expected, piece, plans, key)
+        _compare(found, expected, piece, path, _tolerance(plans[piece.tensor]))
         if progress:
             progress(piece.begin + piece.nbytes, total)
     return Summary(len(entries), total)
@@ -232,18 +235,25 @@ def _resolve(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
     return tensors
 
 
-def _laws(recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors) -> dict[str, Law]:
-    """Every tensor's distribution, after checking that the dtypes of `tensors` can hold it."""
-    laws = recipe.plan(shapes)
+def _plans(recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors) -> dict[str, Plan]:
+    """Every tensor's plan, after checking that the dtypes of `tensors` can hold it."""
+    kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
+    plans = recipe.plan(shapes, kinds)
     for name, (shape, dtype) in tensors.items():
         if isinstance(dtype, Integer):
-            constant(name, laws[name], dtype)
+            constant(name, plans[name], dtype)
             continue
         try:
-            laws[name].check(shape, dtype)
+            view = View((0,), (dtype.itemsize,), (1,))
+            driver.prepared(plans[name], tuple(shape), dtype, view)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"tensor {show(name)}: {error}") from error
-    return laws
+    return plans
+
+
+def _tolerance(plan: Plan) -> float:
+    """How far values may be from those that another machine makes."""
+    return abs(plan.gain) * 1e-5 if isinstance(plan, Whole) else 0.0
 
 
 def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
@@ -258,26 +268,27 @@ def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
     return chosen
 
 
-def _pieces(entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int) -> Iterator[Piece]:
+def _pieces(entries: Mapping[str, Entry], plans: Mapping[str, Plan], size: int) -> Iterator[Piece]:
     """All tensors in the order of their bytes, in pieces of at most `size` bytes if they can."""
     for name, entry in entries.items():
         dtype = _BY_CODE[entry.dtype]
         step = size // dtype.itemsize * dtype.itemsize
-        if laws[name].whole:
+        if isinstance(plans[name], Whole):
             step = max(step, entry.stop - entry.start)
         for begin in range(entry.start, entry.stop, step):
             first, nbytes = (begin - entry.start) // dtype.itemsize, min(step, entry.stop - begin)
             yield Piece(name, dtype, entry.shape, first, begin, nbytes)
 
 
-def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Law], key: Key) -> None:
+def _fill(out: np.ndarray, piece: Piece, plans: Mapping[str, Plan], key: Key) -> None:
     """Write a piece's elements."""
     name, dtype = piece.tensor, piece.dtype
     if isinstance(dtype, Integer):
-        value = constant(name, laws[name], dtype)
+        value = constant(name, plans[name], dtype)
         out.view(value.dtype)[:] = value
     else:
-        laws[name].fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
+        init = Planned(plans[name])
+        init.fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
 
 
 def _read_ahead(

@@ -8,6 +8,7 @@ import numpy as np
 
 from numinit.stream.dtypes import as_dtype
 from numinit.initializers import Initializer
+from numinit.initializers.base import Planned
 from numinit.weights.keys import as_key
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def init_params(
     >>> {name: array.shape for name, array in params.items()}
     {'fc.weight': (10, 64), 'fc.bias': (10,)}
     """
-    # Imported here, for most processes initialize no whole model.
+    # Imported late: most processes initialize no whole model.
     from numinit.models.integers import INTEGERS, constant
     from numinit.models.sources import load_shapes
     from numinit.models.recipes import as_recipe
@@ -70,9 +71,8 @@ def init_params(
         shapes = {name: spec.shape for name, spec in specs.items()}
         kept = {n: INTEGERS[spec.dtype] for n, spec in specs.items() if spec.dtype in INTEGERS}
     # Everything that can be refused is refused before the first tensor is drawn.
-    plan = as_recipe(recipe).plan(shapes)
-    integers = {name: constant(name, plan[name], kind) for name, kind in kept.items()}
-    drawn = [name for name in plan if name not in integers]
+    rules = as_recipe(recipe)
+    drawn = [name for name in shapes if name not in kept]
     if isinstance(dtype, Mapping):
         for name in drawn:
             if name not in dtype:
@@ -82,10 +82,12 @@ def init_params(
         dtypes = {name: as_dtype(dtype[name]) for name in drawn}
     else:
         dtypes = dict.fromkeys(drawn, as_dtype(dtype))
+    plans = rules.plan(shapes, dtypes)
+    integers = {name: constant(name, plans[name], kind) for name, kind in kept.items()}
     key = as_key(seed)
     return {
         name: np.full(shapes[name], integers[name])
         if name in integers
-        else init(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
-        for name, init in plan.items()
+        else Planned(plan)(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
+        for name, plan in plans.items()
     }

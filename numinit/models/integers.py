@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from numinit.models.untrusted import InputError, show
-from numinit.initializers import Constant, Law
+from numinit.engines.spec import Plan, Sampled
+from numinit.initializers import Constant
 
 __all__ = ["INTEGERS", "Integer", "constant"]
 
@@ -38,22 +39,23 @@ INTEGERS = {
 }
 
 
-def constant(name: str, law: Law, dtype: Integer) -> np.ndarray:
+def constant(name: str, plan: Plan, dtype: Integer) -> np.ndarray:
     """The value of every element of an integer tensor, as an array without axes.
 
     Raises
     ------
     InputError
-        Naming the tensor, unless its law is a constant that the type holds exactly.
+        Naming the tensor, unless its plan is a constant that the type holds exactly.
     """
     kind = np.dtype(dtype.name).newbyteorder("<")
     low, high = (0, 1) if kind.kind == "b" else (np.iinfo(kind).min, np.iinfo(kind).max)
-    if isinstance(law, Constant):
-        value = law.value
+    given = plan.distribution if isinstance(plan, Sampled) and plan.zeros is None else plan
+    if isinstance(given, Constant):
+        value = given.value
         # A float compares exactly with an integer, and with an infinity and a NaN too.
         if isinstance(value, float) and low <= value <= high and value == int(value):
             return np.array(int(value), kind)
     raise InputError(
         f"tensor {show(name)} is {dtype.name}, which is kept: its initializer must be a constant "
-        f"integer from {low} to {high}, such as Zeros or Ones; got {show(law)}"
+        f"integer from {low} to {high}, such as Zeros or Ones; got {show(given)}"
     )

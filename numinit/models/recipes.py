@@ -65,9 +65,11 @@ from pathlib import Path
 from typing import Any
 
 from numinit import initializers
-from numinit.fans import Axes
-from numinit.initializers import DepthScaled, Initializer, Law, MuP, Padded
-from numinit.initializers.rules import ROLES, Modifier, Role
+from numinit.engines.spec import Plan
+from numinit.initializers import DepthScaled, Initializer, MuP, Padded
+from numinit.initializers.wrappers import ROLES, AtShape, Role, Wrapper
+from numinit.stream.dtypes import DTYPES, DType
+from numinit.weights.shapes import Axes
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -77,6 +79,16 @@ MAX_LINE = 500
 # Each is tried on every tensor's name; fnmatch, too, keeps 256 compiled.
 MAX_GLOBS = 256
 MAX_LAYERS = 16
+
+#: Initializers whose values are all given.
+WITHOUT_SPREAD = (
+    initializers.Assign,
+    initializers.Bilinear,
+    initializers.Constant,
+    initializers.Dirac,
+    initializers.Eye,
+    initializers.STFT,
+)
 
 _repr = reprlib.Repr()  # a repr of bounded length, for messages
 _repr.maxstring = _repr.maxother = 200
@@ -149,17 +161,21 @@ class Recipe:
     layers: tuple[str, ...] = ()
     base: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
-    def plan(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Law]:
-        """Return the concrete distribution of every tensor.
+    def plan(
+        self, shapes: Mapping[str, Sequence[int]], dtypes: Mapping[str, DType] | None = None
+    ) -> dict[str, Plan]:
+        """Return the plan of every tensor.
 
         Parameters
         ----------
         shapes : mapping of str to sequence of int
             Every tensor's name and logical shape.
+        dtypes : mapping of str to DType, optional
+            Their element types; float32 for those that are left out.
 
         Returns
         -------
-        dict of str to Law
+        dict of str to Sampled, ByIndex or Whole
             In the order of `shapes`; fans, siblings and depth are resolved.
 
         Raises
@@ -167,10 +183,13 @@ class Recipe:
         RecipeError
             Naming the first tensor that no rule matches, or whose rule does not fit its shape.
         """
-        layers = self._count_layers(shapes)
-        return {name: self._law(name, shapes, layers) for name in shapes}
+        layers, kinds = self._count_layers(shapes), dtypes or {}
+        single = DTYPES["float32"]
+        return {n: self._planned(n, kinds.get(n, single), shapes, layers) for n in shapes}
 
-    def _law(self, name: str, shapes: Mapping[str, Sequence[int]], layers: int) -> Law:
+    def _planned(
+        self, name: str, dtype: DType, shapes: Mapping[str, Sequence[int]], layers: int
+    ) -> Plan:
         tensor = f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
         numbered = enumerate(self.rules, 1)
         number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
@@ -197,20 +216,19 @@ class Recipe:
                 f"{where}: mup needs its shape in the base model; the table [base] has no glob "
                 f"that matches {_show(source)}"
             )
+        init = rule.init
         try:
-            init = rule.init
             if rule.mup is not None and base is not None:
                 init = MuP(init, rule.mup, base, rule.in_axis)
             if rule.depth_scaled:
                 init = DepthScaled(init, layers)
-            law = init.law(tuple(shapes[source]))
-            if source != name and law.one_shape:
-                raise ValueError("fans_of: the zeros would have their places in another shape")
+            if source != name:
+                init = AtShape(init, tuple(shapes[source]))
             if rule.padding_idx is not None:
-                law = Padded(law, rule.padding_idx).law(tuple(shapes[name]))
+                init = Padded(init, rule.padding_idx)
+            return init.plan(tuple(shapes[name]), dtype)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"{where}: {error}") from error
-        return law
 
     def _count_layers(self, names: Iterable[str]) -> int:
         found: set[str] = set()
@@ -395,7 +413,7 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
         raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
     scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
     for key, scales in scaling.items():
-        if scales and isinstance(built, initializers.Constant | initializers.Computed):
+        if scales and isinstance(built, WITHOUT_SPREAD):
             raise RecipeError(f"{where}, key {key!r}: {init} has no spread to scale")
     return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
 
@@ -408,7 +426,7 @@ def _initializers() -> dict[str, type[Initializer]]:
         if isinstance(value, type)
         and issubclass(value, Initializer)
         and is_dataclass(value)
-        and not issubclass(value, Modifier)
+        and not issubclass(value, Wrapper)
     }
 
 
