@@ -21,9 +21,10 @@ import numba
 import numpy as np
 
 import numinit as ni
-from numinit.dtypes import DTYPES
-from numinit.engines.driver import checked, lacking
-from numinit.keys import Key
+from tests.helpers import law_of
+from numinit.stream.dtypes import DTYPES
+from numinit.engines.cuda_driver import checked, lacking
+from numinit.weights.keys import Key
 
 from .measure import machine
 
@@ -110,7 +111,7 @@ def matrix(elements: int) -> tuple[int, int]:
 def accepted(init: ni.Initializer, shape: tuple[int, ...], dtype: str) -> bool:
     """Whether an initializer has values of a type."""
     try:
-        init.law(shape).formula(DTYPES[dtype])
+        law_of(init, shape).transform(DTYPES[dtype])
     except (TypeError, ValueError):
         return False
     return True

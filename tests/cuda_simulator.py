@@ -12,10 +12,12 @@ import numpy as np
 from cuda_parts import Capsuled, Exported
 
 import numinit as ni
+from helpers import law_of
 from numinit.arrays import c_steps
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.engines import cpu, cuda
-from numinit.jit_cuda import SIMULATED
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.engines import cpu
+from numinit.engines import cuda
+from numinit.compiler.cuda import SIMULATED
 
 if SIMULATED:  # it watches its threads without a pause, for as long as they compile
     from numba.cuda.simulator.kernel import BlockThread
@@ -58,7 +60,7 @@ def laws_and_types():
 def fill(engine, init, view, dtype, shape=None, first=0, steps=None, rows=None, key=KEY):
     shape = view.shape if shape is None else shape
     steps = c_steps(shape) if steps is None else steps
-    formula = init.law(shape).formula(as_dtype(dtype))
+    formula = law_of(init, shape).transform(as_dtype(dtype))
     run = engine.Fill(view.shape, view.strides, steps, dtype, formula, rows is not None)
     ids = 0 if rows is None else rows.ctypes.data
     where = () if engine is cpu else (0, 0)

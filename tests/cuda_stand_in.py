@@ -16,9 +16,9 @@ from numba import cuda
 from ptx_machine import Program
 
 import numinit as ni
-from numinit import jit_cuda
+from numinit.compiler import cuda as jit_cuda
 from numinit.engines import cuda as engine
-from numinit.engines import driver as ours
+from numinit.engines import cuda_driver as ours
 
 SHAPE = 9, 5
 MOST = 6  # threads that are run

@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 from oracle import philox as oracle_philox
 
-from numinit.bits import block_words, counter_high, philox
+from numinit.stream.philox import block_words, counter_high, philox
 
 KNOWN_ANSWERS = """
 00000000 00000000 00000000 00000000 00000000 00000000 6627e8d5 e169c58d bc57ac4c 9b00dbd8

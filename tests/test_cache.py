@@ -13,17 +13,19 @@ import pytest
 from numba import types
 
 import numinit as ni
-from numinit import cache as sealed
-from numinit import jit
+from numinit.compiler import cache as sealed
+from numinit.compiler import cpu as jit
 
 REPORT = """
 import json
 import numinit as ni
-from numinit import cache
-from numinit.engines.kernels import fill_kernel
+from numinit.compiler import cache
+from numinit.engines.cpu_kernel import fill_kernel
+from numinit.stream.dtypes import DTYPES
+from numinit.stream.uniform import UNIFORM
 
 values = ni.Uniform()(5, seed=0).tolist()
-hits = fill_kernel("uniform", "float32", "").stats.cache_hits
+hits = fill_kernel(UNIFORM, DTYPES["float32"], None).stats.cache_hits
 where = cache.directory()
 print(json.dumps([values, sum(hits.values()) == 1, where and str(where)]))
 """
@@ -125,7 +127,7 @@ ALL_KERNELS = """
 import hashlib, json, os
 import numpy as np
 from numinit.engines.cpu import Fill, Formula
-from numinit.engines.kernels import fill_kernel
+from numinit.engines.cpu_kernel import fill_kernel
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 

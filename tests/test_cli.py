@@ -14,8 +14,8 @@ import pytest
 
 import numinit as ni
 from numinit import cli
-from numinit.adapters import mapped
-from numinit.adapters.safetensors import read_header
+from numinit.models import files as mapped
+from numinit.models.formats.safetensors import read_header
 
 # New processes find the package that is tested, installed or not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(ni.__file__).parents[1])}
@@ -425,7 +425,8 @@ for name in "SIGTERM", "SIGHUP":
 """
 # A run that sends itself a signal before its fourth window: in the middle, without a race.
 SIGNALLED = """
-from numinit import checkpoint, cli
+from numinit import cli
+from numinit.models import checkpoint
 original, count = checkpoint.map_window, 0
 def map_window(*arguments):
     global count
@@ -479,7 +480,8 @@ def test_a_burst_of_signals(folder):
     """The first one counts; the others, up to the end of the process, disturb nothing."""
     script = """
 import threading, time
-from numinit import checkpoint, cli
+from numinit import cli
+from numinit.models import checkpoint
 original = checkpoint.map_window
 def burst():
     while True:
@@ -510,7 +512,7 @@ sys.exit(code)
 @pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
 def test_a_signal_in_the_clean_up(folder, second):
     script = f"""
-from numinit.adapters import mapped
+from numinit.models import files as mapped
 clear = mapped.traceback.clear_frames
 def clear_frames(*arguments):
     os.kill(os.getpid(), signal.{second})
@@ -526,7 +528,8 @@ mapped.traceback.clear_frames = clear_frames
 def test_a_signal_to_verify(folder, run):
     run(*INIT, "-q")
     script = """
-from numinit import checkpoint, cli
+from numinit import cli
+from numinit.models import checkpoint
 def compare(*_):
     os.kill(os.getpid(), signal.SIGTERM)
 checkpoint._compare = compare

@@ -8,8 +8,8 @@ import oracle
 import pytest
 
 import numinit as ni
-from numinit.initializers.scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, Spread
-from numinit.keys import Key
+from numinit.initializers.variance_scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, Spread
+from numinit.weights.keys import Key
 
 KEY = Key(0x0123456789ABCDEF, 0xFEDCBA9876543210)
 COMPLEX = ["complex64", "complex128"]
@@ -184,7 +184,7 @@ def test_8_bits_are_float32_rounded_once(init, dtype):
 def test_every_float8_neighbour_and_tie(dtype):
     from numba import njit
 
-    from numinit.engines.kernels import STORES
+    from numinit.engines.cpu_kernel import STORES
 
     kind = getattr(pytest.importorskip("ml_dtypes"), dtype)
     convert = STORES[dtype].convert

@@ -28,11 +28,13 @@ from cuda_simulator import laws_and_types
 from ptx_machine import Program
 
 import numinit as ni
+from helpers import law_of
 from numinit.arrays import c_steps
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.engines import cpu, cuda
-from numinit.engines.driver import Properties, lacking
-from numinit.engines.kernels import STORES
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.engines import cpu
+from numinit.engines import cuda
+from numinit.engines.cuda_driver import Properties, lacking
+from numinit.engines.cpu_kernel import STORES
 
 HERE = Path(__file__).parent
 ARCHITECTURES = ("compute_80", "compute_90")
@@ -56,7 +58,7 @@ def missing():
     """What the compiler for CUDA lacks here; nothing if it works."""
     if what := lacking():
         return what
-    from numinit.jit_cuda import assembled, ptx
+    from numinit.compiler.cuda import assembled, ptx
 
     try:
         assembled(ptx(lambda: None, (), (9, 0)))
@@ -117,7 +119,7 @@ def variants():
 
 def compiled(variant):
     """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
-    from numinit.engines.kernels_cuda import Variant
+    from numinit.engines.cuda_kernel import Variant
 
     return _compiled(Variant(*variant))
 
@@ -126,8 +128,8 @@ def compiled(variant):
 def _compiled(variant):
     from numba.cuda.cudadrv import nvvm
 
-    from numinit.engines.kernels_cuda import fill_function
-    from numinit.jit_cuda import ptx
+    from numinit.engines.cuda_kernel import fill_function
+    from numinit.compiler.cuda import ptx
 
     texts, original = {}, nvvm.compile_ir
 
@@ -201,8 +203,8 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
     from numba import types
     from numba.cuda.cudadrv import nvvm
 
-    from numinit.jit import product
-    from numinit.jit_cuda import ptx
+    from numinit.compiler.cpu import product
+    from numinit.compiler.cuda import ptx
 
     def fused(out, x, y, z):
         out[0] = x * y + z
@@ -228,7 +230,7 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
 def test_nothing_is_spilled(compiler, variant):
-    from numinit.jit_cuda import assembled
+    from numinit.compiler.cuda import assembled
 
     for arch in ARCHITECTURES:
         code, said = assembled(compiled(variant)[arch, True], "-Xptxas=-v")
@@ -284,8 +286,8 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     whole = np.zeros(shape, f"V{size}")
     view = whole.transpose(order or range(whole.ndim))
     steps = steps or c_steps(view.shape)
-    law = init.law(view.shape if view.ndim == 2 else (1, *view.shape))
-    formula = law.formula(as_dtype(dtype))
+    law = law_of(init, view.shape if view.ndim == 2 else (1, *view.shape))
+    formula = law.transform(as_dtype(dtype))
     layout = view.shape, view.strides, steps, dtype, formula
     cpu.Fill(*layout)(whole.ctypes.data, first, 0, KEY.seed, KEY.stream)
 
@@ -301,7 +303,7 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
 def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     whole = np.zeros((3, 7), np.float32)
     rows = np.array([2**33, 0, 5])
-    formula = ni.Normal().formula(as_dtype("float32"))
+    formula = ni.Normal().transform(as_dtype("float32"))
     layout = whole.shape, whole.strides, (0, 1), "float32", formula, True
     cpu.Fill(*layout)(whole.ctypes.data, 0, rows.ctypes.data, KEY.seed, KEY.stream)
     start, ids = 1 << 20, 1 << 21
@@ -316,8 +318,8 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
 
 IMAGE = """
 import hashlib
-from numinit import jit_cuda
-from numinit.engines.kernels_cuda import Variant, fill_function
+from numinit.compiler import cuda as jit_cuda
+from numinit.engines.cuda_kernel import Variant, fill_function
 
 compiled, ptx = [], jit_cuda.ptx
 jit_cuda.ptx = lambda *what: compiled.append(what) or ptx(*what)
@@ -348,7 +350,7 @@ def test_machine_code_is_cached(compiler, tmp_path):
 
 
 def test_what_cannot_be_assembled_is_named(compiler):
-    from numinit.jit_cuda import assembled
+    from numinit.compiler.cuda import assembled
 
     with pytest.raises(RuntimeError, match=r"^CUDA's assembler has no code for sm_998: \S"):
         assembled(".version 8.0\n.target sm_998\n.address_size 64\n")
@@ -362,7 +364,7 @@ def test_what_cannot_be_assembled_is_named(compiler):
 def test_a_missing_part_of_the_toolkit_is_named(compiler, monkeypatch, library):
     from cuda import pathfinder
 
-    from numinit import jit_cuda
+    from numinit.compiler import cuda as jit_cuda
 
     load = pathfinder.load_nvidia_dynamic_lib
 
@@ -378,7 +380,7 @@ def test_a_missing_part_of_the_toolkit_is_named(compiler, monkeypatch, library):
 
 
 def test_units_of_every_type_fill_wide_stores(compiler):
-    from numinit.engines.kernels_cuda import unit_blocks
+    from numinit.engines.cuda_kernel import unit_blocks
 
     for dtype, kind in DTYPES.items():
         assert unit_blocks(dtype) * 4 * kind.itemsize >= 16
@@ -388,7 +390,7 @@ def test_units_of_every_type_fill_wide_stores(compiler):
 @pytest.fixture
 def on_a_gpu(monkeypatch):
     """Addresses of the host pass for a GPU's."""
-    from numinit.adapters import gpu
+    from numinit.arrays import gpu
 
     monkeypatch.setattr(gpu, "check_installed", lambda: None)
     monkeypatch.setattr(gpu, "device_of", lambda address, queue: 3)
@@ -403,7 +405,7 @@ def on_a_gpu(monkeypatch):
     ],
 )
 def test_without_what_compiles_the_error_names_the_extras(monkeypatch, found, said):
-    from numinit.engines import driver
+    from numinit.engines import cuda_driver as driver
 
     monkeypatch.setattr(driver, "_installed", lambda package: found.get(package, ""))
     monkeypatch.setattr(driver, "lacking", driver.lacking.__wrapped__)
@@ -415,7 +417,7 @@ def test_without_what_compiles_the_error_names_the_extras(monkeypatch, found, sa
 
 
 def test_the_interface_as_memory(on_a_gpu):
-    from numinit.adapters.gpu import memory
+    from numinit.arrays.gpu import memory
 
     array = np.zeros((4, 6), np.float32)[:, 1:]
     where = array.ctypes.data, DTYPES["float32"], (4, 5), (24, 4)
@@ -476,7 +478,7 @@ def test_dlpack_of_other_devices_is_refused(on_a_gpu):
 
 @has_dlpack
 def test_dlpack_as_memory(on_a_gpu):
-    from numinit.adapters.gpu import memory
+    from numinit.arrays.gpu import memory
 
     for dtype in ("float16", "float32", "float64", "complex64", "complex128"):
         array = np.zeros((4, 6), dtype)[:, 1:]
@@ -599,7 +601,7 @@ def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
 
 def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     torch = pytest.importorskip("torch")
-    from numinit.adapters.torch import memory
+    from numinit.arrays.torch import memory
 
     tensor = SimpleNamespace(
         is_cpu=False, is_meta=False, is_cuda=True, device="cuda:2", layout=torch.strided,

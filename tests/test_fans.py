@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.fans import MODES, fan
-from numinit.gains import GAINS, VARIANCE_GAINS
+from helpers import law_of
+from numinit.weights.fans import MODES, fan
+from numinit.weights.gains import GAINS, VARIANCE_GAINS
 
 SHAPES = [(3, 4), (1, 1), (5, 7, 2), (5, 7, 2, 3), (2, 3, 4, 5, 6), (2, 3, 1, 5, 2, 3), (0, 4), (4, 0, 3)]  # fmt: skip
 
@@ -324,9 +325,9 @@ def test_packed_stacked_and_embedded():
     assert ni.fans((64, 3 * 64), in_axis=0, out_axis=1, packed=3) == (64, 64)
     assert ni.fans((8, 4 * 64, 64), batch_axis=0, in_axis=2, out_axis=1) == (64, 256)
     assert ni.fans((50_000, 64), in_axis=(), out_axis=1, batch_axis=0) == (1, 64)
-    assert ni.XavierNormal(packed=3).law((192, 64)) == ni.XavierNormal().law((64, 64))
-    transposed = ni.KaimingNormal(transposed=True, groups=2).law((6, 4, 3, 3))
-    assert transposed == ni.KaimingNormal(groups=2).law((8, 3, 3, 3))
+    assert law_of(ni.XavierNormal(packed=3), (192, 64)) == law_of(ni.XavierNormal(), (64, 64))
+    transposed = law_of(ni.KaimingNormal(transposed=True, groups=2), (6, 4, 3, 3))
+    assert transposed == law_of(ni.KaimingNormal(groups=2), (8, 3, 3, 3))
 
 
 @pytest.mark.parametrize(
@@ -342,7 +343,7 @@ def test_bad_counts(given, error, message):
     with pytest.raises(error, match=message):
         ni.fans((12, 8), **given)
     with pytest.raises(error, match=message):
-        ni.KaimingNormal(**given).law((12, 8))
+        law_of(ni.KaimingNormal(**given), (12, 8))
 
 
 def test_transposed_is_a_flag():

@@ -15,15 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import Constant, Key, Normal, Ones, Zeros, __version__, checkpoint, init_params
-from numinit.adapters import inputs, mapped
-from numinit.adapters.inputs import InputError
-from numinit.adapters.integers import INTEGERS, constant
-from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
-from numinit.adapters.shapes import TensorSpec, available, load_model, load_shapes
-from numinit.checkpoint import Mismatch, verify, write
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.recipes import RecipeError, parse
+from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
+from numinit.models import checkpoint
+from numinit.models import untrusted as inputs
+from numinit.models import files as mapped
+from numinit.models.untrusted import InputError
+from numinit.models.integers import INTEGERS, constant
+from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
+from numinit.models.sources import TensorSpec, available, load_model, load_shapes
+from numinit.models.checkpoint import Mismatch, verify, write
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.models.recipes import RecipeError, parse
 
 # New processes find the package that is tested, installed or not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
@@ -156,7 +158,7 @@ def test_resident_memory_is_bounded(tmp_path):
     resource = pytest.importorskip("resource", reason="needs getrusage")
     del resource
     code = (
-        "import resource, sys; from numinit.checkpoint import write, verify\n"
+        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "def both(rows):\n"
         "    write(sys.argv[1], {'w': (rows, 1 << 20)}, 'gpt2_like.toml', overwrite=True)\n"
@@ -608,7 +610,7 @@ def test_a_large_header_is_refused_in_little_memory(tmp_path):
     path = safetensors_file(tmp_path / "h.safetensors", text)
     code = (
         "import re, sys; from pathlib import Path\n"
-        "from numinit.adapters.safetensors import read_header\n"
+        "from numinit.models.formats.safetensors import read_header\n"
         "def status(key): return int(re.search(key + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
         "before = status('RssAnon')\n"
         "try: read_header(sys.argv[1])\n"

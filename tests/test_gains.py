@@ -11,7 +11,8 @@ import pytest
 from activations import ACTIVATIONS
 
 import numinit as ni
-from numinit.gains import PARAMETERS, VARIANCE_GAINS
+from helpers import law_of
+from numinit.weights.gains import PARAMETERS, VARIANCE_GAINS
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -210,13 +211,13 @@ def test_what_has_no_gain(f, message):
 def test_initializers_take_every_name(name):
     gain = ni.calculate_gain(name)
     for a in (0, 0.0, None):  # torch's default and ours: the activation's own parameter
-        assert ni.KaimingNormal(a, nonlinearity=name).law((8, 9)).std == gain / 3
+        assert law_of(ni.KaimingNormal(a, nonlinearity=name), (8, 9)).std == gain / 3
     array = ni.kaiming_uniform_(np.empty((8, 9), np.float32), nonlinearity=name, seed=3)
     np.testing.assert_array_equal(array, ni.KaimingUniform(nonlinearity=name)((8, 9), seed=3))
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_initializers_pass_the_parameter_on(name):
-    law = ni.KaimingNormal(0.3, nonlinearity=name).law((8, 9))
+    law = law_of(ni.KaimingNormal(0.3, nonlinearity=name), (8, 9))
     assert law.std == ni.variance_gain(name, 0.3) / 3
     assert ni.KaimingNormal(nonlinearity="relu") != ni.KaimingNormal(nonlinearity="gelu")

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
+from helpers import law_of
 from numinit.arrays import as_dtype
-from numinit.fans import MODES
+from numinit.weights.fans import MODES
 
 KEY = ni.Key(17, 19)
 NAN, INF = math.nan, math.inf
@@ -44,7 +45,7 @@ def laws_agree(law, std, distribution):
     if distribution == "normal":
         assert type(law) is ni.Normal and law.mean == 0
         return math.isclose(law.std, std, rel_tol=4e-16)
-    name, (width, low, *_) = law.formula(as_dtype("float64"))[:2]
+    name, (width, low, *_) = law.transform(as_dtype("float64"))[:2]
     assert name == "uniform" and width == -2 * low
     return math.isclose(-low, math.sqrt(3) * std, rel_tol=6e-16)
 
@@ -56,7 +57,7 @@ def test_laws_follow_the_formulas(shape, axes, fan_in, fan_out, distribution):
         kind = getattr(ni, name.replace("Normal", distribution.title()))
         for gain in (1.0, 2.5) if "Xavier" in name else (1.0,):
             init = kind(gain=gain, **axes) if "Xavier" in name else kind(**axes)
-            law = init.law(shape)
+            law = law_of(init, shape)
             assert laws_agree(law, std(fan_in, fan_out, gain), distribution), init
             np.testing.assert_array_equal(whole(init, shape), whole(law, shape))
 
@@ -74,10 +75,10 @@ FAN = {
 @pytest.mark.parametrize(("shape", "axes", "fan_in", "fan_out"), LAYERS)
 def test_modes(shape, axes, fan_in, fan_out, distribution, mode):
     n = FAN[mode](fan_in, fan_out)
-    law = ni.VarianceScaling(0.7, mode, distribution, **axes).law(shape)
+    law = law_of(ni.VarianceScaling(0.7, mode, distribution, **axes), shape)
     assert laws_agree(law, math.sqrt(0.7 / n), distribution)
     kaiming = ni.KaimingNormal if distribution == "normal" else ni.KaimingUniform
-    law = kaiming(a=0.2, mode=mode, **axes).law(shape)
+    law = law_of(kaiming(a=0.2, mode=mode, **axes), shape)
     assert laws_agree(law, math.sqrt(2 / (1 + 0.04)) / math.sqrt(n), distribution)
 
 
@@ -86,15 +87,15 @@ def test_modes(shape, axes, fan_in, fan_out, distribution, mode):
     [("linear", 1), ("tanh", 5 / 3), ("relu", math.sqrt(2)), ("selu", 0.75), ("conv2d", 1)],
 )
 def test_gains_of_nonlinearities(nonlinearity, gain):
-    law = ni.KaimingNormal(a=3, nonlinearity=nonlinearity).law((8, 9))  # a: leaky_relu's only
+    law = law_of(ni.KaimingNormal(a=3, nonlinearity=nonlinearity), (8, 9))  # a: leaky_relu's only
     assert math.isclose(law.std, gain / 3, rel_tol=4e-16)
 
 
 def test_gains_are_not_squared():
     """Their squares would be beyond the range of float64."""
     for gain in (1e-200, 1e200):
-        assert laws_agree(ni.XavierNormal(gain).law((3, 4)), gain * math.sqrt(2 / 7), "normal")
-        assert laws_agree(ni.XavierUniform(gain).law((3, 4)), gain * math.sqrt(2 / 7), "uniform")
+        assert laws_agree(law_of(ni.XavierNormal(gain), (3, 4)), gain * math.sqrt(2 / 7), "normal")
+        assert laws_agree(law_of(ni.XavierUniform(gain), (3, 4)), gain * math.sqrt(2 / 7), "uniform")
 
 
 NAMED = [
@@ -109,7 +110,7 @@ def test_the_spread_of_the_values(name):
     stats = pytest.importorskip("scipy.stats")
     init = getattr(ni, name)()
     values = init((300, 700), "float64", seed=KEY)
-    law = init.law(values.shape)
+    law = law_of(init, values.shape)
     if isinstance(law, ni.Normal):
         chi2 = np.square(values / law.std).sum()
         p = 2 * min(stats.chi2.cdf(chi2, values.size), stats.chi2.sf(chi2, values.size))

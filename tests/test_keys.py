@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.keys import as_key
+from numinit.weights.keys import as_key
 
 TOP = 2**64 - 1
 words = st.integers(0, TOP) | st.sampled_from([0, 1, 2**32, 2**63, TOP])

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import numinit
-from numinit import recipes
-from numinit.adapters.shapes import load_shapes
-from numinit.checkpoint import verify, write
+from numinit.models import recipes
+from numinit.models.sources import load_shapes
+from numinit.models.checkpoint import verify, write
 from numinit.initializers import Constant, KaimingUniform, Law, Normal, Ones, Uniform, Zeros
-from numinit.initializers.rules import _PaddedLaw
-from numinit.initializers.scaling import Spread
-from numinit.keys import Key
-from numinit.models import init_params
-from numinit.recipes import Recipe, RecipeError, Rule
+from numinit.initializers.wrappers import _PaddedLaw
+from numinit.initializers.variance_scaling import Spread
+from numinit.weights.keys import Key
+from numinit.models.init_params import init_params
+from numinit.models.recipes import Recipe, RecipeError, Rule
 
 MODELS = {
     "bert-base": ("bert", 109_482_240),

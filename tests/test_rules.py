@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit import recipes
-from numinit.checkpoint import Mismatch, verify, write
-from numinit.dtypes import DTYPES
-from numinit.initializers.scaling import Spread
+from helpers import law_of
+from numinit.models import recipes
+from numinit.models.checkpoint import Mismatch, verify, write
+from numinit.stream.dtypes import DTYPES
+from numinit.initializers.variance_scaling import Spread
 from numinit.initializers.sparse import _SparseLaw
-from numinit.keys import Key
-from numinit.recipes import RecipeError
+from numinit.weights.keys import Key
+from numinit.models.recipes import RecipeError
 
 KEY = Key(0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
@@ -42,11 +43,11 @@ def bits(array):
     ],
 )
 def test_depth_scaled_divides_the_spread_and_keeps_the_mean(init, law):
-    assert ni.DepthScaled(init, 8).law((5, 9)) == law
+    assert law_of(ni.DepthScaled(init, 8), (5, 9)) == law
 
 
 def test_depth_scaled_keeps_the_zeros_of_a_sparse_matrix():
-    law = ni.DepthScaled(ni.Sparse(0.5, 1.0), 2).law((6, 4))
+    law = law_of(ni.DepthScaled(ni.Sparse(0.5, 1.0), 2), (6, 4))
     assert isinstance(law, _SparseLaw) and law.std == 0.5
     np.testing.assert_array_equal(
         ni.DepthScaled(ni.Sparse(0.5, 1.0), 2)((6, 4), seed=0),
@@ -113,7 +114,7 @@ def test_mup_scales_as_its_tables_say(role, name, factor):
     init, std = INITS[name]
     shape = tuple(map(int, wider(base, factor)))
     expected = std(base[-1], base[0]) / factor ** POWERS[role]
-    law = ni.MuP(init, role, base).law(shape)
+    law = law_of(ni.MuP(init, role, base), shape)
     assert law.mean == 0 and law.std == pytest.approx(expected, rel=1e-14)
 
 
@@ -131,8 +132,8 @@ def test_mup_values_have_that_variance(role):
 
 def test_a_mup_hidden_kaiming_is_that_of_the_shape_itself():
     for shape in [(64, 64), (256, 256), (256, 128), (96, 512)]:
-        law = ni.MuP(ni.KaimingNormal(), "hidden", (32, 32)).law(shape)
-        assert law.std == pytest.approx(ni.KaimingNormal().law(shape).std, rel=1e-15)
+        law = law_of(ni.MuP(ni.KaimingNormal(), "hidden", (32, 32)), shape)
+        assert law.std == pytest.approx(law_of(ni.KaimingNormal(), shape).std, rel=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +151,8 @@ def test_a_mup_hidden_kaiming_is_that_of_the_shape_itself():
     ],
 )
 def test_the_multiplier_is_of_inputs(init, in_axis, base, shape, multiplier):
-    law = ni.MuP(init, "hidden", base, in_axis).law(shape)
-    assert law == init.law(base).narrowed(math.sqrt(multiplier))
+    law = law_of(ni.MuP(init, "hidden", base, in_axis), shape)
+    assert law == law_of(init, base).divided(math.sqrt(multiplier))
 
 
 @pytest.mark.parametrize(
@@ -183,13 +184,13 @@ def test_mup_of_a_weight_without_elements():
 
 def test_embedding_uniform():
     for rows in (1, 3, 1000, 40_000_000, 150_000_000):
-        law = ni.EmbeddingUniform().law((rows, 16))
+        law = law_of(ni.EmbeddingUniform(), (rows, 16))
         # The very law that shipped recipes spelled with VarianceScaling.
-        assert law == ni.VarianceScaling(1 / 3, "fan_out", "uniform").law((rows, 16))
+        assert law == law_of(ni.VarianceScaling(1 / 3, "fan_out", "uniform"), (rows, 16))
         assert math.sqrt(3) * law.std == pytest.approx(1 / math.sqrt(rows), rel=1e-15)
     values = ni.EmbeddingUniform()((100, 400), seed=0)
     assert 0.0999 < abs(values).max() <= np.float32(0.1)
-    assert ni.EmbeddingUniform().law((7,)) == ni.EmbeddingUniform().law((7, 2, 3))
+    assert law_of(ni.EmbeddingUniform(), (7,)) == law_of(ni.EmbeddingUniform(), (7, 2, 3))
     assert ni.EmbeddingUniform()((0, 4), seed=0).size == 0
     with pytest.raises(ValueError, match="rows"):
         ni.EmbeddingUniform()((), seed=0)
@@ -368,7 +369,7 @@ SHAPES = {
 
 def test_a_recipe_in_mup():
     plan = recipes.parse(RECIPE).plan(SHAPES)
-    assert plan["emb.weight"] == ni.Padded(ni.Normal(std=0.5), 49).law((50, 32))
+    assert plan["emb.weight"] == law_of(ni.Padded(ni.Normal(std=0.5), 49), (50, 32))
     # m = 2 and two layers: 0.5 / sqrt(2) / sqrt(4).
     assert plan["h.1.fc2.weight"].std == pytest.approx(0.5 / math.sqrt(8), rel=1e-15)
     assert plan["h.0.fc1.weight"].std == pytest.approx(math.sqrt(2 / 80) / math.sqrt(2), rel=1e-15)
@@ -478,5 +479,5 @@ def test_a_sparse_rule_is_not_padded(tmp_path):
 def test_bert_pads_row_0_of_its_words_and_changes_nothing_else():
     shapes = {f"embeddings.{n}_embeddings.weight": (9, 4) for n in ("word", "position")}
     plan = recipes.load("bert").plan(shapes)
-    assert plan["embeddings.word_embeddings.weight"] == ni.Padded(ni.Normal(0, 0.02), 0).law((9, 4))
+    assert plan["embeddings.word_embeddings.weight"] == law_of(ni.Padded(ni.Normal(0, 0.02), 0), (9, 4))
     assert plan["embeddings.position_embeddings.weight"] == ni.Normal(0, 0.02)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.keys import Key
-from numinit.transforms.permutation import network
+from helpers import law_of
+from numinit.weights.keys import Key
+from numinit.stream.permutation import network
 
 KEY = Key(0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
@@ -105,7 +106,7 @@ def test_a_block_of_what_fits_no_memory():
     block = ni.Sparse(0.5).block(shape, (slice(2**32 - 7, None), slice(2**29 - 300, None)), seed=1)
     assert 0.4 < (block == 0).mean() < 0.6
     with pytest.raises(ValueError, match="rows"):
-        ni.Sparse(0.5).law((2**32 + 1, 2))
+        law_of(ni.Sparse(0.5), (2**32 + 1, 2))
 
 
 def test_empty_ones_and_extremes():

@@ -347,7 +347,7 @@ class Watched:
         finally:
             active.pop()
 array = np.zeros(1 << 28, np.float32)  # more than is done before the interrupt
-fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.dtypes.as_dtype("float32")))
+fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.stream.dtypes.as_dtype("float32")))
 fill._kernel = Watched(fill._kernel)
 pool = Breaking()
 try:
@@ -474,7 +474,7 @@ os.close(ready)
 both = {signal.SIGUSR1, signal.SIGUSR2}
 signal.pthread_sigmask(signal.SIG_BLOCK, both)
 array, active, checked = np.empty(1 << 24, np.float32), [], 0
-fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.dtypes.as_dtype("float32")))
+fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.stream.dtypes.as_dtype("float32")))
 def watched(place, *args, kernel=fill._kernel):
     late = ctypes.c_int64.from_address(place).value >= cpu.NO_MORE  # it will find nothing to do
     if late or threading.current_thread() is threading.main_thread():

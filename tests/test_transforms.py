@@ -6,10 +6,10 @@ import oracle
 import pytest
 from numba import njit
 
-from numinit.engines.kernels import PARAMETERS
-from numinit.transforms.normal import normal_float32, normal_float64
-from numinit.transforms.rounding import bfloat16_bits, float16_bits
-from numinit.transforms.uniform import uniform_float32, uniform_float64
+from numinit.engines.cpu_kernel import PARAMETERS
+from numinit.stream.normal import normal_float32, normal_float64
+from numinit.stream.rounding import bfloat16_bits, float16_bits
+from numinit.stream.uniform import uniform_float32, uniform_float64
 
 PRECISIONS = {
     "float32": (32, np.uint32, np.float32, 1e-6, normal_float32, uniform_float32),

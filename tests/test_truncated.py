@@ -11,11 +11,12 @@ import pytest
 from numba import njit
 
 import numinit as ni
-from numinit import tails
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.engines.kernels import PARAMETERS, TRANSFORMS
-from numinit.initializers.scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, TRUNCATED_STD
-from numinit.keys import Key
+from helpers import law_of
+from numinit.stream import normal_tail as tails
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.stream.truncated_normal import TRUNCATED_NORMAL
+from numinit.initializers.variance_scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, TRUNCATED_STD
+from numinit.weights.keys import Key
 
 INF = math.inf
 KEY = Key(11, 3)
@@ -31,8 +32,8 @@ REAL = [name for name, dtype in DTYPES.items() if not dtype.complex]
 
 
 @functools.cache
-def compiled(name, dtype):
-    transform = TRANSFORMS[name][dtype == "float64"]
+def compiled(known, dtype):
+    transform = known.float64 if dtype == "float64" else known.float32
 
     @njit
     def loop(words, out, p):
@@ -43,11 +44,9 @@ def compiled(name, dtype):
 
 
 def transformed(law, dtype, words):
-    formula = law.formula(as_dtype(dtype))
-    p = np.zeros(PARAMETERS)
-    p[: len(formula.parameters)] = formula.parameters
+    known, parameters = law.transform(as_dtype(dtype))
     out = np.full(words.size, np.nan, dtype)
-    compiled(formula.law, dtype)(words, out, tuple(map(float, p)))
+    compiled(known, dtype)(words, out, known.Parameters(*map(float, parameters)))
     return out
 
 
@@ -82,7 +81,7 @@ def test_float32_arithmetic_is_within_the_contract_everywhere():
     as64 = (words.astype(np.uint64) << 32) + np.uint64(2**31)
     for a, b in [(-2, 2), (-INF, INF), (0, INF), (2.25, INF), (-INF, -2.25), (-1, INF), (-4, 4)]:
         law = ni.TruncNormal(0, 1, a, b)
-        assert law.formula(as_dtype("float32")).law == "truncated"
+        assert law.transform(as_dtype("float32"))[0] is TRUNCATED_NORMAL
         narrow, wide = transformed(law, "float32", words), transformed(law, "float64", as64)
         assert abs(narrow - wide).max() <= 1e-6, (a, b)
 
@@ -163,10 +162,10 @@ def test_point_masses():
 
 
 def test_sigma_bounds():
-    law = ni.TruncatedNormal(1.0, 0.5, -1.0, 3.0).law((3, 4))
+    law = law_of(ni.TruncatedNormal(1.0, 0.5, -1.0, 3.0), (3, 4))
     assert law == ni.TruncNormal(1.0, 0.5, 0.5, 2.5)
-    assert ni.TruncatedNormal().law(()) == ni.TruncNormal()
-    assert ni.TruncatedNormal(0, 2, 1).law(()) == ni.TruncNormal(0, 2, 2, 4)
+    assert law_of(ni.TruncatedNormal(), ()) == ni.TruncNormal()
+    assert law_of(ni.TruncatedNormal(0, 2, 1), ()) == ni.TruncNormal(0, 2, 2, 4)
 
 
 @pytest.mark.parametrize("std", [1.0, 0.02, 3e3])
