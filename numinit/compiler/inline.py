@@ -78,8 +78,12 @@ class Primitive(Inline):
 
     @functools.cached_property
     def py_func(self) -> Callable[..., Any]:  # type: ignore[override]
+        from numba.core.registry import cpu_target
+
         from numinit.compiler import intrinsics
 
+        # A function from elsewhere may be half compiled, and its compiler not know them yet.
+        cpu_target.typing_context.refresh()
         function: Callable[..., Any] = intrinsics.PRIMITIVES[self.__name__]
         return function
 
