@@ -4,5 +4,6 @@
 benchmarks.peers`` sets numinit beside other libraries; ``python -m benchmarks.statistics`` looks
 at the values; ``python -m benchmarks.ratios`` says which promises of the README do not hold here.
 
-For asv: dtypes, sizes, threads, layouts, startup and command_line.
+asv takes less to be better, also where elements per second are tracked: compare commits by
+`--bench time_`, on a shared machine by the cells of one thread. For asv: dtypes, sizes, threads, layouts, startup and command_line.
 """

@@ -3,6 +3,14 @@
 Every promise of speed that the README makes is a line of `PROMISES`, and the only place that has
 it. The two sides are timed in turn, so that a noisy machine hurts both alike; medians are
 compared. The exit code is 1 if a promise does not hold on this machine.
+
+A fill by all threads competes with whatever else runs, which a peer's single thread does less: beside an
+installation and other work a machine kept fewer than half of these promises. So the command says how many
+cores others used meanwhile, and a ratio measured beside more than 0.1 is no measurement.
+
+The promise for fresh memory is near its limit: the system clears pages at the bus's 33 GB/s before
+normals are made in them at 20, which is 0.72 of a fill at 17 GB/s, or less where a virtual machine's host
+must find the pages first. On the machine of the README's table every other run broke it (0.48 to 0.86).
 """
 
 import argparse

@@ -9,7 +9,15 @@
 
 Everything goes through the public interface. All p-values are two-sided and in one list; with
 n of them, one below FAMILY_WISE / n (Bonferroni) fails the run, so that a perfect generator fails
-with a probability below FAMILY_WISE. The exit code is 1 then.
+with a probability below FAMILY_WISE. The exit code is 1 then. dieharder keeps its own numbers of samples:
+with a tenth of them it failed /dev/urandom, too.
+
+`statistics.json` has every result of the long form with its date, seed and machine, and of /dev/urandom
+beside it: 389 tests, none below the threshold of 2.6e-8. The two smallest p-values, 1.1e-5 (sts_serial
+2) and 5.9e-5 (rgb_permutations 5), are both of neighbouring seeds. In 24 more runs of each, on other
+seeds, the smallest were 0.017 and 0.0093, and pairs of bits, within a word and across seeds, counted in
+2**30 words, are even. dieharder's small p-values are too small: of 2910 of sts_serial, /dev/urandom had
+63 below 0.01 and 3.8e-7 at the least, neighbouring seeds 67 and 8.7e-6.
 """
 
 import argparse
