@@ -1,14 +1,11 @@
 """The only place with compiler settings: how scalar functions and kernels are compiled."""
 
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import llvmlite.ir as ir
-import numba
 from numba import njit, types
 from numba.core import caching, config
 from numba.core.serialize import dumps
@@ -23,24 +20,23 @@ inline = njit(inline="always", error_model="numpy")
 class _KernelCache(caching.NullCache):
     """The file of one kernel, named by what it runs on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source: bytes) -> None:
         self._impl = caching.CompileResultCacheImpl(cache.directory)
-        self._name = name
+        self._name, self._source = name, source
 
     def _file(self, signature: Any, codegen: Any) -> Path | None:
-        host = sys.version, numba.__version__, llvmlite.__version__, codegen.magic_tuple()
-        return cache.file_of(self._name, ".nbc", host, str(signature))
+        return cache.file_of(self._name, ".nbc", codegen.magic_tuple(), str(signature))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
-        code = cache.load(file) if file else None
+        code = cache.load(file, self._source) if file else None
         return code and self._impl.rebuild(target_context, pickle.loads(code))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         file = self._file(sig, data.codegen)
         if file and self._impl.check_cachable(data):
-            cache.save(file, dumps(self._impl.reduce(data)))
+            cache.save(file, self._source, dumps(self._impl.reduce(data)))
 
 
 def function(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -71,8 +67,8 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
             raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
         function.__qualname__ = function.__name__ = name
         dispatcher = njit(nogil=True, error_model="numpy")(function)
-        if cache.directory():
-            dispatcher._cache = _KernelCache(name)
+        if cache.directory() and (source := cache.made_from(name, dispatcher)):
+            dispatcher._cache = _KernelCache(name, source)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
