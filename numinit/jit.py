@@ -59,7 +59,8 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
 def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: compile a kernel for one signature, without the GIL, cached as `name`.
 
-    Nothing is cached, silently, where no cache directory can be written.
+    Nothing is cached where no cache directory can be written, or where others may write it; see
+    `numinit.cache`.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
