@@ -450,7 +450,7 @@ def test_a_folder_that_is_changed_after_it_was_found_is_not_used(cache):
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "replace"), (os, "open")])
 def test_a_full_disk_stops_nothing(cache, monkeypatch, owner, name):
-    def full(*arguments):
+    def full(*arguments, **keywords):
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
