@@ -81,10 +81,14 @@ def _settings() -> list[str]:
 _SETTINGS_AT_FIRST = _settings()
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """The global names that a function may look up, and those of attributes."""
-    inner = (_names(x) for x in code.co_consts if isinstance(x, types.CodeType))
-    return set(code.co_names).union(*inner)
+@functools.cache  # kernels share most of their functions
+def _of_code(code: types.CodeType) -> tuple[str, frozenset[str]]:
+    """A digest of a code object; the global names and attributes that it may look up."""
+    own = [repr(getattr(code, name)) for name in CODE]
+    constants = [_Description().of(x) for x in code.co_consts]
+    inner = (_of_code(x)[1] for x in code.co_consts if isinstance(x, types.CodeType))
+    text = repr((own, constants)).encode()
+    return hashlib.sha256(text).hexdigest(), frozenset(code.co_names).union(*inner)
 
 
 class _Description:
@@ -112,8 +116,7 @@ class _Description:
         if isinstance(x, frozenset):
             return "frozenset", *sorted(repr(self.of(item)) for item in x)
         if isinstance(x, types.CodeType):
-            own = (repr(getattr(x, name)) for name in CODE)
-            return "code", *own, *map(self.of, x.co_consts)
+            return "code", _of_code(x)[0]
         if isinstance(x, (ir.Type, numba.types.Type)):
             return type(x).__name__, str(x)
         if isinstance(x, types.ModuleType):
@@ -129,7 +132,7 @@ class _Description:
         if isinstance(x, types.FunctionType):
             cells = [cell.cell_contents for cell in x.__closure__ or ()]
             parts = x.__code__, x.__defaults__, *(x.__kwdefaults__ or {}).items(), cells
-            named = sorted(_names(x.__code__) & x.__globals__.keys())
+            named = sorted(_of_code(x.__code__)[1] & x.__globals__.keys())
             reached = [(name, self.of(x.__globals__[name])) for name in named]
             return "function", module, name, *map(self.of, parts), *reached
         made_by = getattr(x, "__wrapped__", None)  # of what Numba compiles, and of intrinsics
