@@ -217,7 +217,8 @@ def _info(arguments: argparse.Namespace) -> int:
         "threading": "numinit's own threads without the GIL; none of Numba's threading layers",
         "cpu": f"{llvm.get_host_cpu_name()}: {' '.join(present) or 'no wide vectors'}",
         "vectors": f"{width} bits" if width else "unknown",
-        "cache": cache.directory() or "none: no directory is writable, so every process compiles",
+        "cache": cache.directory()
+        or "none: no directory is writable and private, so every process compiles",
         "found": ", ".join(found) or "no optional package",
         "not found": ", ".join(missing) or "-",
         "models": ", ".join(sources.available()),

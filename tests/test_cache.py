@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ where = cache.directory()
 print(json.dumps([values, sum(hits.values()) == 1, where and str(where)]))
 """
 VALUES = ni.Uniform()(5, seed=0).tolist()
+#: The folder that a user has for kernels in a folder of Numba's.
+OWN = f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "."
 VARIABLES = "NUMBA_CACHE_DIR", "NUMBA_CACHE_LOCATOR_CLASSES", "NUMBA_DISABLE_JIT"
 
 
@@ -69,7 +72,7 @@ def warm(tmp_path_factory):
     """A folder with the package and a cache, made by one process."""
     package = Path(ni.__file__).parent
     folder = copy_package(package, tmp_path_factory.mktemp("warm"), "__pycache__")
-    assert report(folder) == [VALUES, False, str(folder / "numinit" / "__pycache__")]
+    assert report(folder) == [VALUES, False, str(folder / "numinit" / "__pycache__" / OWN)]
     return folder
 
 
@@ -180,7 +183,8 @@ def test_a_disabled_compiler_is_named():
 def cache(tmp_path, monkeypatch):
     """A cache of this process's own."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert sealed.directory().parent == tmp_path
+    sealed._warn.cache_clear()  # what is said once is said in each test
+    assert sealed.directory().is_relative_to(tmp_path)
     return sealed.directory()
 
 
@@ -226,17 +230,229 @@ def test_a_file_serves_only_its_own_kernel_sources_and_versions(cache, monkeypat
     (other,) = kernels(cache).keys() - {mine}
     shutil.copy(other, mine)
     assert plus(2, "mine") == (42, False)
-    monkeypatch.setattr(sealed, "_SOURCES", b"edited")
     assert plus(5, "mine") == (45, False)
     monkeypatch.setattr(numba, "__version__", "0")
-    assert plus(6, "mine") == (46, False)
-    monkeypatch.setattr(sealed, "_SOURCES", None)  # as in a frozen program
-    assert [plus(7, "mine"), sealed.directory()] == [(47, False), None]
+    assert plus(5, "mine") == (45, False)
 
 
-@pytest.mark.parametrize(("owner", "name"), [(os, "replace"), (Path, "write_bytes")])
+def function(text="return x + A", name="f", file="a.py", **names):
+    """A function made of text, with these globals."""
+    scope = dict(names)
+    exec(compile(f"# {file}\ndef {name}(x, y=1):\n    {text}", file, "exec"), scope)
+    return scope[name]
+
+
+def digest(*arguments, **keywords):
+    return sealed.made_from("f", function(*arguments, **keywords))
+
+
+def test_a_digest_is_of_what_is_compiled():
+    one = function(A=1)
+    alike = [digest(A=1), digest(A=1, file="b.py"), digest("return x + A  # this", A=1, unused=2)]
+    assert set(alike) == {sealed.made_from("f", one)}
+    late, inner = function(A=1), digest("return A(x)", A=jit.inline(one))
+    late.__defaults__ = (2,)
+    outer, other = [jit.inline(function("return B(x)", B=f)) for f in (one, function(A=2))]
+    assert digest("return A(x)", A=jit.inline(function(A=1))) == inner
+    values = [
+        2,
+        True,
+        1.0,
+        0.0,
+        -0.0,
+        (1,),
+        [1],
+        None,
+        "1",
+        np.float32(1),
+        np.float64(1),
+        np.ones(1),
+    ]
+    different = [
+        alike[0], inner, sealed.made_from("f", late), digest("return x - A", A=1),
+        digest("return A(x)", A=jit.function("g")(function(A=1))),  # other options
+        digest("return A(x)", A=outer), digest("return A(x)", A=other),  # a helper's helper
+        digest("return A(x)", A=jit.pointer_to(types.int64)),
+        digest("return A(x)", A=jit.pointer_to(types.int32)),  # a closure
+        digest("return [A for _ in x]", A=1), digest("return [A for _ in x]", A=2),
+        *(digest(A=value) for value in values),
+    ]  # fmt: skip
+    assert None not in different
+    assert len(set(different)) == len(different)
+
+
+def test_a_digest_is_the_same_in_every_process(tmp_path):
+    script = """
+import numinit
+from numinit.compiler import cache
+from tests_made import f
+print(cache.made_from("f", f).hex())
+"""
+    package = str(Path(ni.__file__).parents[1])
+    text = "def f(x):\n    return x in {'a', 'b', 'c', 1.5} or [y for y in {2, 'd', 'e'}]\n"
+    (tmp_path / "tests_made.py").write_text(text)
+    found = [
+        finish(start(tmp_path, script, PYTHONHASHSEED=str(n), PYTHONDONTWRITEBYTECODE="",
+                     PYTHONPATH=os.pathsep.join([str(tmp_path), package])))
+        for n in range(3)
+    ]  # fmt: skip
+    assert list(tmp_path.rglob("tests_made*.pyc"))  # from which all but the first were read
+    assert len(set(found)) == 1
+
+
+def test_what_nothing_can_be_said_of_is_not_cached(cache):
+    sealed._warn.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"f is compiled again .* builtins\.object"):
+        assert digest(A=object()) is None
+
+
+def test_code_of_a_stale_pyc_is_not_taken_for_its_source(warm, tmp_path):
+    """The kernel of old code, which Python has from a .pyc, is none of the file's new source."""
+    folder = copy_package(warm / "numinit", tmp_path, "__pycache__")
+    file = folder / "numinit" / "transforms" / "uniform.py"
+    text, status = file.read_bytes(), file.stat()
+    assert report(folder, PYTHONDONTWRITEBYTECODE="")[:2] == [VALUES, False]
+    for kernel in kernels(folder):
+        kernel.unlink()
+    file.write_bytes(text.replace(b"word0 >> np.uint32(8)", b"word0 >> np.uint32(9)"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert report(folder, PYTHONDONTWRITEBYTECODE="")[:2] == [VALUES, False]  # of the .pyc
+    for pyc in folder.rglob("uniform*.pyc"):
+        pyc.unlink()
+    values, cached, _ = report(folder)
+    assert not cached
+    np.testing.assert_allclose(values, np.multiply(VALUES, [0.5, 1, 0.5, 1, 0.5]), atol=2**-24)
+
+
+@pytest.mark.parametrize("name", sealed.SETTINGS)
+def test_what_changes_generated_code_names_the_file(cache, monkeypatch, name):
+    before = [sealed.file_of("a", suffix) for suffix in (".nbc", ".cubin")]
+    monkeypatch.setattr(numba.config, name, "another", raising=False)
+    assert not {*before} & {sealed.file_of("a", suffix) for suffix in (".nbc", ".cubin")}
+
+
+@pytest.mark.parametrize(
+    "setting", ["LOOP_VECTORIZE=0", "SLP_VECTORIZE=1", "OPT=1", "ENABLE_AVX=0", "CPU_NAME=generic",
+                "DEBUGINFO=1", "BOUNDSCHECK=1"],
+)  # fmt: skip
+def test_settings_in_the_environment_have_kernels_of_their_own(setting, tmp_path):
+    script = "import numinit\nfrom numinit import cache\nprint(cache.file_of('a', '.nbc').name)"
+    name, value = setting.split("=")
+    folder = Path(ni.__file__).parents[1]
+    own = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    changed = finish(start(folder, script, **own, **{f"NUMBA_{name}": value}))
+    assert changed != finish(start(folder, script, **own))
+    late = f"import os, numinit\nos.environ['NUMBA_{name}'] = '{value}'\n{script}"
+    assert finish(start(folder, late, **own)) not in (changed, "")
+
+
+#: Numba's settings beside the code that it makes: what it prints, watches, or how it is loaded.
+ASIDE = {
+    "DUMP_ASSEMBLY", "DUMP_FUNC_OPT", "DUMP_LLVM", "DUMP_OPTIMIZED", "ENABLE_PROFILING",
+    "HIGHLIGHT_DUMPS", "IS_32BITS", "IS_WIN32", "USE_LLVMLITE_MEMORY_MANAGER",
+}  # fmt: skip
+
+
+def test_no_setting_of_the_code_generator_is_forgotten():
+    from numba.core import base, callconv, cgutils, codegen, cpu, debuginfo, lowering
+
+    for module in base, callconv, cgutils, codegen, cpu, debuginfo, lowering:
+        text = Path(module.__file__).read_text(encoding="utf-8")
+        used = set(re.findall(r"(?<!\w)_?config\.([A-Z][A-Z0-9_]+)", text))
+        assert used <= ASIDE | {*sealed.SETTINGS}, module.__name__
+
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners and modes are POSIX's")
+
+
+@posix
+def test_folder_and_files_are_the_users_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    before = os.umask(0)
+    try:
+        assert plus(2) == (42, False)
+    finally:
+        os.umask(before)
+    (file,) = kernels(tmp_path)
+    assert [path.stat().st_mode & 0o777 for path in (file, file.parent)] == [0o600, 0o700]
+
+
+def given_away(path, monkeypatch):
+    """Let a path belong to somebody else, or seem so to who may not do that."""
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        return
+    fstat, there = os.fstat, path.stat()
+
+    def other(descriptor):
+        status = fstat(descriptor)
+        owner = 12345 if os.path.samestat(status, there) else status.st_uid
+        return os.stat_result([*status[:4], owner, *status[5:]])
+
+    monkeypatch.setattr(os, "fstat", other)
+
+
+OPEN = {
+    "of another owner": given_away,
+    "written by all": lambda path, _: path.chmod(path.stat().st_mode | 0o002),
+    "written by a group": lambda path, _: path.chmod(path.stat().st_mode | 0o020),
+}
+
+
+@posix
+@pytest.mark.parametrize("let_in", OPEN.values(), ids=OPEN)
+def test_a_folder_that_others_may_write_is_not_used(cache, monkeypatch, let_in):
+    assert [plus(2), plus(2)] == [(42, False), (42, True)]
+    before = kernels(cache)
+    let_in(cache, monkeypatch)
+    with pytest.warns(RuntimeWarning, match="not used.*To mend it") as said:
+        assert [plus(2), plus(2), plus(3)] == [(42, False), (42, False), (43, False)]
+    assert len(said) == 1 and str(cache) in str(said[0].message)
+    assert sealed.directory() is None
+    assert kernels(cache) == before
+
+
+@posix
+@pytest.mark.parametrize("let_in", OPEN.values(), ids=OPEN)
+def test_a_file_that_others_may_write_is_replaced(cache, monkeypatch, let_in):
+    assert [plus(2), plus(2)] == [(42, False), (42, True)]
+    (file,) = kernels(cache)
+    let_in(file, monkeypatch)
+    with pytest.warns(RuntimeWarning, match="not used.*To mend it") as said:
+        assert plus(2) == (42, False)
+    assert len(said) == 1 and str(file) in str(said[0].message)
+    assert plus(2) == (42, True)
+
+
+@posix
+def test_links_are_not_followed(cache):
+    assert plus(2) == (42, False)
+    (file,) = kernels(cache)
+    elsewhere = file.rename(cache.parent / "elsewhere")
+    file.symlink_to(elsewhere)
+    assert [plus(2), plus(2)] == [(42, False), (42, True)]
+    assert not file.is_symlink()
+    cache.rename(cache.parent / "moved")
+    cache.symlink_to(cache.parent / "moved")
+    assert [plus(2), sealed.directory()] == [(42, False), None]
+
+
+@posix
+def test_a_folder_that_is_changed_after_it_was_found_is_not_used(cache):
+    file, source = sealed.file_of("a", ".nbc"), b"source"
+    sealed.save(file, source, b"code")
+    assert [sealed.load(file, source), sealed.load(file, b"other")] == [b"code", None]
+    cache.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="not used"):
+        assert sealed.load(file, source) is None
+    file.unlink()
+    sealed.save(file, source, b"code")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "replace"), (os, "open")])
 def test_a_full_disk_stops_nothing(cache, monkeypatch, owner, name):
-    def full(*arguments):
+    def full(*arguments, **keywords):
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:

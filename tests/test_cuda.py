@@ -318,11 +318,12 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
 
 IMAGE = """
 import hashlib
+from numba import cuda
 from numinit.compiler import cuda as jit_cuda
 from numinit.engines.cuda_kernel import Variant, fill_function
 
-compiled, ptx = [], jit_cuda.ptx
-jit_cuda.ptx = lambda *what: compiled.append(what) or ptx(*what)
+compiled, compile = [], cuda.compile
+cuda.compile = lambda *what, **how: compiled.append(what) or compile(*what, **how)
 for capability in (8, 0), (9, 0), (9, 0):
     variant = Variant("constant", "float16")
     name, code = jit_cuda.image(fill_function(variant), variant.signature, capability)

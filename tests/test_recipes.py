@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import numinit
-from numinit.models import recipes
+from numinit.models.init_params import recipes
 from numinit.models.sources import load_shapes
 from numinit.models.checkpoint import verify, write
 from numinit.initializers import Constant, KaimingUniform, Law, Normal, Ones, Uniform, Zeros

@@ -1,78 +1,293 @@
-"""Files of compiled code, each of use only under its own seal.
+"""Files of compiled code, each of use only under its own seal, and only where nobody else writes.
 
 Numba's own cache looks at the file of the cached function only, so an edited helper in another
 file would keep serving old code, and its index is written before the code: a process killed in
 between, or two at once, can leave the one pointing at another version of the other. Here a kernel
 is one file, sealed with a digest of itself and of all that it was made from.
+
+That is taken from the functions in memory, not from their files: what a file says when it is read
+need not be what this process runs, which may come from a stale .pyc. Nor need the code of their
+modules be: what the modules computed is what the compiler sees. So `made_from` goes where the
+compiler goes: from a function to its constants, its closure and the globals that it names, and on
+through every function found there. No list of files can fall behind that, nothing is read from
+disk, and it works for a program that is frozen or in a zip file.
+
+What was saved is unpickled, which runs it. So it is kept in a folder of this user alone.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
+import stat
+import sys
+import types
 import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import llvmlite
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 
+#: What of Numba's configuration changes the code that it makes, for CPUs or for CUDA.
+SETTINGS = (
+    "BOUNDSCHECK",
+    "CPU_FEATURES",
+    "CPU_NAME",
+    "CUDA_DEBUGINFO_DEFAULT",
+    "CUDA_DEBUG_POLY",
+    "CUDA_DEBUG_POLY_USE_TYPED_CONST",
+    "CUDA_ENABLE_NRT",
+    "CUDA_NRT_STATS",
+    "DEBUGINFO_DEFAULT",
+    "DEBUG_JIT",
+    "DEBUG_NRT",
+    "DIFF_IR",
+    "DISABLE_INTEL_SVML",
+    "ENABLE_AVX",
+    "EXTEND_VARIABLE_LIFETIMES",
+    "FORCE_CUDA_CC",
+    "FULL_TRACEBACKS",
+    "LLVM_REFPRUNE_FLAGS",
+    "LLVM_REFPRUNE_PASS",
+    "LOOP_VECTORIZE",
+    "NRT_STATS",
+    "OPT",
+    "SLP_VECTORIZE",
+    "USING_SVML",
+)
 
-def _source_digest() -> bytes | None:
-    """SHA-256 of every source file that compiled code is made from; None where there are none."""
-    package, digest = Path(__file__).parent.parent, hashlib.sha256()
+#: Packages whose parts are named, not looked into: their versions are in the name of each file.
+VERSIONED = sys.stdlib_module_names | {"cuda", "llvmlite", "numba", "numpy"}
+
+# Of a code object; not where it came from and on which lines, which change no value.
+CODE = (
+    "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names",
+    "co_varnames", "co_freevars", "co_cellvars", "co_exceptiontable",
+)  # fmt: skip
+
+
+def _settings() -> list[str]:
+    return [f"{name}={getattr(config, name, None)!r}" for name in SETTINGS]
+
+
+# The compiler's target is made once, and keeps what was in force then.
+_SETTINGS_AT_FIRST = _settings()
+
+
+@functools.cache  # kernels share most of their functions
+def _of_code(code: types.CodeType) -> tuple[str, frozenset[str]]:
+    """A digest of a code object; the global names and attributes that it may look up."""
+    own = [repr(getattr(code, name)) for name in CODE]
+    constants = [_Description().of(x) for x in code.co_consts]
+    inner = (_of_code(x)[1] for x in code.co_consts if isinstance(x, types.CodeType))
+    text = repr((own, constants)).encode()
+    return hashlib.sha256(text).hexdigest(), frozenset(code.co_names).union(*inner)
+
+
+class _Description:
+    """Objects as text that is the same in every process, and differs where they do."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, Any]] = {}
+
+    def of(self, x: Any) -> Any:
+        """Nested tuples of strings.
+
+        Raises
+        ------
+        TypeError
+            If nothing stable can be said of the object.
+        """
+        if x is None or x is ... or type(x) in (bool, int, str, bytes, float, complex):
+            return type(x).__name__, repr(x)
+        if isinstance(x, (np.generic, np.ndarray)) and not x.dtype.hasobject:
+            return "array", x.dtype.str, x.shape, x.tobytes()
+        if isinstance(x, slice):
+            return "slice", self.of((x.start, x.stop, x.step))
+        if isinstance(x, (tuple, list)):
+            return type(x).__name__, *map(self.of, x)
+        if isinstance(x, frozenset):
+            return "frozenset", *sorted(repr(self.of(item)) for item in x)
+        if isinstance(x, types.CodeType):
+            return "code", _of_code(x)[0]
+        if isinstance(x, (ir.Type, numba.types.Type)):
+            return type(x).__name__, str(x)
+        if isinstance(x, types.ModuleType):
+            module = name = x.__name__
+        else:
+            module = str(getattr(x, "__module__", None))
+            name = str(getattr(x, "__qualname__", None))
+        if module.partition(".")[0] in VERSIONED:
+            return "named", module, name
+        if id(x) in self._seen:  # shared, or recursive
+            return "again", self._seen[id(x)][0]
+        self._seen[id(x)] = len(self._seen), x
+        if isinstance(x, types.FunctionType):
+            cells = [cell.cell_contents for cell in x.__closure__ or ()]
+            parts = x.__code__, x.__defaults__, *(x.__kwdefaults__ or {}).items(), cells
+            named = sorted(_of_code(x.__code__)[1] & x.__globals__.keys())
+            reached = [(name, self.of(x.__globals__[name])) for name in named]
+            return "function", module, name, *map(self.of, parts), *reached
+        if isinstance(x, type) and hasattr(x, "_fields"):  # a NamedTuple
+            return "record", module, name, x._fields
+        # Of what is marked to be compiled, of what Numba compiles, and of intrinsics.
+        made_by = getattr(x, "py_func", None) or getattr(x, "__wrapped__", None)
+        if isinstance(made_by, types.FunctionType):
+            options = sorted(getattr(x, "targetoptions", {}).items())
+            return "compiled", type(x).__qualname__, repr(options), self.of(made_by)
+        raise TypeError(f"{type(x).__module__}.{type(x).__qualname__}")
+
+
+def made_from(name: str, *functions: Any) -> bytes | None:
+    """A digest of all that functions are compiled from; None, with a warning, if there is none.
+
+    Parameters
+    ----------
+    name : str
+        What the warning calls them.
+    *functions : callable
+        Python functions, or what Numba makes of them.
+    """
     try:
-        for name in ("compiler", "stream", "engines"):
-            path = package / name
-            for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-                digest.update(f"{file.name}\0".encode() + file.read_bytes())
-    except OSError:  # a frozen program, a zip file
+        description = _Description().of(functions)
+    except (TypeError, ValueError) as error:  # the latter: a closure that is not yet complete
+        _warn(f"{name} is compiled again in every process: it is made from a {error}")
         return None
-    return digest.digest()
+    return hashlib.sha256(repr(description).encode()).digest()
 
 
-# Read with the code itself: later, the files may hold what this process does not run.
-_SOURCES = _source_digest()
+@functools.cache  # once each
+def _warn(message: str) -> None:
+    warnings.warn(f"numinit: {message}", RuntimeWarning, stacklevel=2)
 
 
 def directory() -> Path | None:
-    """Where compiled kernels are kept; None where none can be written.
+    """Where compiled kernels are kept; None where none can be written, or others may write.
 
     Numba chooses it, for a function of this file: in $NUMBA_CACHE_DIR, __pycache__ where it is
-    writable, or in the user's cache directory.
+    writable, or in the user's cache directory. Any of these may be open to a group of users, and
+    __pycache__ is under the usual umask of some systems; so the user has a folder of their own there.
     """
     try:
-        found = CompileResultCacheImpl(directory).locator.get_cache_path()
-    except (RuntimeError, OSError):  # read-only install and home directory
+        found = Path(CompileResultCacheImpl(directory).locator.get_cache_path())
+        if not hasattr(os, "geteuid"):
+            return found
+        found /= f"numinit-{os.geteuid()}"
+        with contextlib.suppress(FileExistsError):
+            found.mkdir(0o700)
+        with _inside(found):
+            return found
+    except (RuntimeError, OSError):  # read-only install and home directory; refused
         return None
-    return Path(found) if _SOURCES else None
+
+
+def _check(descriptor: int, path: Path) -> None:
+    """Refuse, with a warning, what other users own or may write.
+
+    The open file is asked, for its name can become another's at any time.
+
+    Raises
+    ------
+    PermissionError
+        If it is refused.
+    """
+    if not hasattr(os, "geteuid"):
+        return
+    status, user = os.fstat(descriptor), os.geteuid()
+    if status.st_uid not in (0, user):
+        what, mend = f"belongs to user {status.st_uid}, not to {user}", "remove it"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what, mend = "may be written by other users", f"chmod go-w {path}"
+    else:
+        return
+    _warn(
+        f"{path} {what}, who could have put any code there. It is not used, so that kernels are "
+        f"compiled again. To mend it: {mend}, or set NUMBA_CACHE_DIR to a folder of your own"
+    )
+    raise PermissionError(str(path))
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[tuple[Path, int | None]]:
+    """What to put before a file's name, and its `dir_fd`: they stay in the folder checked.
+
+    Raises
+    ------
+    OSError
+        Without the folder, or if it is refused.
+    """
+    if not hasattr(os, "geteuid"):
+        yield folder, None
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _check(descriptor, folder)
+        yield Path(), descriptor
+    finally:
+        os.close(descriptor)
+
+
+_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def file_of(name: str, suffix: str, *made_by: Any) -> Path | None:
-    """The file of a kernel that has a name and depends, besides the sources, on what made it."""
-    tag = hashlib.sha256(repr(made_by).encode()).hexdigest()[:16]
+    """The file of a kernel that has a name and depends, besides its code, on what made it.
+
+    The compiler's settings and the versions of what it consists of are added.
+    """
     where = directory()
-    return where and where / f"{name}-{tag}{suffix}"
+    if where is None:
+        return None
+    config.reload_config()  # as the compiler does
+    versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
+    all_of_it = made_by, versions, _SETTINGS_AT_FIRST, _settings()
+    return where / f"{name}-{hashlib.sha256(repr(all_of_it).encode()).hexdigest()[:16]}{suffix}"
 
 
-def _seal(file: Path, code: bytes) -> bytes:
-    return hashlib.sha256((_SOURCES or b"") + file.name.encode() + code).digest()
+def _seal(file: Path, source: bytes, code: bytes) -> bytes:
+    return hashlib.sha256(source + file.name.encode() + code).digest()
 
 
-def load(file: Path) -> bytes | None:
-    """What was saved; None if it was not, or of other sources, or is damaged."""
+def load(file: Path, source: bytes) -> bytes | None:
+    """What was saved; None if it was not, or was made from another source, or is damaged or refused.
+
+    Parameters
+    ----------
+    file : Path
+        As of `file_of`.
+    source : bytes
+        As of `made_from`.
+    """
     try:
-        data = file.read_bytes()
+        with _inside(file.parent) as (prefix, dir_fd):
+            descriptor = os.open(prefix / file.name, os.O_RDONLY | _PLAIN, dir_fd=dir_fd)
+            with open(descriptor, "rb") as stream:
+                _check(descriptor, file)
+                data = stream.read()
     except OSError:
         return None
     seal, code = data[:32], data[32:]
-    return code if seal == _seal(file, code) else None
+    return code if seal == _seal(file, source, code) else None
 
 
-def save(file: Path, code: bytes) -> None:
+def save(file: Path, source: bytes, code: bytes) -> None:
     """Save what `load` is to find, or nothing where that is not possible."""
-    draft = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        draft.write_bytes(_seal(file, code) + code)
-        os.replace(draft, file)  # whole or not at all
-    except OSError:  # a full disk; on Windows, a reader
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with contextlib.suppress(OSError), _inside(file.parent) as (prefix, dir_fd):
+        draft, final = prefix / f"{file.stem}.{uuid.uuid4().hex}.tmp", prefix / file.name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
+        descriptor = os.open(draft, flags, 0o600, dir_fd=dir_fd)
+        try:
+            with open(descriptor, "wb") as stream:
+                stream.write(_seal(file, source, code) + code)
+            # Whole or not at all.
+            os.replace(draft, final, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except BaseException:  # a full disk; on Windows, a reader
+            os.unlink(draft, dir_fd=dir_fd)
+            raise

@@ -1,13 +1,10 @@
 """How kernels for the CPU, and the functions linked into them, are compiled and cached."""
 
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 from numba import njit
 from numba.core import caching, config
 from numba.core.serialize import dumps
@@ -18,24 +15,23 @@ from numinit.compiler import cache
 class _KernelCache(caching.NullCache):
     """The file of one kernel, named by what it runs on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source: bytes) -> None:
         self._impl = caching.CompileResultCacheImpl(cache.directory)
-        self._name = name
+        self._name, self._source = name, source
 
     def _file(self, signature: Any, codegen: Any) -> Path | None:
-        host = sys.version, numba.__version__, llvmlite.__version__, codegen.magic_tuple()
-        return cache.file_of(self._name, ".nbc", host, str(signature))
+        return cache.file_of(self._name, ".nbc", codegen.magic_tuple(), str(signature))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
-        code = cache.load(file) if file else None
+        code = cache.load(file, self._source) if file else None
         return code and self._impl.rebuild(target_context, pickle.loads(code))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         file = self._file(sig, data.codegen)
         if file and self._impl.check_cachable(data):
-            cache.save(file, dumps(self._impl.reduce(data)))
+            cache.save(file, self._source, dumps(self._impl.reduce(data)))
 
 
 def function(name: str) -> Callable[[Callable[..., Any]], Any]:
@@ -55,12 +51,11 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def kernel(
-    name: str, signature: Any, kept: bool = True
-) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: compile a kernel for one signature, without the GIL, cached as `name` if `kept`.
+def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: compile a kernel for one signature, without the GIL, cached as `name`.
 
-    Nothing is cached, silently, where no cache directory can be written.
+    Nothing is cached where no cache directory can be written, or where others may write it; see
+    `numinit.compiler.cache`.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -68,8 +63,8 @@ def kernel(
             raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
         function.__qualname__ = function.__name__ = name
         dispatcher = njit(nogil=True, error_model="numpy")(function)
-        if kept and cache.directory():
-            dispatcher._cache = _KernelCache(name)
+        if cache.directory() and (source := cache.made_from(name, dispatcher)):
+            dispatcher._cache = _KernelCache(name, source)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher

@@ -88,21 +88,19 @@ def _text(log: bytearray) -> str:
 
 
 def image(
-    function: Callable[..., Any],
-    signature: tuple[Any, ...],
-    capability: tuple[int, int],
-    kept: bool = True,
+    function: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int]
 ) -> Image:
-    """A kernel for a compute capability, cached under the function's name if `kept`."""
+    """A kernel for a compute capability, cached under the function's name."""
+    source = cache.made_from(function.__name__, function, ptx, assembled)
     made_by = capability, str(signature), _toolkit()
-    file = cache.file_of(function.__name__, ".cubin", *made_by) if kept else None
-    saved = cache.load(file) if file else None
+    file = cache.file_of(function.__name__, ".cubin", *made_by) if source else None
+    saved = cache.load(file, source) if file and source else None
     if saved is None:
         text = ptx(function, signature, capability)
         (name,) = re.findall(r"\.entry (\w+)", text)
         saved = name.encode() + b"\0" + assembled(text)[0]
-        if file:
-            cache.save(file, saved)
+        if file and source:
+            cache.save(file, source, saved)
     name, _, code = saved.partition(b"\0")
     return Image(name, code)
 

@@ -60,13 +60,6 @@ def kernel_name(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     return "_".join(filter(None, (transform.name, dtype.name, pattern and pattern.name)))
 
 
-def from_package(transform: Transform, dtype: DType, pattern: Pattern | None) -> bool:
-    """Whether all that a kernel is made of is numinit's own: only that is known by its name."""
-    made = transform.float64 if dtype.wide else transform.float32
-    parts = (made, dtype.rounding, pattern and pattern.clear)
-    return all(part is None or part.__module__.startswith("numinit.") for part in parts)
-
-
 SIGNATURE = types.int64(*[types.int64] * 18)
 
 int64_pointer = pointer_to(types.int64)
@@ -184,7 +177,7 @@ def fill_kernel(
             index += taken
             count -= taken
 
-    @kernel(name, SIGNATURE, kept=from_package(transform, dtype, pattern))
+    @kernel(name, SIGNATURE)
     def fill(
         counter, limit, chunks, address, first, ids, seed, stream,
         grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,

@@ -132,7 +132,7 @@ def _load(variant: Any, device: int) -> tuple[Any, int]:
 def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
     from numinit.compiler.cuda import image
 
-    return image(fill_function(variant), variant.signature, capability, variant.kept)
+    return image(fill_function(variant), variant.signature, capability)
 
 
 class Copied:

@@ -22,7 +22,6 @@ from numinit.engines.cpu_kernel import (
     SECOND,
     THIRD,
     element_of,
-    from_package,
     kernel_name,
 )
 from numinit.engines.zeros import NoParameters, Pattern
@@ -66,11 +65,6 @@ class Variant(NamedTuple):
         """A name for the compiled kernel."""
         name = kernel_name(self.transform, self.dtype, self.pattern)
         return f"fill_{name}_{self.dims}" + "t" * self.transposed + "r" * self.by_rows
-
-    @property
-    def kept(self) -> bool:
-        """Whether its machine code is kept under that name."""
-        return from_package(self.transform, self.dtype, self.pattern)
 
 
 @inline
