@@ -36,17 +36,7 @@ exit codes:
   143  terminated
 Whatever the code, OUT is either whole or as it was before."""
 
-OPTIONAL = (
-    "torch",
-    "numba_cuda",
-    "ml_dtypes",
-    "safetensors",
-    "transformers",
-    "jax",
-    "cupy",
-    "keras",
-    "dask",
-)
+OPTIONAL = ("torch", "numba_cuda", "cupy", "ml_dtypes", "scipy")
 
 
 class Terminated(KeyboardInterrupt):
