@@ -158,11 +158,11 @@ def as_key(seed: Any) -> Key:
         return seed.next_key()
     if isinstance(seed, np.random.Generator):
         return Key(int(seed.integers(0, LIMIT - 1, dtype=np.uint64, endpoint=True)))
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        return Key(seed)  # type: ignore[arg-type]
     for framework in of_ancestry(type(seed)):
         if (drawn := framework.seed_from(seed)) is not None:
             return Key(drawn)
-    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-        return Key(seed)  # type: ignore[arg-type]
     raise TypeError(
         f"seed: {type(seed).__name__} {seed!r} was given; an integer, a Key, a numinit, NumPy or "
         "torch Generator, or None is accepted"
