@@ -21,9 +21,9 @@ import numba
 import numpy as np
 
 import numinit as ni
-from tests.helpers import law_of
-from numinit.stream.dtypes import DTYPES
 from numinit.engines.cuda_driver import checked, lacking
+from numinit.initializers import Distribution
+from numinit.stream.dtypes import DTYPES
 from numinit.weights.keys import Key
 
 from .measure import machine
@@ -111,7 +111,7 @@ def matrix(elements: int) -> tuple[int, int]:
 def accepted(init: ni.Initializer, shape: tuple[int, ...], dtype: str) -> bool:
     """Whether an initializer has values of a type."""
     try:
-        law_of(init, shape).transform(DTYPES[dtype])
+        init.plan(shape, DTYPES[dtype]).distribution.transform(DTYPES[dtype])
     except (TypeError, ValueError):
         return False
     return True
@@ -144,7 +144,7 @@ def differences(gpu: GPU, elements: int) -> list[str]:
 
     for dtype in DTYPES:
         for name, init in INITIALIZERS.items():
-            shape = (elements,) if isinstance(init, ni.initializers.base.Law) else matrix(elements)
+            shape = (elements,) if isinstance(init, Distribution) else matrix(elements)
             if accepted(init, shape, dtype):
                 array = gpu.empty(math.prod(shape), dtype).reshape(shape)
                 init.fill_(array, seed=KEY)

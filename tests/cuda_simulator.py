@@ -10,14 +10,13 @@ from threading import Thread
 
 import numpy as np
 from cuda_parts import Capsuled, Exported
+from helpers import spec_of, view_of
 
 import numinit as ni
-from helpers import law_of
-from numinit.arrays import c_steps
-from numinit.stream.dtypes import DTYPES, as_dtype
-from numinit.engines import cpu
-from numinit.engines import cuda
 from numinit.compiler.cuda import SIMULATED
+from numinit.engines import cpu, cuda
+from numinit.engines.layout import c_steps
+from numinit.stream.dtypes import DTYPES, as_dtype
 
 if SIMULATED:  # it watches its threads without a pause, for as long as they compile
     from numba.cuda.simulator.kernel import BlockThread
@@ -60,8 +59,8 @@ def laws_and_types():
 def fill(engine, init, view, dtype, shape=None, first=0, steps=None, rows=None, key=KEY):
     shape = view.shape if shape is None else shape
     steps = c_steps(shape) if steps is None else steps
-    formula = law_of(init, shape).transform(as_dtype(dtype))
-    run = engine.Fill(view.shape, view.strides, steps, dtype, formula, rows is not None)
+    memory = view_of(view, steps, rows is not None)
+    run = engine.Fill(memory, as_dtype(dtype), spec_of(init, shape, dtype))
     ids = 0 if rows is None else rows.ctypes.data
     where = () if engine is cpu else (0, 0)
     run(view.ctypes.data, first, ids, key.seed, key.stream, *where)

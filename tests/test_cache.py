@@ -85,7 +85,7 @@ def test_a_second_process_compiles_and_writes_nothing(warm):
 
 def test_an_edit_that_keeps_time_and_size_is_seen(warm, tmp_path):
     folder = copy_package(warm / "numinit", tmp_path)
-    file = folder / "numinit" / "transforms" / "uniform.py"
+    file = folder / "numinit" / "stream" / "uniform.py"
     text, status = file.read_bytes(), file.stat()
 
     def write(content):
@@ -129,36 +129,47 @@ def test_numba_cache_dir_is_honoured_by_processes_that_start_at_once(warm, tmp_p
 ALL_KERNELS = """
 import hashlib, json, os
 import numpy as np
-from numinit.engines.cpu import Fill, Formula
+from numinit.engines.cpu import Fill
 from numinit.engines.cpu_kernel import fill_kernel
+from numinit.engines.layout import View
+from numinit.engines.spec import Spec
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DTYPES
+from numinit.stream.normal import NORMAL
+from numinit.stream.uniform import UNIFORM
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+SPECS = [
+    Spec(CONSTANT, CONSTANT.Parameters(0.5, 0.25)),
+    Spec(UNIFORM, UNIFORM.Parameters(0.5, 0.25, -100.0, 100.0)),
+    Spec(NORMAL, NORMAL.Parameters(0.5, 0.25, -100.0)),
+]
 
-def digest(law, dtype):
+def digest(spec, dtype):
     out = np.zeros(1000)
-    fill = Fill((999,), (8,), (1,), dtype, Formula(law, (0.5, 0.25, -100.0, 100.0)))
-    fill(out.ctypes.data, 3, 0, 1, 2)
+    Fill(View((999,), (8,), (1,)), dtype, spec)(out.ctypes.data, 3, 0, 1, 2)
     return hashlib.sha256(out.tobytes()).hexdigest()
 
-NAMES = [(law, dtype) for law in ("constant", "uniform", "normal") for dtype in DTYPES]
+TYPES = [DTYPES[name] for name in ("float32", "float64", "float16", "bfloat16")]
+KERNELS = [(spec, dtype) for spec in SPECS for dtype in TYPES]
 """
 # Forked children number what they compile alike, as do processes that ask for one kernel each.
 ONE_KERNEL_A_PROCESS = """
 pipes = []
-for name in NAMES:
+for kernel in KERNELS:
     if len(pipes) >= 2:
         os.wait()
     read, write = os.pipe()
     if not os.fork():
-        os.write(write, digest(*name).encode())
+        os.write(write, digest(*kernel).encode())
         os._exit(0)
     os.close(write)
     pipes.append(read)
 print(json.dumps([os.read(read, 100).decode() for read in pipes]))
 """
 TOGETHER = """
-digests = [digest(*name) for name in NAMES]
-print(json.dumps([digests, [sum(fill_kernel(*name, "").stats.cache_hits.values()) for name in NAMES]]))
+digests = [digest(*kernel) for kernel in KERNELS]
+used = [fill_kernel(spec.transform, dtype, None) for spec, dtype in KERNELS]
+print(json.dumps([digests, [sum(kernel.stats.cache_hits.values()) for kernel in used]]))
 """
 
 

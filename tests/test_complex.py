@@ -184,10 +184,10 @@ def test_8_bits_are_float32_rounded_once(init, dtype):
 def test_every_float8_neighbour_and_tie(dtype):
     from numba import njit
 
-    from numinit.engines.cpu_kernel import STORES
+    from numinit.stream.dtypes import DTYPES
 
     kind = getattr(pytest.importorskip("ml_dtypes"), dtype)
-    convert = STORES[dtype].convert
+    convert = DTYPES[dtype].rounding
     exact = np.arange(256, dtype=np.uint8).view(kind).astype(np.float32)
     finite = np.sort(exact[np.isfinite(exact)])
     ties = (finite[1:] + finite[:-1]) / 2

@@ -24,17 +24,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda_parts import Capsuled, Exported
-from cuda_simulator import laws_and_types
+from cuda_simulator import COMPLEX, REAL, laws_and_types
+from helpers import spec_of, view_of
 from ptx_machine import Program
 
 import numinit as ni
-from helpers import law_of
-from numinit.arrays import c_steps
-from numinit.stream.dtypes import DTYPES, as_dtype
-from numinit.engines import cpu
-from numinit.engines import cuda
+from numinit.engines import cpu, cuda, zeros
+from numinit.engines.cpu_kernel import element_of
 from numinit.engines.cuda_driver import Properties, lacking
-from numinit.engines.cpu_kernel import STORES
+from numinit.stream.dtypes import DTYPES, as_dtype
 
 HERE = Path(__file__).parent
 ARCHITECTURES = ("compute_80", "compute_90")
@@ -117,15 +115,21 @@ def variants():
     return [*from_laws, *masked, *layouts]
 
 
-def compiled(variant):
-    """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
+PATTERNS = {"": None, "sparse": zeros.SPARSE, "range": zeros.RANGE}
+
+
+def named(law, dtype, pattern="", *layout):
+    """The variant of those names."""
     from numinit.engines.cuda_kernel import Variant
 
-    return _compiled(Variant(*variant))
+    kind = DTYPES[dtype]
+    transform, _ = (COMPLEX if kind.complex else REAL)[law].plan((3, 5), kind).distribution.transform(kind)
+    return Variant(transform, kind, PATTERNS[pattern], *layout)
 
 
 @functools.cache
-def _compiled(variant):
+def compiled(variant):
+    """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
     from numba.cuda.cudadrv import nvvm
 
     from numinit.engines.cuda_kernel import fill_function
@@ -181,7 +185,7 @@ INEXACT = re.compile(r"approx|\.ftz|\.full|(?:div|rcp|sqrt)\.(?!rn)f|\bex2|\blg2
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
 def test_ptx(compiler, variant):
-    texts = compiled(variant)
+    texts = compiled(named(*variant))
     for arch in ARCHITECTURES:
         text = texts[arch, True]
         assert f".target sm_{arch[-2:]}" in text
@@ -203,8 +207,8 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
     from numba import types
     from numba.cuda.cudadrv import nvvm
 
-    from numinit.compiler.cpu import product
     from numinit.compiler.cuda import ptx
+    from numinit.compiler.inline import product
 
     def fused(out, x, y, z):
         out[0] = x * y + z
@@ -233,7 +237,7 @@ def test_nothing_is_spilled(compiler, variant):
     from numinit.compiler.cuda import assembled
 
     for arch in ARCHITECTURES:
-        code, said = assembled(compiled(variant)[arch, True], "-Xptxas=-v")
+        code, said = assembled(compiled(named(*variant))[arch, True], "-Xptxas=-v")
         assert code[:4] == b"\x7fELF"
         found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
         assert found
@@ -285,10 +289,8 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     size = as_dtype(dtype).itemsize
     whole = np.zeros(shape, f"V{size}")
     view = whole.transpose(order or range(whole.ndim))
-    steps = steps or c_steps(view.shape)
-    law = law_of(init, view.shape if view.ndim == 2 else (1, *view.shape))
-    formula = law.transform(as_dtype(dtype))
-    layout = view.shape, view.strides, steps, dtype, formula
+    spec = spec_of(init, view.shape if view.ndim == 2 else (1, *view.shape), dtype)
+    layout = view_of(view, steps), as_dtype(dtype), spec
     cpu.Fill(*layout)(whole.ctypes.data, first, 0, KEY.seed, KEY.stream)
 
     start = 1 << 20  # a made-up address
@@ -303,8 +305,8 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
 def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     whole = np.zeros((3, 7), np.float32)
     rows = np.array([2**33, 0, 5])
-    formula = ni.Normal().transform(as_dtype("float32"))
-    layout = whole.shape, whole.strides, (0, 1), "float32", formula, True
+    memory = view_of(whole, (0, 1), by_rows=True)
+    layout = memory, as_dtype("float32"), spec_of(ni.Normal(), whole.shape)
     cpu.Fill(*layout)(whole.ctypes.data, 0, rows.ctypes.data, KEY.seed, KEY.stream)
     start, ids = 1 << 20, 1 << 21
     memory = dict(enumerate(rows.tobytes(), ids))
@@ -321,11 +323,13 @@ import hashlib
 from numba import cuda
 from numinit.compiler import cuda as jit_cuda
 from numinit.engines.cuda_kernel import Variant, fill_function
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DTYPES
 
 compiled, compile = [], cuda.compile
 cuda.compile = lambda *what, **how: compiled.append(what) or compile(*what, **how)
 for capability in (8, 0), (9, 0), (9, 0):
-    variant = Variant("constant", "float16")
+    variant = Variant(CONSTANT, DTYPES["float16"])
     name, code = jit_cuda.image(fill_function(variant), variant.signature, capability)
     assert code[:4] == b"\\x7fELF" and name in code and b"fill_constant_float16" in name
     print(len(compiled), hashlib.sha256(name + code).hexdigest())
@@ -383,9 +387,10 @@ def test_a_missing_part_of_the_toolkit_is_named(compiler, monkeypatch, library):
 def test_units_of_every_type_fill_wide_stores(compiler):
     from numinit.engines.cuda_kernel import unit_blocks
 
-    for dtype, kind in DTYPES.items():
-        assert unit_blocks(dtype) * 4 * kind.itemsize >= 16
-        assert dtype in STORES
+    for kind in DTYPES.values():
+        assert unit_blocks(kind) * 4 * kind.itemsize >= 16
+        element, _ = element_of(kind)
+        assert element.bitwidth * kind.parts == 8 * kind.itemsize
 
 
 @pytest.fixture
@@ -537,7 +542,7 @@ seen = {}
 
 class Watch(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.startswith(("numinit.engines.kernels", "numinit.jit", "numba.cuda.simulator")):
+        if name.startswith(("numinit.engines", "numinit.compiler", "numba.cuda.simulator")):
             def probe():
                 seen[name] = preparing.acquire(blocking=False)
                 if seen[name]:
@@ -548,7 +553,7 @@ class Watch(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Watch())
 ni.constant_(Exported(np.zeros(3, np.float32)), 1.0)
-assert "numinit.engines.kernels_cuda" in seen and "numinit.jit_cuda" in seen
+assert "numinit.engines.cuda_kernel" in seen and "numinit.compiler.cuda" in seen
 assert not any(seen.values()), seen
 """
 
@@ -651,9 +656,12 @@ def test_new_arrays_of_a_device(compiler):
 
 
 NEW_ARRAYS = """
+import sys
+from types import ModuleType
 import numpy as np
 import numinit as ni
-from numinit import arrays
+from numinit.arrays import new
+from numinit.arrays.frameworks import framework_of
 from cuda_parts import Exported
 
 def upload(array):
@@ -666,10 +674,10 @@ class New(Exported):
 
 def empty(shape, dtype):
     array = New(np.empty(shape, dtype.name))
-    return array, arrays.adapter_of(array).memory(array)
+    return array, framework_of(array).memory(array)
 
-made = arrays.Maker(empty, upload)
-arrays.MAKERS["cuda"] = lambda device: made
+sys.modules["cupy"] = ModuleType("cupy")
+new._cupy_maker = lambda index: new.Maker(empty, upload)
 for dtype in ("float16",):
     for init in (ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
         shape = 9, 5

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import laws_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,7 +85,7 @@ def test_values_are_those_of_the_initializers(tmp_path, dtype):
     summary = write(path, SHAPES, RECIPE, seed=5, dtype=dtype)
     found = tensor_bytes(path)
     assert found.keys() == SHAPES.keys()
-    for name, law in RECIPE.plan(SHAPES).items():
+    for name, law in laws_of(RECIPE, SHAPES).items():
         assert found[name] == raw(law, name, SHAPES[name], dtype, 5)
     assert summary == (5, sum(map(len, found.values()))) == verify(path)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import numinit as ni
 from helpers import law_of
-from numinit.arrays import as_dtype
+from numinit.stream.dtypes import as_dtype
+from numinit.stream.uniform import UNIFORM
 from numinit.weights.fans import MODES
 
 KEY = ni.Key(17, 19)
@@ -45,8 +46,9 @@ def laws_agree(law, std, distribution):
     if distribution == "normal":
         assert type(law) is ni.Normal and law.mean == 0
         return math.isclose(law.std, std, rel_tol=4e-16)
-    name, (width, low, *_) = law.transform(as_dtype("float64"))[:2]
-    assert name == "uniform" and width == -2 * low
+    transform, parameters = law.transform(as_dtype("float64"))
+    low = parameters.low
+    assert transform is UNIFORM and parameters.width == -2 * low
     return math.isclose(-low, math.sqrt(3) * std, rel_tol=6e-16)
 
 

@@ -7,13 +7,14 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from helpers import laws_of
 
 import numinit
-from numinit.models.init_params import recipes
+from numinit.engines.zeros import RANGE
+from numinit.models import recipes
 from numinit.models.sources import load_shapes
 from numinit.models.checkpoint import verify, write
-from numinit.initializers import Constant, KaimingUniform, Law, Normal, Ones, Uniform, Zeros
-from numinit.initializers.wrappers import _PaddedLaw
+from numinit.initializers import Constant, KaimingUniform, Normal, Ones, Sampled, Uniform, Zeros
 from numinit.initializers.variance_scaling import Spread
 from numinit.weights.keys import Key
 from numinit.models.init_params import init_params
@@ -30,7 +31,7 @@ MODELS = {
 
 
 def model(name):
-    file = resources.files(numinit) / "data" / "models" / f"{name}.json"
+    file = resources.files(numinit) / "models" / "data" / "models" / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -51,7 +52,7 @@ def is_uniform(law, bound):
 
 def test_available():
     assert recipes.available() == ["bert", "dlrm", "gpt2", "llama", "resnet", "vit"]
-    shipped = (resources.files(numinit) / "data" / "models").iterdir()
+    shipped = (resources.files(numinit) / "models" / "data" / "models").iterdir()
     assert sorted(file.name for file in shipped) == [f"{name}.json" for name in sorted(MODELS)]
 
 
@@ -66,7 +67,7 @@ def test_shipped_model(name):
     assert len(recipe.source) > 50
     plan = recipe.plan(table["tensors"])
     assert list(plan) == list(table["tensors"])
-    assert all(isinstance(law, Law) for law in plan.values())
+    assert all(isinstance(planned, Sampled) for planned in plan.values())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -88,7 +89,7 @@ def test_gpt2_depth(prefix):
         n.replace("transformer.", prefix): shape
         for n, shape in model("gpt2-small")["tensors"].items()
     }
-    plan = recipes.load("gpt2").plan(shapes)
+    plan = laws_of(recipes.load("gpt2"), shapes)
     residual = [name for name in plan if name.endswith("c_proj.weight")]
     assert len(residual) == 24
     for name, law in plan.items():
@@ -103,7 +104,7 @@ def test_gpt2_depth(prefix):
 
 def test_resnet_laws():
     shapes = model("resnet-50")["tensors"] | {"resnet.x.normalization.running_var": [64]}
-    plan = recipes.load("resnet").plan(shapes)
+    plan = laws_of(recipes.load("resnet"), shapes)
     assert is_normal(
         plan["resnet.embedder.embedder.convolution.weight"], math.sqrt(2 / (64 * 7 * 7))
     )
@@ -115,7 +116,7 @@ def test_resnet_laws():
 
 
 def test_dlrm_laws():
-    plan = recipes.load("dlrm").plan(model("dlrm-dcnv2-criteo")["tensors"])
+    plan = laws_of(recipes.load("dlrm"), model("dlrm-dcnv2-criteo")["tensors"])
     for name, rows in [("t_cat_0", 40_000_000), ("t_cat_5", 3)]:
         assert is_uniform(plan[f"embedding_bag_collection.{name}.weight"], 1 / math.sqrt(rows))
     for name, variance in {
@@ -164,12 +165,13 @@ def test_against_transformers(name):
     tensors = {n: t.numpy() for n, t in tiny(name, transformers).state_dict().items()}
     plan = recipes.load(name).plan({n: t.shape for n, t in tensors.items()})
     for n, values in tensors.items():
-        law = plan[n]
-        assert isinstance(law, _PaddedLaw) == (n == "bert.embeddings.word_embeddings.weight")
-        if isinstance(law, _PaddedLaw):
-            padding = slice(law.first, law.last)
+        law, zeros = plan[n].distribution, plan[n].zeros
+        assert (zeros is not None) == (n == "bert.embeddings.word_embeddings.weight")
+        if zeros is not None:
+            assert zeros.pattern is RANGE
+            padding = slice(*zeros.parameters)
             assert not values.reshape(-1)[padding].any(), n
-            law, values = law.init, np.delete(values.reshape(-1), padding)
+            values = np.delete(values.reshape(-1), padding)
         if isinstance(law, Constant):
             assert (values == law.value).all(), n
         elif isinstance(law, Spread):
@@ -231,7 +233,7 @@ def test_first_match_wins_and_defaults():
     recipe = recipes.parse('[[rules]]\nmatch = ["a.*", "b"]\ninit = "Ones"\n' + NORMAL, "mine")
     assert (recipe.name, recipe.source, recipe.layers) == ("mine", "", ())
     assert recipe.rules == (Rule(("a.*", "b"), Ones()), Rule(("*",), Normal()))
-    plan = recipe.plan({"c": (2,), "a.x.y": (2,), "b": (), "A.x": (1,)})
+    plan = laws_of(recipe, {"c": (2,), "a.x.y": (2,), "b": (), "A.x": (1,)})
     assert list(plan.items()) == [
         ("c", Normal()), ("a.x.y", Ones()), ("b", Ones()), ("A.x", Normal()),
     ]  # fmt: skip
@@ -244,7 +246,7 @@ def test_load_path(tmp_path):
     )  # as a Windows editor writes it
     recipe = recipes.load(path)
     assert recipe == recipes.load(str(path))
-    assert recipe.plan({"w": (2, 3)}) == {"w": Normal()}
+    assert laws_of(recipe, {"w": (2, 3)}) == {"w": Normal()}
 
 
 @pytest.mark.parametrize(
@@ -377,19 +379,19 @@ def test_layers(names, layers):
     recipe = recipes.parse(
         'layers = ["h.*", "enc.?", "dec.[0-9]"]\n' + NORMAL + "std = 0.5\ndepth_scaled = true"
     )
-    plan = recipe.plan(dict.fromkeys(names, (2, 2)))
+    plan = laws_of(recipe, dict.fromkeys(names, (2, 2)))
     assert all(is_normal(law, 0.5 / math.sqrt(2 * layers)) for law in plan.values())
 
 
 def test_depth_scaled_uniform_keeps_its_middle():
     text = "layers = 'h.*'\n" + rule("Uniform", "low = 1.0", "high = 3.0", "depth_scaled = true")
-    plan = recipes.parse(text).plan({f"h.{n}.w": (2,) for n in range(8)})
+    plan = laws_of(recipes.parse(text), {f"h.{n}.w": (2,) for n in range(8)})
     assert plan["h.0.w"] == Uniform(1.75, 2.25)
 
 
 def test_fans_of_without_a_prefix():
     text = rule("KaimingUniform", "a = 2.23606797749979", "fans_of = 'weight'")
-    plan = recipes.parse(text).plan({"weight": (3, 16), "bias": (3,)})
+    plan = laws_of(recipes.parse(text), {"weight": (3, 16), "bias": (3,)})
     assert plan["bias"] == plan["weight"]
     assert is_uniform(plan["bias"], 0.25)
 

@@ -11,9 +11,9 @@ import numinit as ni
 from helpers import law_of
 from numinit.models.init_params import recipes
 from numinit.models.checkpoint import Mismatch, verify, write
-from numinit.stream.dtypes import DTYPES
+from numinit.engines.zeros import SPARSE
+from numinit.stream.dtypes import DTYPES, as_dtype
 from numinit.initializers.variance_scaling import Spread
-from numinit.initializers.sparse import _SparseLaw
 from numinit.weights.keys import Key
 from numinit.models.recipes import RecipeError
 
@@ -47,8 +47,8 @@ def test_depth_scaled_divides_the_spread_and_keeps_the_mean(init, law):
 
 
 def test_depth_scaled_keeps_the_zeros_of_a_sparse_matrix():
-    law = law_of(ni.DepthScaled(ni.Sparse(0.5, 1.0), 2), (6, 4))
-    assert isinstance(law, _SparseLaw) and law.std == 0.5
+    plan = ni.DepthScaled(ni.Sparse(0.5, 1.0), 2).plan((6, 4), as_dtype("float32"))
+    assert plan.zeros.pattern is SPARSE and plan.distribution.std == 0.5
     np.testing.assert_array_equal(
         ni.DepthScaled(ni.Sparse(0.5, 1.0), 2)((6, 4), seed=0),
         ni.Sparse(0.5, 0.5)((6, 4), seed=0),
@@ -293,8 +293,8 @@ def test_a_torch_embedding():
         (ni.Padded(ni.Normal(), -8), SHAPE, ["padding_idx", "-8", "7 rows"]),
         (ni.Padded(ni.Normal(), 0), (0, 5), ["padding_idx", "0 rows"]),
         (ni.Padded(ni.Normal(), 0), (), ["padding_idx", "no rows"]),
-        (ni.Padded(ni.Sparse(0.5), 0), SHAPE, ["init", "SparseLaw", "each element alone"]),
-        (ni.Padded(ni.Padded(ni.Normal(), 0), 1), SHAPE, ["init", "PaddedLaw"]),
+        (ni.Padded(ni.Sparse(0.5), 0), SHAPE, ["init", "Sparse(", "each element alone"]),
+        (ni.Padded(ni.Padded(ni.Normal(), 0), 1), SHAPE, ["init", "Padded("]),
         (ni.MuP(ni.Padded(ni.Normal(), 0), "input", (7, 5)), SHAPE, ["init", "Padded(MuP(...))"]),
         (ni.MuP(ni.Sparse(0.5), "hidden", (7, 5)), SHAPE, ["init", "Sparse"]),
     ],
@@ -368,8 +368,10 @@ SHAPES = {
 
 
 def test_a_recipe_in_mup():
-    plan = recipes.parse(RECIPE).plan(SHAPES)
-    assert plan["emb.weight"] == law_of(ni.Padded(ni.Normal(std=0.5), 49), (50, 32))
+    plans = recipes.parse(RECIPE).plan(SHAPES)
+    padded = ni.Padded(ni.Normal(std=0.5), 49)
+    assert plans["emb.weight"] == padded.plan((50, 32), as_dtype("float32"))
+    plan = {name: planned.distribution for name, planned in plans.items()}
     # m = 2 and two layers: 0.5 / sqrt(2) / sqrt(4).
     assert plan["h.1.fc2.weight"].std == pytest.approx(0.5 / math.sqrt(8), rel=1e-15)
     assert plan["h.0.fc1.weight"].std == pytest.approx(math.sqrt(2 / 80) / math.sqrt(2), rel=1e-15)
@@ -479,5 +481,9 @@ def test_a_sparse_rule_is_not_padded(tmp_path):
 def test_bert_pads_row_0_of_its_words_and_changes_nothing_else():
     shapes = {f"embeddings.{n}_embeddings.weight": (9, 4) for n in ("word", "position")}
     plan = recipes.load("bert").plan(shapes)
-    assert plan["embeddings.word_embeddings.weight"] == law_of(ni.Padded(ni.Normal(0, 0.02), 0), (9, 4))
-    assert plan["embeddings.position_embeddings.weight"] == ni.Normal(0, 0.02)
+    for name, init in {
+        "word": ni.Padded(ni.Normal(0, 0.02), 0),
+        "position": ni.Normal(0, 0.02),
+    }.items():
+        planned = plan[f"embeddings.{name}_embeddings.weight"]
+        assert planned == init.plan((9, 4), as_dtype("float32"))

@@ -19,6 +19,9 @@ import os, signal, sys, threading, time
 import numpy as np
 import numinit as ni
 from numinit.engines import cpu
+from numinit.engines.layout import View
+from numinit.engines.spec import Spec
+from numinit.stream.dtypes import DTYPES
 
 NORMAL = ni.Normal()
 SHAPE = 700, 1001  # spread over threads, and nothing divides anything
@@ -31,6 +34,12 @@ def serial(shape=SHAPE, seed=1):
     total = int(np.prod(shape))
     parts = [NORMAL.block(total, slice(i, i + size), seed=seed) for i in range(0, total, size)]
     return np.concatenate(parts).reshape(shape)
+
+
+def fill_of(array):
+    "What fills a run of float32."
+    spec = Spec(*NORMAL.transform(DTYPES["float32"]))
+    return cpu.Fill(View(array.shape, (4,), (1,)), DTYPES["float32"], spec)
 
 
 def right(shape=SHAPE, seed=1):
@@ -347,7 +356,7 @@ class Watched:
         finally:
             active.pop()
 array = np.zeros(1 << 28, np.float32)  # more than is done before the interrupt
-fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.stream.dtypes.as_dtype("float32")))
+fill = fill_of(array)
 fill._kernel = Watched(fill._kernel)
 pool = Breaking()
 try:
@@ -474,7 +483,7 @@ os.close(ready)
 both = {signal.SIGUSR1, signal.SIGUSR2}
 signal.pthread_sigmask(signal.SIG_BLOCK, both)
 array, active, checked = np.empty(1 << 24, np.float32), [], 0
-fill = cpu.Fill(array.shape, (4,), (1,), "float32", NORMAL.formula(ni.stream.dtypes.as_dtype("float32")))
+fill = fill_of(array)
 def watched(place, *args, kernel=fill._kernel):
     late = ctypes.c_int64.from_address(place).value >= cpu.NO_MORE  # it will find nothing to do
     if late or threading.current_thread() is threading.main_thread():

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import numinit as ni
-from numinit.functional import DEPRECATED
 
 torch = pytest.importorskip("torch")
 theirs = torch.nn.init
@@ -757,21 +756,9 @@ def test_every_name_of_torchs_module():
         if inspect.isfunction(thing) and thing.__module__ == theirs.__name__
     }
     private = {name for name in functions if name.startswith(("_make", "_no_grad"))}
-    missing = [name for name in functions - private if not callable(getattr(ni, name, None))]
+    deprecated = {name for name in functions if f"{name}_" in functions}
+    missing = [name for name in functions - private - deprecated if not callable(getattr(ni, name, None))]
     assert not missing
-
-
-@pytest.mark.parametrize("name", DEPRECATED)
-def test_deprecated_names(name):
-    arguments = (0.3,) if name in ("constant", "sparse") else ()
-    shape = (3, 4, 3) if name == "dirac" else (3, 4)
-    for module in (theirs, ni):
-        tensor = torch.zeros(shape)
-        with pytest.warns(FutureWarning, match=f"{name}_`") as caught:
-            assert getattr(module, name)(tensor, *arguments) is tensor
-        assert caught[0].filename == __file__
-        assert tensor.any()
-    assert getattr(ni, name).__name__ == name
 
 
 def test_unknown_names():

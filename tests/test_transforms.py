@@ -6,27 +6,26 @@ import oracle
 import pytest
 from numba import njit
 
-from numinit.engines.cpu_kernel import PARAMETERS
-from numinit.stream.normal import normal_float32, normal_float64
+from numinit.stream.normal import NORMAL
 from numinit.stream.rounding import bfloat16_bits, float16_bits
-from numinit.stream.uniform import uniform_float32, uniform_float64
+from numinit.stream.uniform import UNIFORM
 
 PRECISIONS = {
-    "float32": (32, np.uint32, np.float32, 1e-6, normal_float32, uniform_float32),
-    "float64": (64, np.uint64, np.float64, 1e-14, normal_float64, uniform_float64),
+    "float32": (32, np.uint32, np.float32, 1e-6),
+    "float64": (64, np.uint64, np.float64, 1e-14),
 }
 
 
 def run(transform, words0, words1, real, *parameters):
+    made = getattr(transform, real.__name__)
+
     @njit
     def loop(words0, words1, out, p):
         for i in range(words0.size):
-            out[0, i], out[1, i] = transform(words0[i], words1[i], p)
+            out[0, i], out[1, i] = made(words0[i], words1[i], p)
 
     out = np.full((2, words0.size), np.nan, real)
-    p = np.zeros(PARAMETERS)
-    p[: len(parameters)] = parameters
-    loop(words0, words1, out, tuple(map(float, p)))
+    loop(words0, words1, out, transform.Parameters(*map(float, parameters)))
     assert not np.isnan(out).any()
     return out
 
@@ -51,9 +50,9 @@ def word_pairs(bits, word, count):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_normal_is_within_the_contract_of_the_exact_transform(precision):
-    bits, word, real, bound, normal, _ = PRECISIONS[precision]
+    bits, word, real, bound = PRECISIONS[precision]
     first, second = word_pairs(bits, word, 4000)
-    got = run(normal, first, second, real, 0, 1, 0)
+    got = run(NORMAL, first, second, real, 0, 1, 0)
     with mpmath.workdps(40):
         for w0, w1, z0, z1 in zip(first, second, *got, strict=True):
             exact = oracle.normal_pair(int(w0), int(w1), bits)
@@ -63,9 +62,9 @@ def test_normal_is_within_the_contract_of_the_exact_transform(precision):
 
 @pytest.mark.parametrize(("precision", "reach"), [("float32", 6.76), ("float64", 9.49)])
 def test_the_tails_of_the_normal(precision, reach):
-    _, word, real, _, normal, _ = PRECISIONS[precision]
+    _, word, real, _ = PRECISIONS[precision]
     words = np.array([0, ~word(0)], word)  # the smallest and the largest u
-    got = run(normal, words, np.zeros(2, word), real, 0, 1, 0)
+    got = run(NORMAL, words, np.zeros(2, word), real, 0, 1, 0)
     assert got[0, 0] == pytest.approx(reach, abs=0.01)
     assert 0 < got[0, 1] < 1e-4
 
@@ -75,12 +74,12 @@ def test_the_tails_of_the_normal(precision, reach):
     ("low", "high"), [(0.0, 1.0), (-3.0, 5.0), (0.5, 0.75), (1e-3, 1e3), (0.0, 1e-36), (0.0, 1e-38)]
 )
 def test_uniform_is_one_rounding_from_exact(precision, low, high):
-    bits, word, real, _, _, uniform = PRECISIONS[precision]
+    bits, word, real, _ = PRECISIONS[precision]
     first, second = word_pairs(bits, word, 2000)
     low, high = real(low), real(high)
     width = real(float(high) - float(low))
     most = np.nextafter(high, real(-np.inf))
-    got = run(uniform, first, second, real, width, low, low, most)
+    got = run(UNIFORM, first, second, real, width, low, low, most)
     assert (got >= low).all()
     assert (got < high).all()
     half = np.spacing(np.abs(got)).astype(np.float64) / 2

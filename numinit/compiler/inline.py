@@ -102,7 +102,6 @@ bits_float32 = Primitive("bits_float32", "The float32 of the bits in a uint32.")
 float64_bits = Primitive("float64_bits", "The bits of a float64 as uint64.")
 bits_float64 = Primitive("bits_float64", "The float64 of the bits in a uint64.")
 
-SCRATCH_WORDS = 256
 scratch_words = Primitive(
-    "scratch_words", "A pointer to `SCRATCH_WORDS` uint64 on the stack of the caller."
+    "scratch_words", "A pointer to so many uint64, a constant, on the stack of the caller."
 )

@@ -6,8 +6,6 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
-from numinit.compiler.inline import SCRATCH_WORDS
-
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
@@ -91,16 +89,28 @@ def scratch(element: Any, count: int) -> Any:
 
     @intrinsic
     def allocate(typingctx: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            space = ir.ArrayType(context.get_data_type(element), count)
-            with builder.goto_entry_block():  # and not zero-filled, as cgutils would
-                place = builder.alloca(space)
-            place.align = 64
-            return builder.bitcast(place, context.get_value_type(signature.return_type))
-
-        return types.CPointer(element)(), codegen
+        return types.CPointer(element)(), _allocation(element, count)
 
     return allocate
+
+
+@intrinsic(prefer_literal=True)
+def scratch_words(typingctx: Any, count: Any) -> Any:
+    """A pointer to so many uint64, a constant, on the stack of the caller."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    return types.CPointer(types.uint64)(count), _allocation(types.uint64, count.literal_value)
+
+
+def _allocation(element: Any, count: int) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        space = ir.ArrayType(context.get_data_type(element), count)
+        with builder.goto_entry_block():  # and not zero-filled, as cgutils would
+            place = builder.alloca(space)
+        place.align = 64
+        return builder.bitcast(place, context.get_value_type(signature.return_type))
+
+    return codegen
 
 
 @intrinsic
@@ -150,8 +160,6 @@ def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
     return load
 
 
-_scratch_words = scratch(types.uint64, SCRATCH_WORDS)
-
 #: What `numinit.compiler.inline.Primitive` names.
 PRIMITIVES = {
     "fma": lambda a, b, c: fma(a, b, c),
@@ -161,5 +169,5 @@ PRIMITIVES = {
     "bits_float32": lambda x: bits_float32(x),
     "float64_bits": lambda x: float64_bits(x),
     "bits_float64": lambda x: bits_float64(x),
-    "scratch_words": lambda: _scratch_words(),
+    "scratch_words": lambda count: scratch_words(count),
 }

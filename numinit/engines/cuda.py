@@ -121,6 +121,7 @@ def _loaded(variant: Any, device: int) -> tuple[Any, int]:
 @functools.cache  # of several threads that want a kernel, one loads it
 def _load(variant: Any, device: int) -> tuple[Any, int]:
     from numinit.compiler.cuda import SIMULATED, simulated
+    from numinit.engines.cuda_kernel import fill_function
 
     if SIMULATED:
         return simulated(fill_function(variant), variant.signature), 0
@@ -131,6 +132,7 @@ def _load(variant: Any, device: int) -> tuple[Any, int]:
 @functools.cache  # for all GPUs of a kind
 def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
     from numinit.compiler.cuda import image
+    from numinit.engines.cuda_kernel import fill_function
 
     return image(fill_function(variant), variant.signature, capability)
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import SCRATCH_WORDS, Inline, inline, scratch_words
+from numinit.compiler.inline import Inline, inline, scratch_words
 from numinit.stream.permutation import permuted, shifted
 from numinit.stream.philox import block_words, counter_high
 
-COLUMNS = SCRATCH_WORDS  # made side by side
+COLUMNS = 256  # made side by side
 PLANE = np.uint64(2)
 
 class Pattern(NamedTuple):
@@ -82,8 +82,9 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
     The row r is cleared where its place in the column's permutation is below `m.zeros`. The keys of
     column c's network are the words of block c in plane 2.
     """
-    key0, key1, key2, key3 = scratch_words(), scratch_words(), scratch_words(), scratch_words()
-    left, right = scratch_words(), scratch_words()
+    key0, key1 = scratch_words(COLUMNS), scratch_words(COLUMNS)
+    key2, key3 = scratch_words(COLUMNS), scratch_words(COLUMNS)
+    left, right = scratch_words(COLUMNS), scratch_words(COLUMNS)
     rows, columns, cleared, rounds = np.uint64(m.rows), m.columns, np.uint64(m.zeros), m.rounds
     a, b = np.uint64(m.left), np.uint64(m.right)
     row = index // columns
