@@ -14,7 +14,7 @@ import pytest
 
 import numinit as ni
 from numinit import cli
-from numinit.models.init_params import files as mapped
+from numinit.models import files as mapped
 from numinit.models.formats.safetensors import read_header
 
 # New processes find the package that is tested, installed or not.
@@ -426,7 +426,7 @@ for name in "SIGTERM", "SIGHUP":
 # A run that sends itself a signal before its fourth window: in the middle, without a race.
 SIGNALLED = """
 from numinit import cli
-from numinit.models.init_params import checkpoint
+from numinit.models import checkpoint
 original, count = checkpoint.map_window, 0
 def map_window(*arguments):
     global count
@@ -481,7 +481,7 @@ def test_a_burst_of_signals(folder):
     script = """
 import threading, time
 from numinit import cli
-from numinit.models.init_params import checkpoint
+from numinit.models import checkpoint
 original = checkpoint.map_window
 def burst():
     while True:
@@ -512,7 +512,7 @@ sys.exit(code)
 @pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
 def test_a_signal_in_the_clean_up(folder, second):
     script = f"""
-from numinit.models.init_params import files as mapped
+from numinit.models import files as mapped
 clear = mapped.traceback.clear_frames
 def clear_frames(*arguments):
     os.kill(os.getpid(), signal.{second})
@@ -529,7 +529,7 @@ def test_a_signal_to_verify(folder, run):
     run(*INIT, "-q")
     script = """
 from numinit import cli
-from numinit.models.init_params import checkpoint
+from numinit.models import checkpoint
 def compare(*_):
     os.kill(os.getpid(), signal.SIGTERM)
 checkpoint._compare = compare

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
-from numinit.models.init_params import checkpoint
-from numinit.models.init_params import untrusted as inputs
-from numinit.models.init_params import files as mapped
+from numinit.models import checkpoint
+from numinit.models import untrusted as inputs
+from numinit.models import files as mapped
 from numinit.models.untrusted import InputError
 from numinit.models.integers import INTEGERS, constant
 from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.models.init_params import checkpoint
-from numinit.models.init_params import recipes
+from numinit.models import checkpoint
+from numinit.models import recipes
 from numinit.stream.dtypes import DTYPES
 from numinit.engines.by_index import _boxes
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import numinit as ni
 from helpers import law_of
-from numinit.models.init_params import recipes
+from numinit.models import recipes
 from numinit.models.checkpoint import Mismatch, verify, write
 from numinit.engines.zeros import SPARSE
 from numinit.stream.dtypes import DTYPES, as_dtype
