@@ -20,7 +20,7 @@ def _source_digest() -> bytes | None:
     """SHA-256 of every source file that compiled code is made from; None where there are none."""
     package, digest = Path(__file__).parent, hashlib.sha256()
     try:
-        for name in ("jit.py", "jit_cuda.py", "bits.py", "transforms", "engines"):
+        for name in ("jit.py", "jit_cuda.py", "floats.py", "bits.py", "transforms", "engines"):
             path = package / name
             for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
                 digest.update(f"{file.name}\0".encode() + file.read_bytes())

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from numinit.floats import default_mode
 from numinit.tails import CONTEXT, upper_tail
 
 Function = Callable[[Any], Any]
@@ -107,6 +108,7 @@ def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
     return variance_gain(nonlinearity, param)
 
 
+@default_mode()
 def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """The gain that keeps the variance, 1 / sqrt(E[f(z)**2]) for a standard normal z.
 

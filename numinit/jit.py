@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import llvmlite.ir as ir
 import numba
 from numba import njit, types
@@ -14,7 +15,9 @@ from numba.core import caching, config
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from numinit import cache
+from numinit import cache, floats
+
+llvmlite.binding.initialize_native_asmparser()  # for the assembly of `floats`
 
 #: A pure scalar function, inlined before type inference so that CPU and CUDA kernels can share it.
 inline = njit(inline="always", error_model="numpy")
@@ -84,6 +87,25 @@ def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` rounded once, in the type of `a`."""
     return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+
+@intrinsic
+def default_mode(typingctx: Any) -> Any:
+    """Set the thread's floating-point mode to the default; returns the one that it had."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mode = floats.default(builder.module.triple)
+        return floats.exchange(builder, ir.Constant(ir.IntType(64), mode))
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore_mode(typingctx: Any, mode: Any) -> Any:
+    """Set the thread's floating-point mode to one that `default_mode` returned."""
+    return types.int64(types.int64), lambda context, builder, signature, args: floats.exchange(
+        builder, args[0]
+    )
 
 
 def _for_cuda(builder: Any) -> bool:

@@ -20,11 +20,13 @@ from numinit.engines.plan import LEAST, TILE, TILE_SEGMENT
 from numinit.jit import (
     address_of,
     as_uint32,
+    default_mode,
     fetch_add,
     function,
     inline,
     kernel,
     pointer_to,
+    restore_mode,
     scratch,
 )
 from numinit.transforms.disk import (
@@ -229,6 +231,7 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
         counter, limit, chunks, address, first, ids, seed, stream,
         grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, masked,
     ):  # fmt: skip
+        mode = default_mode()  # before the parameters are loaded: all arithmetic comes after
         key0, key1 = np.uint64(seed), np.uint64(stream)
         q, m = float64_pointer(parameters), int64_pointer(masked)
         p = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9]
@@ -240,10 +243,12 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
             last = 3 * (dims - 1)
             rows, row_stride, row_step = triples[last], triples[last + 1], triples[last + 2]
         groups = (rows + tile - 1) // tile
+        left = 1
         for turn in range(limit):
             chunk = fetch_add(counter, 1) if counter else turn
             if chunk >= chunks:
-                return 0
+                left = 0
+                break
             stop = (chunk + 1) * grain
             if stop > units:
                 stop = units
@@ -275,6 +280,7 @@ def fill_kernel(law: str, dtype: str, mask: str) -> Callable[..., int]:
                             there = element_pointer(place + j * inner_stride + t * row_stride)
                             for part in range(parts):
                                 there[part] = tiles[(t * segment + j) * parts + part]
-        return 1
+        restore_mode(mode)
+        return left
 
     return fill

@@ -12,6 +12,7 @@ from numinit.dtypes import DType, as_dtype
 from numinit.engines import cpu, cuda
 from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
+from numinit.floats import default_mode
 from numinit.keys import Key, as_key
 
 
@@ -232,6 +233,7 @@ class Initializer:
             fill(address, start, 0, key.seed, key.stream, *where)
         return array
 
+    @default_mode()  # so that parameters do not depend on the caller's
     def _prepare(
         self,
         whole: tuple[int, ...],
@@ -255,6 +257,8 @@ class Initializer:
             steps = c_steps(whole)
         layout = Part(part, strides, steps, by_rows, on_gpu)
         fill, draws = law.filler(whole, dtype, layout)
+        if not isinstance(fill, (cpu.Fill, cuda.Fill)):  # whose kernels have it
+            fill = default_mode()(fill)
         if on_gpu and not isinstance(fill, cuda.Fill):
             fill = cuda.Copied(fill, part, strides, dtype.itemsize)
         return fill, draws
