@@ -37,7 +37,26 @@ NUMPY_NAMES = ("float32", "float64", "float16", "complex64", "complex128")
 _NUMPY_DTYPES = {np.dtype(name): DTYPES[name] for name in NUMPY_NAMES}
 
 
+def refuse_own_items(array: Any, plain: Any) -> None:
+    """Refuse a subclass whose elements are more than memory: masked arrays, units, ...
+
+    Such a class has its own ``__setitem__``. Others (np.memmap, np.matrix, np.recarray) have not.
+
+    Raises
+    ------
+    TypeError
+    """
+    kind: Any = type(array)
+    if kind.__setitem__ is not plain.__setitem__:
+        raise TypeError(
+            f"array: a {kind.__name__} was given, which sets elements in its own way; a plain "
+            "array, such as a masked array's data, is accepted"
+        )
+
+
 def _numpy_memory(array: np.ndarray) -> Memory:
+    if type(array) is not np.ndarray:
+        refuse_own_items(array, np.ndarray)
     if not array.flags.writeable:
         raise ValueError("array: it is read-only; a writable array is accepted")
     dtype = _NUMPY_DTYPES.get(array.dtype)
@@ -46,6 +65,11 @@ def _numpy_memory(array: np.ndarray) -> Memory:
     else:
         dtype, address = dtype or as_dtype(array.dtype), array.ctypes.data
     return address, dtype, array.shape, array.strides, ()
+
+
+def _numpy_values(array: np.ndarray) -> np.ndarray:
+    refuse_own_items(array, np.ndarray)
+    return np.asarray(array)
 
 
 def _numpy_default_key(array: np.ndarray) -> tuple[int, int]:
@@ -60,7 +84,7 @@ ADAPTERS: dict[str, Adapter | Callable[[], Adapter]] = {
         _numpy_memory,
         _numpy_default_key,
         lambda array: None,
-        np.asarray,
+        _numpy_values,
     )
 }
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from numinit.show import show
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
 class DType:
@@ -84,7 +86,7 @@ def as_dtype(dtype: Any) -> DType:
         return dtype
     if getattr(dtype, "isnative", True) is False:
         raise TypeError(
-            f"dtype: {dtype!r} is byte-swapped; only the machine's own byte order is accepted"
+            f"dtype: {show(dtype)} is byte-swapped; only the machine's own byte order is accepted"
         )
     if isinstance(dtype, str):
         name = dtype
@@ -100,5 +102,5 @@ def as_dtype(dtype: Any) -> DType:
         return DTYPES[name.removeprefix("torch.")]
     except KeyError:
         raise TypeError(
-            f"dtype: {dtype!r} is not accepted; one of {', '.join(DTYPES)} is"
+            f"dtype: {show(dtype)} is not accepted; one of {', '.join(DTYPES)} is"
         ) from None

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from numinit.show import show
+
 Axes = int | Sequence[int]
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
@@ -24,12 +26,12 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
         result = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(
-            f"{name}: {shape!r} was given; a sequence of integers is accepted"
+            f"{name}: {show(shape)} was given; a sequence of integers is accepted"
         ) from None
     if any(d < 0 for d in result):
-        raise ValueError(f"{name}: {shape!r} has a negative number")
+        raise ValueError(f"{name}: {show(shape)} has a negative number")
     if math.prod(d for d in result if d) >= 1 << 63:
-        raise ValueError(f"{name}: {shape!r} has 2**63 elements or more")
+        raise ValueError(f"{name}: {show(shape)} has 2**63 elements or more")
     return result
 
 
@@ -100,7 +102,7 @@ def fans(
     for name, axes in given.items():
         for axis in as_axes(name, axes):
             if not -rank <= axis < rank:
-                raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
+                raise ValueError(f"{name}: axis {show(axis)} is out of range for shape {shape}")
             if axis % rank in owner:
                 raise ValueError(
                     f"{name}: axis {axis} of shape {shape} is also in {owner[axis % rank]}"
@@ -121,7 +123,7 @@ def fans(
 
 def _divided(count: int, name: str, divisor: int, what: str) -> int:
     if count % divisor:
-        raise ValueError(f"{name}: {divisor} does not divide the {what}")
+        raise ValueError(f"{name}: {show(divisor)} does not divide the {what}")
     return count // divisor
 
 
@@ -131,7 +133,7 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
         return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
     except TypeError:
         raise TypeError(
-            f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
+            f"{name}: {show(axes)} was given; an integer or a sequence of them is accepted"
         ) from None
 
 
@@ -140,7 +142,7 @@ def check_count(name: str, count: Any) -> None:
     integral = isinstance(count, numbers.Integral)
     if not integral or count < 1:
         kind = ValueError if integral else TypeError
-        raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")
+        raise kind(f"{name}: {show(count)} was given; an integer of at least 1 is accepted")
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:
@@ -153,4 +155,4 @@ def fan(mode: str, fan_in: float, fan_out: float) -> float:
         return (fan_in + fan_out) / 2
     if mode == "fan_geo_avg":
         return math.sqrt(fan_in * fan_out)
-    raise ValueError(f"mode: {mode!r} is not supported, please use one of {list(MODES)}")
+    raise ValueError(f"mode: {show(mode)} is not supported, please use one of {list(MODES)}")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from numinit.show import show
+
 LIMIT = 1 << 64
 _PAIR = struct.Struct("<QQ")
 
@@ -80,7 +82,7 @@ def _word(name: str, value: Any) -> int:
 
 def _refused(name: str, value: Any, is_int: bool) -> Exception:
     kind = ValueError if is_int else TypeError
-    return kind(f"{name}: {value!r} was given; an integer with 0 <= {name} < 2**64 is accepted")
+    return kind(f"{name}: {show(value)} was given; an integer with 0 <= {name} < 2**64 is accepted")
 
 
 #: Held for a moment by whoever draws from any generator.
@@ -169,6 +171,6 @@ def as_key(seed: Any) -> Key:
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         return Key(seed)  # type: ignore[arg-type]
     raise TypeError(
-        f"seed: {type(seed).__name__} {seed!r} was given; an integer, a Key, a numinit, NumPy or "
+        f"seed: {type(seed).__name__} {show(seed)} was given; an integer, a Key, a numinit, NumPy or "
         "torch Generator, or None is accepted"
     )

@@ -10,7 +10,7 @@ PACKAGE = Path(numinit.__file__).parent
 
 # From the bottom. A glob stands for modules of one layer; within a layer any order but no cycle.
 LAYERS = [
-    ["cache", "floats", "jit", "jit_cuda", "_process"],
+    ["cache", "floats", "jit", "jit_cuda", "show", "_process"],
     ["bits", "transforms.*"],
     ["engines.*"],
     ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar"],

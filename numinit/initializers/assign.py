@@ -1,6 +1,7 @@
 """Weights that are given, element by element."""
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numinit.arrays import adapter_of
 from numinit.dtypes import DTYPES, as_dtype
 from numinit.initializers.computed import CHUNK, Computed, Index
+from numinit.show import show
 
 LARGEST_INTEGER = 1 << 53  # up to here float64 has them all
 SHOWN = 16  # elements that a repr lists
@@ -58,7 +60,7 @@ class Assign(Computed):
 
     def __repr__(self) -> str:
         value = self.value
-        if value.size <= SHOWN:
+        if math.prod(max(size, 1) for size in value.shape) <= SHOWN:
             return f"Assign(value={value.tolist()})"
         return f"Assign(value=<{value.dtype} of shape {value.shape}>)"
 
@@ -86,8 +88,6 @@ class Assign(Computed):
             np.broadcast_shapes(*(i.shape for i in index))
         )
 
-    _ready = Computed._prepare  # type: ignore[assignment]  # a cache would keep the array
-
 
 def _copy(value: Any) -> np.ndarray:
     """A copy that nobody can write, in C order."""
@@ -112,7 +112,9 @@ def _copy(value: Any) -> np.ndarray:
     elif kind in "iu" and array.size:
         for bound in (int(array.min()), int(array.max())):
             if abs(bound) > LARGEST_INTEGER:
-                raise ValueError(f"value: {bound} was given; integers up to 2**53 are accepted")
+                raise ValueError(
+                    f"value: {show(bound)} was given; integers up to 2**53 are accepted"
+                )
     array = np.array(array, order="C")
     array.flags.writeable = False
     return array

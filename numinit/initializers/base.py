@@ -1,7 +1,8 @@
 """What all initializers share: the ways to ask for values, checked and handed to the engine."""
 
-import functools
+import math
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,6 +15,7 @@ from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
 from numinit.floats import default_mode
 from numinit.keys import Key, as_key
+from numinit.show import show
 
 
 class Part(NamedTuple):
@@ -96,8 +98,8 @@ class Initializer:
         if shape is not None or offset is not None:
             whole = part if shape is None else as_shape(shape)
             start = _window_start(part, whole, offset)
-        layout = whole, dtype, part, strides
-        fill, draws = self._ready(*layout, on_gpu=True) if where else self._ready(*layout)
+        asked = self, whole, dtype, part, strides, None, False, bool(where)
+        fill, draws = _prepared.get(asked) or _ready(*asked)
         if address is None:
             return array
         if draws and seed is None:
@@ -180,7 +182,7 @@ class Initializer:
         draws = False
         for size in sizes:
             part = (size, *whole[1:])
-            fills[size], draws = self._ready(whole, kind, part, strides, steps, True, bool(where))
+            fills[size], draws = _ready(self, whole, kind, part, strides, steps, True, bool(where))
         key = _key(draws, seed)
         for begin in range(0, ids.size, ROWS):
             block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
@@ -211,7 +213,8 @@ class Initializer:
         """
         kind = as_dtype(dtype)
         size = kind.itemsize
-        fill, _ = self._ready(tuple(shape), kind, (out.size // size,), (size,), (1,))
+        part = (out.size // size,)
+        fill, _ = _ready(self, tuple(shape), kind, part, (size,), (1,), False, False)
         if fill is not None:
             fill(out.ctypes.data, start, 0, key.seed, key.stream)
 
@@ -227,7 +230,7 @@ class Initializer:
     ) -> Any:
         """A new array of shape `part` whose elements have the given global indices."""
         array, address, strides, where = _empty(part, dtype, maker_of(device))
-        fill, draws = self._ready(whole, dtype, part, strides, steps, False, bool(where))
+        fill, draws = _ready(self, whole, dtype, part, strides, steps, False, bool(where))
         key = _key(draws, seed)
         if fill is not None:
             fill(address, start, 0, key.seed, key.stream, *where)
@@ -240,9 +243,9 @@ class Initializer:
         dtype: DType,
         part: tuple[int, ...],
         strides: tuple[int, ...],
-        steps: tuple[int, ...] | None = None,
-        by_rows: bool = False,
-        on_gpu: bool = False,
+        steps: tuple[int, ...] | None,
+        by_rows: bool,
+        on_gpu: bool,
     ) -> tuple[Filler | None, bool]:
         """What fills such a part of such a weight, None if it has no elements; whether it draws.
 
@@ -263,8 +266,39 @@ class Initializer:
             fill = cuda.Copied(fill, part, strides, dtype.itemsize)
         return fill, draws
 
-    # Cached, for the layers of a model are alike and small ones must not wait for Python.
-    _ready = functools.lru_cache(1024)(_prepare)
+
+#: What `_ready` was asked for: the layers of a model are alike, and small ones must not wait for
+#: Python.
+_prepared: dict[Any, tuple[Filler | None, bool]] = {}
+PREPARED = 1024  # at most
+SMALL = 4096  # bytes of an initializer that may be kept
+
+
+def _ready(init: Initializer, *layout: Any) -> tuple[Filler | None, bool]:
+    """``init._prepare(*layout)``, kept for the next time if the initializer is small."""
+    key = init, *layout
+    found = _prepared.get(key)
+    if found is None:
+        found = init._prepare(*layout)
+        if _bytes(init) <= SMALL:
+            if len(_prepared) >= PREPARED:
+                _prepared.clear()
+            _prepared[key] = found
+    return found
+
+
+def _bytes(value: Any) -> float:
+    """The size of an initializer of numbers and names; infinite for one that holds all else.
+
+    It may be an array, or a function that holds a whole model.
+    """
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return sys.getsizeof(value)
+    if isinstance(value, tuple):
+        return sys.getsizeof(value) + sum(map(_bytes, value))
+    if isinstance(value, Initializer) and hasattr(value, "__dict__"):
+        return sum(map(_bytes, vars(value).values()))
+    return math.inf
 
 
 _NO_KEY = Key(0)
@@ -291,7 +325,7 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
     index = index if isinstance(index, tuple) else (index,)
     ellipses = sum(i is Ellipsis for i in index)
     if ellipses > 1 or len(index) - ellipses > len(whole):
-        raise IndexError(f"index: {index!r} does not fit shape {whole}")
+        raise IndexError(f"index: {show(index)} does not fit shape {whole}")
     at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
     missing = len(whole) - (len(index) - ellipses)
     index = index[:at] + (slice(None),) * missing + index[at + 1 :]
@@ -301,18 +335,20 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
             try:
                 low, high, stride = item.indices(size)
             except TypeError:
-                raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
+                raise IndexError(f"index: {show(item)} on axis {axis} is not of integers") from None
             if stride != 1:
-                raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
+                raise IndexError(
+                    f"index: step {show(stride)} on axis {axis}; only step 1 is accepted"
+                )
             parsed.append((low, max(0, high - low)))
             continue
         if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
             raise IndexError(
-                f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
+                f"index: {show(item)} on axis {axis}; integers, slices and ... are accepted"
             )
         low = operator.index(item)
         if not -size <= low < size:
-            raise IndexError(f"index: {low} is out of range for axis {axis} of shape {whole}")
+            raise IndexError(f"index: {show(low)} is out of range for axis {axis} of shape {whole}")
         parsed.append((low % size, None))
     return parsed
 
@@ -330,7 +366,7 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     for bad in (ids.min(), ids.max()) if ids.size else ():
         if not -whole[0] <= bad < whole[0]:
-            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
+            raise IndexError(f"ids: {show(bad)} is out of range for {whole[0]} rows")
     return ids
 
 
@@ -339,12 +375,12 @@ def _window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) ->
     begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
     if not len(part) == len(whole) == len(begin):
         raise ValueError(
-            f"shape, offset: {whole} and {begin} were given; as many axes as the array's "
+            f"shape, offset: {whole} and {show(begin)} were given; as many axes as the array's "
             f"shape {part} has are accepted"
         )
     if any(o + p > w for o, p, w in zip(begin, part, whole, strict=True)):
         raise ValueError(
-            f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
+            f"offset: a window of shape {part} at {show(begin)} reaches beyond the whole shape {whole}"
         )
     return sum(map(operator.mul, begin, c_steps(whole)))
 

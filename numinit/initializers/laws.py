@@ -8,6 +8,7 @@ from typing import Any
 from numinit.dtypes import DType, as_dtype
 from numinit.engines.cpu import Formula
 from numinit.initializers.base import Law
+from numinit.show import show
 
 
 class RangeError(ValueError):
@@ -17,13 +18,13 @@ class RangeError(ValueError):
 def real(name: str, value: Any) -> float:
     """`value` as a float; an error names the parameter."""
     if not hasattr(value, "__float__"):  # a string, which float() would parse
-        raise TypeError(f"{name}: {value!r} was given; a real number is accepted")
+        raise TypeError(f"{name}: {show(value)} was given; a real number is accepted")
     try:
         return float(value)
     except OverflowError:
         raise RangeError(f"{name}: the number is beyond the largest float64") from None
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: {value!r} was given; a real number is accepted") from None
+        raise TypeError(f"{name}: {show(value)} was given; a real number is accepted") from None
 
 
 def set_real(initializer: Any, name: str) -> float:
@@ -40,7 +41,7 @@ def set_scale(initializer: Any, name: str) -> None:
     """The same for a field that may not be negative."""
     number = set_real(initializer, name)
     if not number >= 0:
-        raise RangeError(f"{name}: {number!r} was given; a number >= 0 is accepted")
+        raise RangeError(f"{name}: {show(number)} was given; a number >= 0 is accepted")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numinit.initializers.base import Filler, Law, Part
 from numinit.initializers.computed import stored, view
 from numinit.initializers.laws import Normal, set_real
 from numinit.keys import Key
+from numinit.show import show
 
 _NORMAL = Normal()
 
@@ -132,11 +133,13 @@ class Orthogonal(_Whole):
         for name in ("batch_axis", "out_axis"):
             axes = as_axes(name, getattr(self, name))
             if any(not -rank <= axis < rank for axis in axes):
-                raise ValueError(f"{name}: {axes} is out of range for shape {shape}")
+                raise ValueError(f"{name}: {show(axes)} is out of range for shape {shape}")
             taken.append([axis % rank for axis in axes])
         batch, out = taken
         if len({*batch, *out}) < len(batch) + len(out):
-            raise ValueError(f"out_axis, batch_axis: {out} and {batch} name an axis twice")
+            raise ValueError(
+                f"out_axis, batch_axis: {show(out)} and {show(batch)} name an axis twice"
+            )
         rest = [axis for axis in range(rank) if axis not in (*batch, *out)]
         return batch, out, rest
 
@@ -144,7 +147,7 @@ class Orthogonal(_Whole):
         if len(shape) < 2 + len(as_axes("batch_axis", self.batch_axis)):
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported: shape "
-                f"{shape} was given, with batch_axis {self.batch_axis}"
+                f"{shape} was given, with batch_axis {show(self.batch_axis)}"
             )
         self._axes(shape)
 
@@ -199,7 +202,7 @@ class DeltaOrthogonal(_Whole):
         set_real(self, "gain")
         for name in ("in_axis", "out_axis"):
             if len(axes := as_axes(name, getattr(self, name))) != 1:
-                raise ValueError(f"{name}: {axes} was given; one axis is accepted")
+                raise ValueError(f"{name}: {show(axes)} was given; one axis is accepted")
 
     @property
     def tolerance(self) -> float:
@@ -216,7 +219,7 @@ class DeltaOrthogonal(_Whole):
             )
         axes = [self.in_axis, self.out_axis]
         if any(not -rank <= axis < rank for axis in axes) or len({a % rank for a in axes}) < 2:
-            raise ValueError(f"in_axis, out_axis: {axes} do not fit shape {shape}")
+            raise ValueError(f"in_axis, out_axis: {show(axes)} do not fit shape {shape}")
         if shape[self.out_axis] < shape[self.in_axis]:
             raise ValueError(
                 f"shape: {shape} has {shape[self.out_axis]} outputs for {shape[self.in_axis]} "

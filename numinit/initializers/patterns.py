@@ -11,6 +11,7 @@ from numinit.fans import Axes, as_axes, check_count
 from numinit.initializers.computed import Computed, Index
 from numinit.initializers.laws import set_real
 from numinit.initializers.selected import Place, Selected, Selection
+from numinit.show import show
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Eye(Selected):
     def accept(self, shape: tuple[int, ...]) -> None:
         if len(self._matrix(shape)) == 2:
             return
-        batch = f" and batch_axis {self.batch_axis}" if self.batch_axis != () else ""
+        batch = f" and batch_axis {show(self.batch_axis)}" if self.batch_axis != () else ""
         raise ValueError(
             "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
             f"shape {shape}{batch} was given"
@@ -97,7 +98,7 @@ class Dirac(Selected):
             try:
                 operator.index(axis := getattr(self, name))
             except TypeError:
-                raise TypeError(f"{name}: {axis!r} was given; an integer is accepted") from None
+                raise TypeError(f"{name}: {show(axis)} was given; an integer is accepted") from None
 
     def accept(self, shape: tuple[int, ...]) -> None:
         if not 3 <= len(shape) <= 5:
@@ -110,7 +111,7 @@ class Dirac(Selected):
         if shape[output] % self.groups:
             raise ValueError(
                 f"dim {output} must be divisible by groups: shape {shape} and groups "
-                f"{self.groups} were given"
+                f"{show(self.groups)} were given"
             )
 
     def selection(self, shape: tuple[int, ...]) -> Selection:
@@ -162,5 +163,5 @@ class Bilinear(Computed):
 def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:
     """An axis of `shape`, counted from the front."""
     if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
+        raise ValueError(f"{name}: axis {show(axis)} is out of range for shape {shape}")
     return axis % len(shape)

@@ -14,6 +14,7 @@ from numinit.engines.cpu import Formula
 from numinit.fans import Axes, as_axes, as_shape
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Constant
+from numinit.show import show
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
@@ -36,7 +37,7 @@ class Modifier(Initializer):
     def __post_init__(self) -> None:
         if not isinstance(self.init, Initializer):
             raise TypeError(
-                f"init: {self.init!r} was given; an initializer such as Normal(std=0.02) is accepted"
+                f"init: {show(self.init)} was given; an initializer such as Normal(std=0.02) is accepted"
             )
 
 
@@ -74,7 +75,7 @@ class DepthScaled(Modifier):
         super().__post_init__()
         _needs_spread(self.init)
         if _set_integer(self, "layers") < 1:
-            raise ValueError(f"layers: {self.layers} was given; at least 1 is accepted")
+            raise ValueError(f"layers: {show(self.layers)} was given; at least 1 is accepted")
 
     def law(self, shape: Sequence[int]) -> Law:
         return self.init.law(shape).narrowed(math.sqrt(2 * self.layers))
@@ -142,7 +143,7 @@ class MuP(Modifier):
         super().__post_init__()
         if not isinstance(self.role, str) or self.role not in ROLES:
             raise ValueError(
-                f"role: {self.role!r} was given; one of {', '.join(ROLES)} is accepted"
+                f"role: {show(self.role)} was given; one of {', '.join(ROLES)} is accepted"
             )
         if ROLES[self.role]:
             _needs_spread(self.init)
@@ -159,7 +160,7 @@ class MuP(Modifier):
         law = self.init.law(self.base_shape)
         if law.one_shape:
             raise ValueError(
-                f"init: {self.init!r} was given; its zeros have their places in the base shape. "
+                f"init: {show(self.init)} was given; its zeros have their places in the base shape. "
                 "Padded(MuP(...)) is accepted, and what has no zeros of its own"
             )
         multiplier = self._multiplier(as_shape(shape))
@@ -196,7 +197,7 @@ class MuP(Modifier):
         axes = as_axes("in_axis", in_axis)
         for axis in axes:
             if not -len(shape) <= axis < len(shape):
-                raise ValueError(f"in_axis: axis {axis} is out of range for shape {shape}")
+                raise ValueError(f"in_axis: axis {show(axis)} is out of range for shape {shape}")
         return math.prod(shape[axis] for axis in axes) / math.prod(base[axis] for axis in axes)
 
     def _inputs(self) -> Axes | None:
@@ -245,7 +246,7 @@ class Padded(Modifier):
         row = self.padding_idx
         if not shape or not -shape[0] <= row < shape[0]:
             rows = f"{shape[0]} rows" if shape else "no rows"
-            raise ValueError(f"padding_idx: {row} was given; shape {shape} has {rows}")
+            raise ValueError(f"padding_idx: {show(row)} was given; shape {shape} has {rows}")
         size = math.prod(shape[1:])
         first = row % shape[0] * size
         return _PaddedLaw(self.init.law(shape), first, first + size)
@@ -268,7 +269,7 @@ class _PaddedLaw(Law):
             formula = None
         if formula is None or formula.mask:
             raise ValueError(
-                f"init: {self.init!r} was given; an initializer that makes each element alone and "
+                f"init: {show(self.init)} was given; an initializer that makes each element alone and "
                 "has no zeros of its own is accepted for a padded weight"
             )
         return formula._replace(mask="range", masked=(self.first, self.last))
@@ -291,6 +292,6 @@ def _set_integer(initializer: Any, name: str) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: {value!r} was given; an integer is accepted") from None
+        raise TypeError(f"{name}: {show(value)} was given; an integer is accepted") from None
     object.__setattr__(initializer, name, number)
     return number

@@ -12,6 +12,7 @@ from numinit.gains import Function, calculate_gain
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
 from numinit.initializers.truncated import TruncNormal
+from numinit.show import show
 
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -75,7 +76,9 @@ class _Fans(Initializer):
         for name in ("groups", "packed"):
             check_count(name, getattr(self, name))
         if not isinstance(self.transposed, bool):
-            raise TypeError(f"transposed: {self.transposed!r} was given; True or False is accepted")
+            raise TypeError(
+                f"transposed: {show(self.transposed)} was given; True or False is accepted"
+            )
 
     def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Law:
         """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
@@ -112,7 +115,7 @@ class VarianceScaling(_Fans):
         _check_mode(self.mode)
         if self.distribution not in DISTRIBUTIONS:
             raise ValueError(
-                f"distribution: {self.distribution!r} was given; one of {', '.join(DISTRIBUTIONS)} "
+                f"distribution: {show(self.distribution)} was given; one of {', '.join(DISTRIBUTIONS)} "
                 "is accepted"
             )
 
@@ -122,7 +125,7 @@ class VarianceScaling(_Fans):
 
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
-        raise ValueError(f"mode: {mode!r} was given; one of {', '.join(MODES)} is accepted")
+        raise ValueError(f"mode: {show(mode)} was given; one of {', '.join(MODES)} is accepted")
 
 
 @dataclass(frozen=True)

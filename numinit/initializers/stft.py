@@ -10,6 +10,7 @@ import numpy as np
 
 from numinit.initializers.computed import CHUNK, Computed, Index
 from numinit.initializers.laws import real
+from numinit.show import show
 
 #: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), over one turn.
 COSINES = {
@@ -58,13 +59,13 @@ class STFT(Computed):
 
     def __post_init__(self) -> None:
         if self.side not in ("real", "imag"):
-            raise ValueError(f"side: {self.side!r} was given; 'real' or 'imag' is accepted")
+            raise ValueError(f"side: {show(self.side)} was given; 'real' or 'imag' is accepted")
         if self.scaling not in ("density", "spectrum", None):
             raise ValueError(
-                f"scaling: {self.scaling!r} was given; 'density', 'spectrum' or None is accepted"
+                f"scaling: {show(self.scaling)} was given; 'density', 'spectrum' or None is accepted"
             )
         if not isinstance(self.periodic, bool | np.bool_):
-            raise TypeError(f"periodic: {self.periodic!r} was given; True or False is accepted")
+            raise TypeError(f"periodic: {show(self.periodic)} was given; True or False is accepted")
         object.__setattr__(self, "periodic", bool(self.periodic))
         if isinstance(self.window, str):
             _named(self.window, np.zeros(1, np.int64), 1, self.periodic)
@@ -73,7 +74,7 @@ class STFT(Computed):
                 window = tuple(real("window", value) for value in self.window)
             except TypeError:
                 raise TypeError(
-                    f"window: {self.window!r} was given; a name, a sequence of real numbers or "
+                    f"window: {show(self.window)} was given; a name, a sequence of real numbers or "
                     "None is accepted"
                 ) from None
             if not all(map(math.isfinite, window)):
@@ -164,7 +165,7 @@ def _scipys(name: str, length: int, periodic: bool) -> np.ndarray:
         from scipy.signal import get_window
     except ImportError:
         raise ImportError(
-            f"window: {name!r} needs SciPy: pip install 'numinit[scipy]'; without it "
+            f"window: {show(name)} needs SciPy: pip install 'numinit[scipy]'; without it "
             f"{', '.join((*COSINES, 'bartlett'))} are accepted"
         ) from None
     try:
