@@ -91,10 +91,12 @@ def fans(
     rank = len(shape)
     if in_axis == 1 and out_axis == 0:
         if rank < 2:
-            raise ValueError(
+            refused = ValueError(
                 "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions: "
-                f"shape {shape} was given; pass in_axis and out_axis to say what its axes are"
+                f"shape {shape} was given"
             )
+            refused.add_note("in_axis and out_axis say what the axes of another weight are")
+            raise refused
         if transposed:
             in_axis, out_axis = 0, 1
     given = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}

@@ -149,13 +149,18 @@ def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
         return VARIANCE_GAINS[nonlinearity]
     if param is None:
         param = PARAMETERS[nonlinearity]
-    elif not isinstance(param, numbers.Real) or isinstance(param, bool):
+    elif not is_parameter(param):
         what = "alpha" if "elu" in nonlinearity[:4] else "negative_slope"
         raise ValueError(f"{what} {show(param)} not a valid number")
     value = float(param)
     if nonlinearity in ("leaky_relu", "prelu"):
         return math.sqrt(2.0 / (1 + value * value))
     return _celu_gain(value) if nonlinearity == "celu" else _elu_gain(value)
+
+
+def is_parameter(param: Any) -> bool:
+    """Whether it is a negative slope or an alpha: a real number, or None for the default."""
+    return param is None or (isinstance(param, numbers.Real) and not isinstance(param, bool))
 
 
 def _elu_gain(alpha: float) -> float:

@@ -82,7 +82,7 @@ def _word(name: str, value: Any) -> int:
 
 def _refused(name: str, value: Any, is_int: bool) -> Exception:
     kind = ValueError if is_int else TypeError
-    return kind(f"{name}: {show(value)} was given; an integer with 0 <= {name} < 2**64 is accepted")
+    return kind(f"{name}: {show(value)} was given; an integer from 0 to 2**64 - 1 is accepted")
 
 
 #: Held for a moment by whoever draws from any generator.

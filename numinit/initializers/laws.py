@@ -113,7 +113,7 @@ class Uniform(Law):
         low, high = set_real(self, "low"), set_real(self, "high")
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise RangeError(
-                f"low, high: {low} and {high} were given; finite low <= high is accepted"
+                f"low, high: {low} and {high} were given; finite numbers, the second not below the first, are accepted"
             )
 
     def formula(self, dtype: DType) -> Formula:

@@ -145,9 +145,11 @@ class Orthogonal(_Whole):
 
     def accept(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2 + len(as_axes("batch_axis", self.batch_axis)):
+            batch = self.batch_axis
+            beside = "" if batch == () else f", with batch_axis {show(batch)}"
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported: shape "
-                f"{shape} was given, with batch_axis {show(self.batch_axis)}"
+                f"{shape} was given{beside}"
             )
         self._axes(shape)
 

@@ -45,11 +45,10 @@ class Eye(Selected):
     def accept(self, shape: tuple[int, ...]) -> None:
         if len(self._matrix(shape)) == 2:
             return
-        batch = f" and batch_axis {show(self.batch_axis)}" if self.batch_axis != () else ""
-        raise ValueError(
-            "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
-            f"shape {shape}{batch} was given"
-        )
+        given = f"shape {shape} was given"
+        if self.batch_axis != ():
+            given = f"beside those of batch_axis {show(self.batch_axis)}, {given}"
+        raise ValueError(f"Only tensors with 2 dimensions are supported: {given}")
 
     def largest(self, shape: tuple[int, ...]) -> float:
         return abs(self.gain) if np.isfinite(self.gain) else 0.0

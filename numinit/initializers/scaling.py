@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
 from numinit.fans import MODES, Axes, as_axes, check_count, fan, fans
-from numinit.gains import Function, calculate_gain
+from numinit.gains import PARAMETERS, Function, calculate_gain, is_parameter
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
 from numinit.initializers.truncated import TruncNormal
@@ -187,6 +187,9 @@ class _Kaiming(_Fans):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_mode(self.mode)
+        named = isinstance(self.nonlinearity, str) and self.nonlinearity in PARAMETERS
+        if named and not is_parameter(self.a):
+            raise ValueError(f"a: {show(self.a)} not a valid number")
         leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
         gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
         object.__setattr__(self, "_gain", gain)
