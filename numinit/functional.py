@@ -321,6 +321,9 @@ def kaiming_normal_(
     return _kaiming(_kaiming_normal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
+_SLOPES = (int, float, type(None))  # that have a hash
+
+
 def _kaiming(
     make: Callable[..., Initializer],
     tensor: Any,
@@ -340,7 +343,7 @@ def _kaiming(
         return tensor
     if isinstance(mode, str):
         mode = mode.lower()
-    hashed = isinstance(mode, str) and isinstance(a, int | float | None)
+    hashed = isinstance(mode, str) and isinstance(a, _SLOPES)
     if not (hashed and isinstance(nonlinearity, str)):
         make = inspect.unwrap(make)  # a callable may have no hash, and change between calls
     return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
