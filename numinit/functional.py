@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numinit.arrays.frameworks import framework_of
-from numinit.engines.driver import RangeError
 from numinit.initializers import (
     Constant,
     Dirac,
@@ -28,6 +27,7 @@ from numinit.initializers import (
     XavierUniform,
 )
 from numinit.initializers.distributions import real
+from numinit.stream.dtypes import RangeError
 from numinit.weights.fans import fans
 
 Array = TypeVar("Array")
@@ -54,8 +54,31 @@ def _fill(
         seed = generator
     try:
         return make(*fields).fill_(tensor, seed=seed)
-    except RangeError as error:  # torch's type for it
-        raise RuntimeError(str(error)) from None
+    except (TypeError, ValueError) as error:
+        raise _torchs(error, generator is not None) from None
+
+
+#: What messages begin with the names of -> torch's name of it.
+_NAMES = {
+    "array": "tensor",
+    "shape": "tensor",
+    "dtype": "tensor",
+    "low": "a",
+    "high": "b",
+    "value": "val",
+}
+
+
+def _torchs(error: Exception, generator: bool = False) -> Exception:
+    """The error with the names of this module's arguments, and of torch's type."""
+    names, colon, rest = str(error).partition(": ")
+    if not colon:
+        return error
+    given = names.split(", ")
+    table = {**_NAMES, "seed": "generator"} if generator else _NAMES
+    own = list(dict.fromkeys(table.get(name, name) for name in given))
+    kind = RuntimeError if isinstance(error, RangeError) else type(error)
+    return error if kind is type(error) and own == given else kind(f"{', '.join(own)}: {rest}")
 
 
 def uniform_(
@@ -293,6 +316,9 @@ def kaiming_normal_(
     return _kaiming(_kaiming_normal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
+_SLOPES = (int, float, type(None))  # that have a hash
+
+
 def _kaiming(
     make: Callable[..., Initializer],
     tensor: Any,
@@ -302,13 +328,18 @@ def _kaiming(
     generator: Any,
     seed: Any,
 ) -> Any:
-    framework = framework_of(tensor)
-    if 0 in (tensor.shape if hasattr(tensor, "shape") else framework.memory(tensor)[2]):
+    try:
+        framework = framework_of(tensor)
+        empty = 0 in (tensor.shape if hasattr(tensor, "shape") else framework.memory(tensor)[2])
+    except (TypeError, ValueError) as error:
+        raise _torchs(error) from None
+    if empty:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     if isinstance(mode, str):
         mode = mode.lower()
-    if not isinstance(nonlinearity, str):
+    hashed = isinstance(mode, str) and isinstance(a, _SLOPES)
+    if not (hashed and isinstance(nonlinearity, str)):
         make = inspect.unwrap(make)  # a callable may have no hash, and change between calls
     return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
 

@@ -451,18 +451,18 @@ has_dlpack = pytest.mark.skipif(
 @has_dlpack
 def test_what_is_no_writable_array_of_ours_is_refused(on_a_gpu):
     array = np.zeros(3, np.float32)
-    with pytest.raises(ValueError, match=r"^array: it is read-only"):
+    with pytest.raises(ValueError, match=r"^tensor: it is read-only"):
         ni.normal_(Exported(array, data=(array.ctypes.data, True)))
-    with pytest.raises(TypeError, match=r"^array: it is masked"):
+    with pytest.raises(TypeError, match=r"^tensor: it is masked"):
         ni.normal_(Exported(array, mask=array))
-    with pytest.raises(TypeError, match=r"^dtype: .*float32"):
+    with pytest.raises(TypeError, match=r"^tensor: .*float32"):
         ni.normal_(Exported(np.zeros(3, np.int32)))
     one_off = np.zeros(13, np.uint8)[1:].view(np.float32)
     for kind in (Exported, Capsuled):
-        with pytest.raises(ValueError, match=r"^array: address .* multiples of 4 are accepted"):
+        with pytest.raises(ValueError, match=r"^tensor: address .* multiples of 4 are accepted"):
             ni.normal_(kind(one_off))
     jax_array = type("ArrayImpl", (Exported,), {"__module__": "jaxlib._jax"})
-    with pytest.raises(TypeError, match=r"^array: a JAX array .*from_dlpack"):
+    with pytest.raises(TypeError, match=r"^tensor: a JAX array .*from_dlpack"):
         ni.normal_(jax_array(array))
 
 
@@ -476,9 +476,9 @@ def test_dlpack_of_other_devices_is_refused(on_a_gpu):
             raise AssertionError
 
     array = np.zeros(3, np.float32)
-    with pytest.raises(TypeError, match=r"^array: a Elsewhere that is not in a CUDA GPU's memory"):
+    with pytest.raises(TypeError, match=r"^tensor: a Elsewhere that is not in a CUDA GPU's memory"):
         ni.normal_(Elsewhere(array))
-    with pytest.raises(TypeError, match=r"^array: Older does not say whether"):
+    with pytest.raises(TypeError, match=r"^tensor: Older does not say whether"):
         ni.normal_(Older(array))
 
 
@@ -508,10 +508,10 @@ def test_an_interface_of_the_object_itself(on_a_gpu):
         pass
 
     array, raw = np.zeros(3, np.float32), Raw()
-    with pytest.raises(TypeError, match=r"^array: Raw was given; an array on a GPU, a NumPy"):
+    with pytest.raises(TypeError, match=r"^tensor: Raw was given; an array on a GPU, a NumPy"):
         ni.normal_(raw)
     raw.__cuda_array_interface__ = Exported(array, data=(array.ctypes.data, True)).interface
-    with pytest.raises(ValueError, match=r"^array: it is read-only"):
+    with pytest.raises(ValueError, match=r"^tensor: it is read-only"):
         ni.normal_(raw)
 
 

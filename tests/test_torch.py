@@ -291,7 +291,7 @@ def test_a_refused_tensor_is_untouched(name):
     base = torch.full((4,), 7.0)
     for tensor in (base.expand(3, 4), base.as_strided((3, 2), (1, 1))):
         version = tensor._version
-        with pytest.raises(ValueError, match=r"^array: .*overlap"):
+        with pytest.raises(ValueError, match=r"^tensor: .*overlap"):
             call(ni, name, tensor)
         assert tensor._version == version
     integers = torch.full((3, 4), 7)
@@ -740,7 +740,7 @@ def test_what_equals_a_slope_is_none(name):
     for slope in (1, 0, True, False):
         tensor = torch.zeros(3, 4)
         if isinstance(slope, bool):
-            with pytest.raises(ValueError, match="negative_slope"):
+            with pytest.raises(ValueError, match=r"^a: .* not a valid number"):
                 getattr(ni, name)(tensor, a=slope)
         else:
             getattr(ni, name)(tensor, a=slope)

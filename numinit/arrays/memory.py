@@ -55,3 +55,20 @@ def refuse_misaligned(
             f"array: address {address:#x} and strides {strides} bytes were given; on a GPU, "
             f"multiples of {unit} are accepted for {dtype.name}"
         )
+
+
+def refuse_own_items(array: Any, plain: Any) -> None:
+    """Refuse a subclass whose elements are more than memory: masked arrays, units, ...
+
+    Such a class has its own ``__setitem__``. Others (np.memmap, np.matrix, np.recarray) have not.
+
+    Raises
+    ------
+    TypeError
+    """
+    kind: Any = type(array)
+    if kind.__setitem__ is not plain.__setitem__:
+        raise TypeError(
+            f"array: a {kind.__name__} was given, which sets elements in its own way; a plain "
+            "array, such as a masked array's data, is accepted"
+        )

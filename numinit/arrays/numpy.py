@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from numinit.arrays.memory import Framework, Memory
+from numinit.arrays.memory import Framework, Memory, refuse_own_items
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
 #: The types that NumPy has without ml_dtypes.
@@ -20,6 +20,8 @@ def memory(array: np.ndarray) -> Memory:
     TypeError, ValueError
         For other types, and read-only arrays.
     """
+    if type(array) is not np.ndarray:
+        refuse_own_items(array, np.ndarray)
     if not array.flags.writeable:
         raise ValueError("array: it is read-only; a writable array is accepted")
     dtype = _NUMPY_DTYPES.get(array.dtype)
@@ -50,4 +52,10 @@ def numpy_dtype(dtype: DType) -> np.dtype:
     return found
 
 
-FRAMEWORK = Framework(np.ndarray, memory, np.asarray)
+def values(array: np.ndarray) -> np.ndarray:
+    """The array itself, as a plain one."""
+    refuse_own_items(array, np.ndarray)
+    return np.asarray(array)
+
+
+FRAMEWORK = Framework(np.ndarray, memory, values)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from numinit.arrays.memory import Framework, Memory, refuse_misaligned
+from numinit.arrays.memory import Framework, Memory, refuse_misaligned, refuse_own_items
 from numinit.arrays.numpy import NUMPY_NAMES
 from numinit.stream.dtypes import DTYPES
 
@@ -39,6 +39,8 @@ def memory(tensor: torch.Tensor) -> Memory:
             f"tensor: a {type(tensor).__name__} has no memory of its own; pass the plain tensor "
             "that it holds (for a DTensor, to_local() with shape= and offset=)"
         )
+    if type(tensor) not in _PLAIN:
+        refuse_own_items(tensor, torch.Tensor)
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         raise TypeError(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import llvmlite.binding
 import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
@@ -11,6 +12,25 @@ from numba.extending import intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` rounded once, in the type of `a`."""
     return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+
+@intrinsic
+def default_mode(typingctx: Any) -> Any:
+    """Set the thread's floating-point mode to the default; returns the one that it had."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mode = floats.default(builder.module.triple)
+        return floats.exchange(builder, ir.Constant(ir.IntType(64), mode))
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore_mode(typingctx: Any, mode: Any) -> Any:
+    """Set the thread's floating-point mode to one that `default_mode` returned."""
+    return types.int64(types.int64), lambda context, builder, signature, args: floats.exchange(
+        builder, args[0]
+    )
 
 
 def _for_cuda(builder: Any) -> bool:

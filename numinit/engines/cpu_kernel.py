@@ -16,7 +16,16 @@ from numba import types
 
 from numinit.compiler.cpu import function, kernel
 from numinit.compiler.inline import Inline, inline
-from numinit.compiler.intrinsics import address_of, as_uint32, fetch_add, pointer_to, record, scratch
+from numinit.compiler.intrinsics import (
+    address_of,
+    as_uint32,
+    default_mode,
+    fetch_add,
+    pointer_to,
+    record,
+    restore_mode,
+    scratch,
+)
 from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
 from numinit.engines.zeros import NoParameters, Pattern
 from numinit.stream.dtypes import DType
@@ -182,6 +191,7 @@ def fill_kernel(
         counter, limit, chunks, address, first, ids, seed, stream,
         grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,
     ):  # fmt: skip
+        mode = default_mode()  # before the parameters are loaded: all arithmetic comes after
         key0, key1 = np.uint64(seed), np.uint64(stream)
         p, m = load_parameters(parameters), load_zeros(zeros)
         tiles = tile_scratch()
@@ -192,10 +202,12 @@ def fill_kernel(
             last = 3 * (dims - 1)
             rows, row_stride, row_step = triples[last], triples[last + 1], triples[last + 2]
         groups = (rows + tile - 1) // tile
+        left = 1
         for turn in range(limit):
             chunk = fetch_add(counter, 1) if counter else turn
             if chunk >= chunks:
-                return 0
+                left = 0
+                break
             stop = (chunk + 1) * grain
             if stop > units:
                 stop = units
@@ -227,6 +239,7 @@ def fill_kernel(
                             there = element_pointer(place + j * inner_stride + t * row_stride)
                             for part in range(parts):
                                 there[part] = tiles[(t * segment + j) * parts + part]
-        return 1
+        restore_mode(mode)
+        return left
 
     return fill

@@ -5,19 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from numinit.compiler.floats import default_mode
 from numinit.engines import by_index, cpu, cuda
 from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DType, RangeError
 
 #: What fills memory: called with the address, the first element's global index, the address of the
 #: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is; for a GPU's
 #: memory then with where it is, as `numinit.engines.cuda.Fill` is.
 Filler = Callable[..., None]
-
-
-class RangeError(ValueError):
-    """A parameter out of its range, in itself or for an array's type."""
 
 
 def prepared(
@@ -53,6 +50,8 @@ def prepared(
         return engine.Fill(view, dtype, spec), spec.transform.draws
     if isinstance(plan, ByIndex):
         _check_values(plan, dtype)
+    else:
+        dtype.refuse_beyond("gain", plan.gain)
     if empty:
         return None, False
     refuse_overlap(view.shape, view.strides, dtype.itemsize)
@@ -60,9 +59,24 @@ def prepared(
         fill: Filler = by_index.fill_of(plan, whole, dtype, view)
     else:
         fill = _whole_fill(plan, whole, dtype, view)
+    fill = _undisturbed(fill)
     if on_gpu:
         fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
     return fill, isinstance(plan, Whole)
+
+
+def _undisturbed(fill: Filler) -> Filler:
+    """A fill by NumPy that neither the caller's floating-point mode nor its error state changes.
+
+    Which operations set which of the processor's flags depends on the instructions that NumPy chooses.
+    """
+
+    @default_mode()
+    def undisturbed(*where: int) -> None:
+        with np.errstate(all="ignore"):
+            fill(*where)
+
+    return undisturbed
 
 
 def _check_values(plan: ByIndex, dtype: DType) -> None:

@@ -1,6 +1,7 @@
 """Weights that are given, element by element."""
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from numinit.engines.by_index import CHUNK
 from numinit.engines.spec import ByIndex, Index, Plan
 from numinit.initializers.base import Initializer
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
+from numinit.show import show
 
 LARGEST_INTEGER = 1 << 53  # up to here float64 has them all
 SHOWN = 16  # elements that a repr lists
@@ -44,9 +46,10 @@ class Assign(Initializer):
         value = _copy(self.value)
         digest, largest = hashlib.blake2b(f"{value.shape} {value.dtype.kind == 'c'}".encode()), 0.0
         for begin in range(0, value.size, CHUNK):
-            part = _exact(value.reshape(-1)[begin : begin + CHUNK])
+            with np.errstate(all="ignore"):
+                part = _exact(value.reshape(-1)[begin : begin + CHUNK])
+                sizes = np.abs(part.view(np.float64))
             digest.update(part.tobytes())
-            sizes = np.abs(part.view(np.float64))
             largest = max(largest, float(sizes.max(initial=0.0, where=np.isfinite(sizes))))
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "_digest", digest.digest())
@@ -60,7 +63,7 @@ class Assign(Initializer):
 
     def __repr__(self) -> str:
         value = self.value
-        if value.size <= SHOWN:
+        if math.prod(max(size, 1) for size in value.shape) <= SHOWN:
             return f"Assign(value={value.tolist()})"
         return f"Assign(value=<{value.dtype} of shape {value.shape}>)"
 
@@ -81,8 +84,6 @@ class Assign(Initializer):
         return _exact(self.value[(*rows, *rest, ...)]).reshape(
             np.broadcast_shapes(*(i.shape for i in index))
         )
-
-    _ready = Initializer._prepare  # type: ignore[assignment]  # a cache would keep the array
 
 
 def _copy(value: Any) -> np.ndarray:
@@ -108,7 +109,9 @@ def _copy(value: Any) -> np.ndarray:
     elif kind in "iu" and array.size:
         for bound in (int(array.min()), int(array.max())):
             if abs(bound) > LARGEST_INTEGER:
-                raise ValueError(f"value: {bound} was given; integers up to 2**53 are accepted")
+                raise ValueError(
+                    f"value: {show(bound)} was given; integers up to 2**53 are accepted"
+                )
     array = np.array(array, order="C")
     array.flags.writeable = False
     return array
@@ -116,5 +119,4 @@ def _copy(value: Any) -> np.ndarray:
 
 def _exact(values: np.ndarray) -> np.ndarray:
     """The same values in the type that `ByIndex.values` returns."""
-    with np.errstate(invalid="ignore"):  # NaN
-        return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+    return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

@@ -5,25 +5,25 @@ import numbers
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from numinit.engines.driver import RangeError
 from numinit.initializers.base import Distribution
 from numinit.stream.constant import CONSTANT
-from numinit.stream.dtypes import DType, as_dtype
+from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.normal import NORMAL
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import UNIFORM
+from numinit.show import show
 
 
 def real(name: str, value: Any) -> float:
     """`value` as a float; an error names the parameter."""
     if not hasattr(value, "__float__"):  # a string, which float() would parse
-        raise TypeError(f"{name}: {value!r} was given; a real number is accepted")
+        raise TypeError(f"{name}: {show(value)} was given; a real number is accepted")
     try:
         return float(value)
     except OverflowError:
         raise RangeError(f"{name}: the number is beyond the largest float64") from None
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: {value!r} was given; a real number is accepted") from None
+        raise TypeError(f"{name}: {show(value)} was given; a real number is accepted") from None
 
 
 def set_real(initializer: Any, name: str) -> float:
@@ -40,7 +40,15 @@ def set_scale(initializer: Any, name: str) -> None:
     """The same for a field that may not be negative."""
     number = set_real(initializer, name)
     if not number >= 0:
-        raise RangeError(f"{name}: {number!r} was given; a number >= 0 is accepted")
+        raise RangeError(f"{name}: {show(number)} was given; a number >= 0 is accepted")
+
+
+def quotient(name: str, value: float, divisor: float) -> float:
+    """A parameter divided, refused if only the quotient is infinite."""
+    divided = value / divisor
+    if math.isinf(divided) and math.isfinite(value):
+        raise RangeError(f"{name}: {value!r} divided by {divisor!r} is beyond the largest float64")
+    return divided
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,6 @@ class Constant(Distribution):
     """
 
     value: complex = 0.0
-    _signs: tuple[float, ...] = field(init=False, repr=False)  # -0.0 and 0.0 are different
 
     def __post_init__(self) -> None:
         value: complex = self.value
@@ -63,17 +70,13 @@ class Constant(Distribution):
         else:
             value = real("value", value)
         object.__setattr__(self, "value", value)
-        signs = tuple(math.copysign(1.0, part) for part in (value.real, value.imag))
-        object.__setattr__(self, "_signs", signs)
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         value = self.value
         if isinstance(value, complex) and not dtype.complex:
             raise TypeError(f"value: {value} was given for {dtype.name}; a real number is accepted")
-        if any(dtype.max < abs(part) < math.inf for part in (value.real, value.imag)):
-            raise RangeError(
-                f"value: {value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
-            )
+        for part in (value.real, value.imag):
+            dtype.refuse_beyond("value", part)
         second = value.imag if dtype.complex else value.real
         return CONSTANT, CONSTANT.Parameters(value.real, second)
 
@@ -113,7 +116,7 @@ class Uniform(Distribution):
         low, high = set_real(self, "low"), set_real(self, "high")
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise RangeError(
-                f"low, high: {low} and {high} were given; finite low <= high is accepted"
+                f"low, high: {low} and {high} were given; finite numbers, the second not below the first, are accepted"
             )
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
@@ -124,7 +127,7 @@ class Uniform(Distribution):
                 f"low, high: [{low}, {high}) is too wide for {dtype.name}; bounds up to "
                 f"{dtype.max:.6g} and a width up to {widest:.6g} are accepted"
             )
-        least, most = -dtype.floor(-low), dtype.below(high)
+        least, most = dtype.ceil(low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
             least = most = dtype.floor(low)
         return UNIFORM, UNIFORM.Parameters(high - low, low, least, most)
@@ -143,7 +146,7 @@ class Normal(Distribution):
     Raises
     ------
     ValueError
-        If std is negative.
+        If std is negative, or a finite mean or std beyond the largest of the array's type.
     """
 
     mean: float = 0.0
@@ -154,9 +157,11 @@ class Normal(Distribution):
         set_scale(self, "std")
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
+        dtype.refuse_beyond("mean", self.mean)
+        dtype.refuse_beyond("std", self.std)
         if dtype.complex:
             return NORMAL, NORMAL.Parameters(self.mean, self.std / math.sqrt(2.0), 0.0)
         return NORMAL, NORMAL.Parameters(self.mean, self.std, self.mean)
 
     def divided(self, divisor: float) -> Distribution:
-        return replace(self, std=self.std / divisor)
+        return replace(self, std=quotient("std", self.std, divisor))

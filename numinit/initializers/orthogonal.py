@@ -15,8 +15,16 @@ from numinit.initializers.haar import haar
 from numinit.stream.dtypes import DType
 from numinit.weights.keys import Key
 from numinit.weights.shapes import Axes, as_axes
+from numinit.show import show
 
 _NORMAL = Normal()
+
+
+def _multiply(values: np.ndarray, gain: float) -> None:
+    """Multiply in place; zeros are +0.0."""
+    if gain != 1:
+        values *= gain
+        values += 0.0
 
 
 def _orthonormal(
@@ -56,8 +64,7 @@ def _stacked(
             values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
     else:
         values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
-    if gain != 1:
-        values *= gain
+    _multiply(values, gain)
     if place is not None:
         return place
     places = [order.index(axis) for axis in range(len(shape))]
@@ -107,19 +114,23 @@ class Orthogonal(Initializer):
         for name in ("batch_axis", "out_axis"):
             axes = as_axes(name, getattr(self, name))
             if any(not -rank <= axis < rank for axis in axes):
-                raise ValueError(f"{name}: {axes} is out of range for shape {shape}")
+                raise ValueError(f"{name}: {show(axes)} is out of range for shape {shape}")
             taken.append([axis % rank for axis in axes])
         batch, out = taken
         if len({*batch, *out}) < len(batch) + len(out):
-            raise ValueError(f"out_axis, batch_axis: {out} and {batch} name an axis twice")
+            raise ValueError(
+                f"out_axis, batch_axis: {show(out)} and {show(batch)} name an axis twice"
+            )
         rest = [axis for axis in range(rank) if axis not in (*batch, *out)]
         return batch, out, rest
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if len(shape) < 2 + len(as_axes("batch_axis", self.batch_axis)):
+            batch = self.batch_axis
+            beside = "" if batch == () else f", with batch_axis {show(batch)}"
             raise ValueError(
                 "Only tensors with 2 or more dimensions are supported: shape "
-                f"{shape} was given, with batch_axis {self.batch_axis}"
+                f"{shape} was given{beside}"
             )
         make = functools.partial(_stacked, shape, self._axes(shape))
         return Whole("Orthogonal", make, self.gain)
@@ -153,7 +164,7 @@ class DeltaOrthogonal(Initializer):
         set_real(self, "gain")
         for name in ("in_axis", "out_axis"):
             if len(axes := as_axes(name, getattr(self, name))) != 1:
-                raise ValueError(f"{name}: {axes} was given; one axis is accepted")
+                raise ValueError(f"{name}: {show(axes)} was given; one axis is accepted")
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         rank = len(shape)
@@ -163,7 +174,7 @@ class DeltaOrthogonal(Initializer):
             )
         axes = [self.in_axis, self.out_axis]
         if any(not -rank <= axis < rank for axis in axes) or len({a % rank for a in axes}) < 2:
-            raise ValueError(f"in_axis, out_axis: {axes} do not fit shape {shape}")
+            raise ValueError(f"in_axis, out_axis: {show(axes)} do not fit shape {shape}")
         if shape[self.out_axis] < shape[self.in_axis]:
             raise ValueError(
                 f"shape: {shape} has {shape[self.out_axis]} outputs for {shape[self.in_axis]} "
@@ -190,5 +201,5 @@ def _delta(
     centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
     matrix = matrices[centre]
     matrix[...] = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, Key(seed, stream))
-    matrix *= gain
+    _multiply(matrix, gain)
     return values

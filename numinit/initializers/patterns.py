@@ -13,6 +13,7 @@ from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import set_real
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, check_count
+from numinit.show import show
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Dirac(Initializer):
             try:
                 operator.index(axis := getattr(self, name))
             except TypeError:
-                raise TypeError(f"{name}: {axis!r} was given; an integer is accepted") from None
+                raise TypeError(f"{name}: {show(axis)} was given; an integer is accepted") from None
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if not 3 <= len(shape) <= 5:
@@ -108,7 +109,7 @@ class Dirac(Initializer):
         if shape[output] % self.groups:
             raise ValueError(
                 f"dim {output} must be divisible by groups: shape {shape} and groups "
-                f"{self.groups} were given"
+                f"{show(self.groups)} were given"
             )
         outputs = shape[output] // self.groups
         places: dict[int, Place] = {input_: lambda at: at % outputs}
@@ -165,5 +166,5 @@ def _selected(initializer: Initializer, selection: Selection, largest: float) ->
 def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:
     """An axis of `shape`, counted from the front."""
     if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
+        raise ValueError(f"{name}: axis {show(axis)} is out of range for shape {shape}")
     return axis % len(shape)

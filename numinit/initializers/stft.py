@@ -13,6 +13,7 @@ from numinit.engines.spec import ByIndex, Index, Plan
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import real
 from numinit.stream.dtypes import DType
+from numinit.show import show
 
 #: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), over one turn.
 COSINES = {
@@ -61,13 +62,13 @@ class STFT(Initializer):
 
     def __post_init__(self) -> None:
         if self.side not in ("real", "imag"):
-            raise ValueError(f"side: {self.side!r} was given; 'real' or 'imag' is accepted")
+            raise ValueError(f"side: {show(self.side)} was given; 'real' or 'imag' is accepted")
         if self.scaling not in ("density", "spectrum", None):
             raise ValueError(
-                f"scaling: {self.scaling!r} was given; 'density', 'spectrum' or None is accepted"
+                f"scaling: {show(self.scaling)} was given; 'density', 'spectrum' or None is accepted"
             )
         if not isinstance(self.periodic, bool | np.bool_):
-            raise TypeError(f"periodic: {self.periodic!r} was given; True or False is accepted")
+            raise TypeError(f"periodic: {show(self.periodic)} was given; True or False is accepted")
         object.__setattr__(self, "periodic", bool(self.periodic))
         if isinstance(self.window, str):
             _named(self.window, np.zeros(1, np.int64), 1, self.periodic)
@@ -76,7 +77,7 @@ class STFT(Initializer):
                 window = tuple(real("window", value) for value in self.window)
             except TypeError:
                 raise TypeError(
-                    f"window: {self.window!r} was given; a name, a sequence of real numbers or "
+                    f"window: {show(self.window)} was given; a name, a sequence of real numbers or "
                     "None is accepted"
                 ) from None
             if not all(map(math.isfinite, window)):
@@ -96,10 +97,10 @@ class STFT(Initializer):
                 f"window: {len(self.window)} values were given for a frame of {length}; as many "
                 "are accepted"
             )
-        if length and not self._norm(length) > 0:
+        if length and not 0 < (norm := self._norm(length)) < math.inf:
             raise ValueError(
-                f"window, scaling: a window of {length} with norm 0 cannot be scaled; scaling=None "
-                "is accepted"
+                f"window, scaling: a window of {length} with norm {norm:g} cannot be scaled; "
+                "scaling=None is accepted"
             )
         largest = 1.0  # no value is beyond its window's norm
         if isinstance(self.window, tuple) and self.scaling is None:
@@ -113,9 +114,9 @@ class STFT(Initializer):
         if self.side == "imag":  # -sin x = cos(x + pi / 2)
             turns, period = 4 * turns + period, 4 * period
         wave = _cos(turns, period)
-        if self.window is None:
-            return wave
-        made: np.ndarray = wave * self._window(time, shape[0]) / self._norm(shape[0])
+        if self.window is not None:
+            wave = wave * self._window(time, shape[0]) / self._norm(shape[0])
+        made: np.ndarray = wave + 0.0  # no -0.0
         return made
 
     def _window(self, at: np.ndarray, length: int) -> np.ndarray:
@@ -164,7 +165,7 @@ def _scipys(name: str, length: int, periodic: bool) -> np.ndarray:
         from scipy.signal import get_window
     except ImportError:
         raise ImportError(
-            f"window: {name!r} needs SciPy: pip install 'numinit[scipy]'; without it "
+            f"window: {show(name)} needs SciPy: pip install 'numinit[scipy]'; without it "
             f"{', '.join((*COSINES, 'bartlett'))} are accepted"
         ) from None
     try:

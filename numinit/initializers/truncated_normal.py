@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
-from numinit.engines.driver import RangeError
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.base import Distribution, Initializer
-from numinit.initializers.distributions import set_real, set_scale
+from numinit.initializers.distributions import quotient, set_real, set_scale
 from numinit.stream import normal_tail
 from numinit.stream.constant import CONSTANT
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DTYPES, DType, RangeError
 from numinit.stream.transform import Transform
 from numinit.stream.truncated_normal import (
     FAR,
@@ -63,9 +62,10 @@ class TruncNormal(Distribution):
                 'with distribution="truncated_normal" truncates complex ones to a disk'
             )
         mean, std = self.mean, self.std
-        least = self.a if math.isinf(self.a) else -dtype.floor(-self.a)
-        most = self.b if math.isinf(self.b) else dtype.floor(self.b)
-        if least > most:
+        reach = math.inf if dtype.infinite else dtype.max
+        least = -reach if self.a == -math.inf else dtype.ceil(self.a)
+        most = reach if self.b == math.inf else dtype.floor(self.b)
+        if least > most or least == math.inf or most == -math.inf:
             raise RangeError(f"a, b: no {dtype.name} lies between {self.a} and {self.b}")
         with localcontext(normal_tail.CONTEXT):
             if std == 0 or self.a == self.b:
@@ -80,13 +80,17 @@ class TruncNormal(Distribution):
                 inner = _far(nearer, farther, 1.0 if low > 0 else -1.0)
                 return FAR_TRUNCATED_NORMAL, FAR_TRUNCATED_NORMAL.Parameters(*outer, *inner)
             narrow = bits == 32 and low <= NEAR and high >= -NEAR and high - low >= THIN
+            narrow = narrow and max(abs(mean), std) <= DTYPES["float32"].max
             inner = _central(low, high, 32 if narrow else 64)
             chosen = TRUNCATED_NORMAL if narrow or bits == 64 else WIDE_TRUNCATED_NORMAL
             return chosen, chosen.Parameters(*outer, *inner)
 
     def divided(self, divisor: float) -> Distribution:
-        a, b = ((bound - self.mean) / divisor + self.mean for bound in (self.a, self.b))
-        return replace(self, std=self.std / divisor, a=a, b=b)
+        a, b = (
+            quotient(name, bound - self.mean, divisor) + self.mean
+            for name, bound in (("a", self.a), ("b", self.b))
+        )
+        return replace(self, std=quotient("std", self.std, divisor), a=a, b=b)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,13 @@ class TruncatedNormal(Initializer):
         mean, std = self.mean, self.std
         if not std:
             return TruncNormal(mean, std, mean, mean)
-        return TruncNormal(mean, std, mean + self.lower * std, mean + self.upper * std)
+        a, b = mean + self.lower * std, mean + self.upper * std
+        for name, bound, given in (("lower", a, self.lower), ("upper", b, self.upper)):
+            if math.isinf(bound) and all(map(math.isfinite, (mean, std, given))):
+                raise RangeError(
+                    f"{name}: {given} standard deviations of {std} are beyond the largest float64"
+                )
+        return TruncNormal(mean, std, a, b)
 
 
 def _point(value: float, least: float, most: float) -> tuple[Transform, tuple[float, ...]]:

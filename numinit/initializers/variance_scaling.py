@@ -1,6 +1,7 @@
 """Variance scaling: distributions whose spread follows from the fans of the weight."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -8,14 +9,15 @@ from typing import ClassVar, Literal
 from numinit.arrays.memory import Function
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.base import Distribution, Initializer
-from numinit.initializers.distributions import Normal, Uniform, set_real, set_scale
+from numinit.initializers.distributions import Normal, Uniform, quotient, set_real, set_scale
 from numinit.initializers.truncated_normal import TruncNormal
 from numinit.stream.complex_disk import DISK, TRUNCATED_DISK
 from numinit.stream.dtypes import DType
 from numinit.stream.transform import Transform
 from numinit.weights.fans import MODES, fan, fans
-from numinit.weights.gains import calculate_gain
+from numinit.weights.gains import PARAMETERS, calculate_gain, is_parameter
 from numinit.weights.shapes import Axes, as_axes, check_count
+from numinit.show import show
 
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -44,21 +46,22 @@ class Spread(Distribution):
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
         if self.distribution == "uniform":
+            bound = math.sqrt(2.0 if dtype.complex else 3.0) * self.std
+            dtype.refuse_beyond("std", self.std, bound)
             if dtype.complex:
-                return DISK, DISK.Parameters(math.sqrt(2.0) * self.std)
-            bound = math.sqrt(3.0) * self.std
+                return DISK, DISK.Parameters(bound)
             return Uniform(-bound, bound).transform(dtype)
+        std = self.std / (TRUNCATED_DISK_STD if dtype.complex else TRUNCATED_STD)
+        dtype.refuse_beyond("std", self.std, 2.0 * std)
         if not dtype.complex:
-            std = self.std / TRUNCATED_STD
             return TruncNormal(0.0, std, -2.0 * std, 2.0 * std).transform(dtype)
-        ulp = 2.0**-64 if dtype.real == "float64" else 2.0**-32
+        ulp = 2.0**-64 if dtype.wide else 2.0**-32
         step = (1.0 - EXP_MINUS_4) * ulp
-        scale = self.std / TRUNCATED_DISK_STD / math.sqrt(2.0)
         lowest, rest = EXP_MINUS_4 + step / 2, step / 2
-        return TRUNCATED_DISK, TRUNCATED_DISK.Parameters(scale, step, lowest, rest)
+        return TRUNCATED_DISK, TRUNCATED_DISK.Parameters(std / math.sqrt(2.0), step, lowest, rest)
 
     def divided(self, divisor: float) -> Distribution:
-        return replace(self, std=self.std / divisor)
+        return replace(self, std=quotient("std", self.std, divisor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,9 @@ class _Fans(Initializer):
         for name in ("groups", "packed"):
             check_count(name, getattr(self, name))
         if not isinstance(self.transposed, bool):
-            raise TypeError(f"transposed: {self.transposed!r} was given; True or False is accepted")
+            raise TypeError(
+                f"transposed: {show(self.transposed)} was given; True or False is accepted"
+            )
 
     def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Plan:
         """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
@@ -118,7 +123,7 @@ class VarianceScaling(_Fans):
         _check_mode(self.mode)
         if self.distribution not in DISTRIBUTIONS:
             raise ValueError(
-                f"distribution: {self.distribution!r} was given; one of {', '.join(DISTRIBUTIONS)} "
+                f"distribution: {show(self.distribution)} was given; one of {', '.join(DISTRIBUTIONS)} "
                 "is accepted"
             )
 
@@ -128,7 +133,7 @@ class VarianceScaling(_Fans):
 
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
-        raise ValueError(f"mode: {mode!r} was given; one of {', '.join(MODES)} is accepted")
+        raise ValueError(f"mode: {show(mode)} was given; one of {', '.join(MODES)} is accepted")
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,11 @@ class _Kaiming(_Fans):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_mode(self.mode)
+        named = isinstance(self.nonlinearity, str) and self.nonlinearity in PARAMETERS
+        if named and not is_parameter(self.a):
+            raise ValueError(f"a: {show(self.a)} not a valid number")
+        if isinstance(self.a, numbers.Real) and not isinstance(self.a, bool):
+            set_real(self, "a")  # which names it
         leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
         gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
         object.__setattr__(self, "_gain", gain)

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from numinit.engines.spec import Plan, Sampled
 from numinit.engines.zeros import RANGE, Zeros
 from numinit.initializers.base import Initializer
-from numinit.initializers.distributions import Constant
+from numinit.initializers.distributions import Constant, real
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, as_shape
+from numinit.show import show
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
@@ -37,7 +38,7 @@ class Wrapper(Initializer):
     def __post_init__(self) -> None:
         if not isinstance(self.init, Initializer):
             raise TypeError(
-                f"init: {self.init!r} was given; an initializer such as Normal(std=0.02) is accepted"
+                f"init: {show(self.init)} was given; an initializer such as Normal(std=0.02) is accepted"
             )
 
 
@@ -76,7 +77,8 @@ class DepthScaled(Wrapper):
         super().__post_init__()
         _needs_spread(self.init)
         if _set_integer(self, "layers") < 1:
-            raise ValueError(f"layers: {self.layers} was given; at least 1 is accepted")
+            raise ValueError(f"layers: {show(self.layers)} was given; at least 1 is accepted")
+        real("layers", 2 * self.layers)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self.init.plan(shape, dtype).divided(math.sqrt(2 * self.layers))
@@ -145,7 +147,7 @@ class MuP(Wrapper):
         super().__post_init__()
         if not isinstance(self.role, str) or self.role not in ROLES:
             raise ValueError(
-                f"role: {self.role!r} was given; one of {', '.join(ROLES)} is accepted"
+                f"role: {show(self.role)} was given; one of {', '.join(ROLES)} is accepted"
             )
         if ROLES[self.role]:
             _needs_spread(self.init)
@@ -164,7 +166,7 @@ class MuP(Wrapper):
             plan = self.init.plan(shape, dtype)  # what it makes, it makes of this shape
         elif plan.zeros is not None:
             raise ValueError(
-                f"init: {self.init!r} was given; its zeros have their places in the base shape. "
+                f"init: {show(self.init)} was given; its zeros have their places in the base shape. "
                 "Padded(MuP(...)) is accepted, and what has no zeros of its own"
             )
         multiplier = self._multiplier(shape)
@@ -201,7 +203,7 @@ class MuP(Wrapper):
         axes = as_axes("in_axis", in_axis)
         for axis in axes:
             if not -len(shape) <= axis < len(shape):
-                raise ValueError(f"in_axis: axis {axis} is out of range for shape {shape}")
+                raise ValueError(f"in_axis: axis {show(axis)} is out of range for shape {shape}")
         return math.prod(shape[axis] for axis in axes) / math.prod(base[axis] for axis in axes)
 
     def _inputs(self) -> Axes | None:
@@ -253,7 +255,7 @@ class Padded(Wrapper):
         plan = self.init.plan(shape, dtype)
         if not isinstance(plan, Sampled) or plan.zeros is not None:
             raise ValueError(
-                f"init: {self.init!r} was given; an initializer that makes each element alone and "
+                f"init: {show(self.init)} was given; an initializer that makes each element alone and "
                 "has no zeros of its own is accepted for a padded weight"
             )
         size = math.prod(shape[1:])
@@ -304,6 +306,6 @@ def _set_integer(initializer: Any, name: str) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: {value!r} was given; an integer is accepted") from None
+        raise TypeError(f"{name}: {show(value)} was given; an integer is accepted") from None
     object.__setattr__(initializer, name, number)
     return number

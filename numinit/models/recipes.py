@@ -52,7 +52,6 @@ With `fans_of`, the base shape is the sibling's as well. The keys of a rule act 
 `mup`, `depth_scaled`, `padding_idx`.
 """
 
-import reprlib
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -70,6 +69,7 @@ from numinit.initializers import DepthScaled, Initializer, MuP, Padded
 from numinit.initializers.wrappers import ROLES, AtShape, Role, Wrapper
 from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.shapes import Axes
+from numinit.show import show
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
@@ -89,11 +89,6 @@ WITHOUT_SPREAD = (
     initializers.Eye,
     initializers.STFT,
 )
-
-_repr = reprlib.Repr()  # a repr of bounded length, for messages
-_repr.maxstring = _repr.maxother = 200
-_repr.maxtuple = 16
-_show = _repr.repr
 
 
 class RecipeError(ValueError):
@@ -190,23 +185,23 @@ class Recipe:
     def _planned(
         self, name: str, dtype: DType, shapes: Mapping[str, Sequence[int]], layers: int
     ) -> Plan:
-        tensor = f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
+        tensor = f"tensor {show(name)} of shape {show(tuple(shapes[name]))}"
         numbered = enumerate(self.rules, 1)
         number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
         if rule is None:
             raise RecipeError(
-                f"recipe {self.name!r} has no rule for {tensor}: add one that matches its name, "
+                f"recipe {show(self.name)} has no rule for {tensor}: add one that matches its name, "
                 f"or use another recipe (shipped: {', '.join(available())})"
             )
         kind = type(rule.init).__name__
-        where = f"recipe {self.name!r}, rule {number} ({kind}) does not fit {tensor}"
+        where = f"recipe {show(self.name)}, rule {number} ({kind}) does not fit {tensor}"
         source = name
         if rule.fans_of is not None:
             head, dot, _ = name.rpartition(".")
             source = head + dot + rule.fans_of
             if source not in shapes:
                 raise RecipeError(
-                    f"{where}: fans_of needs the tensor {_show(source)}; there is none"
+                    f"{where}: fans_of needs the tensor {show(source)}; there is none"
                 )
         if rule.depth_scaled and not layers:
             raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
@@ -214,7 +209,7 @@ class Recipe:
         if rule.mup is not None and base is None:
             raise RecipeError(
                 f"{where}: mup needs its shape in the base model; the table [base] has no glob "
-                f"that matches {_show(source)}"
+                f"that matches {show(source)}"
             )
         init = rule.init
         try:
@@ -264,7 +259,7 @@ def load(name_or_path: str | Path) -> Recipe:
         near = get_close_matches(where, available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise RecipeError(
-            f"no recipe {_show(where)}{hint}; "
+            f"no recipe {show(where)}{hint}; "
             f"accepted: {', '.join(available())}, or a path that ends in .toml"
         )
     try:
@@ -307,9 +302,7 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         or not rules
         or not all(isinstance(rule, dict) for rule in rules)
     ):
-        raise RecipeError(
-            f"{where}: needs at least one [[rules]] table, got rules = {_show(rules)}"
-        )
+        raise RecipeError(f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}")
     layers = _globs(table, "layers", where) if "layers" in table else ()
     base = _base(table["base"], where) if "base" in table else ()
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
@@ -340,13 +333,13 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Initializer]) -> Recipe
     if not isinstance(recipe, Mapping):
         raise TypeError(
             "recipe must be a Recipe, a name, a path or a mapping of globs to initializers, "
-            f"got {_show(recipe)}"
+            f"got {show(recipe)}"
         )
     for glob, init in recipe.items():
         if not isinstance(glob, str) or not isinstance(init, Initializer):
             raise TypeError(
                 "recipe must map globs to initializers such as Normal(std=0.02), "
-                f"got {_show(glob)}: {_show(init)}"
+                f"got {show(glob)}: {show(init)}"
             )
     return Recipe("mapping", "", "", tuple(Rule((glob,), init) for glob, init in recipe.items()))
 
@@ -356,19 +349,19 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
     known = _initializers()
     init = table.get("init")
     if not isinstance(init, str) or init not in known:
-        raise RecipeError(f"{where}, key 'init': got {_show(init)}; accepted: {', '.join(known)}")
+        raise RecipeError(f"{where}, key 'init': got {show(init)}; accepted: {', '.join(known)}")
     fields = signature(known[init]).parameters
     options = ["match", "init", "depth_scaled", "fans_of", "mup", "padding_idx"]
     mup: Role | None = table.get("mup")
     if mup is not None and (not isinstance(mup, str) or mup not in ROLES):
-        raise RecipeError(f"{where}, key 'mup': got {_show(mup)}; accepted: {', '.join(ROLES)}")
+        raise RecipeError(f"{where}, key 'mup': got {show(mup)}; accepted: {', '.join(ROLES)}")
     if mup is not None and "in_axis" not in fields:
         options.append("in_axis")
     _only(table, [*options, *fields], f"{where} ({init})")
     depth_scaled = table.get("depth_scaled", False)
     if not isinstance(depth_scaled, bool):
         raise RecipeError(
-            f"{where}, key 'depth_scaled': got {_show(depth_scaled)}; accepted: true or false"
+            f"{where}, key 'depth_scaled': got {show(depth_scaled)}; accepted: true or false"
         )
     if depth_scaled and not layers:
         raise RecipeError(
@@ -383,7 +376,7 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
     padding_idx = table.get("padding_idx")
     if padding_idx is not None and not _is_integer(padding_idx):
         raise RecipeError(
-            f"{where}, key 'padding_idx': got {_show(padding_idx)}; accepted: an integer"
+            f"{where}, key 'padding_idx': got {show(padding_idx)}; accepted: an integer"
         )
     in_axis = table.get("in_axis") if "in_axis" in options else None
     if isinstance(in_axis, list):
@@ -392,7 +385,7 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
         _is_integer(axis) for axis in (in_axis if isinstance(in_axis, tuple) else (in_axis,))
     ):
         raise RecipeError(
-            f"{where}, key 'in_axis': got {_show(in_axis)}; accepted: an integer or an array of them"
+            f"{where}, key 'in_axis': got {show(in_axis)}; accepted: an integer or an array of them"
         )
     given = {
         key: tuple(v) if isinstance(v, list) else v
@@ -404,12 +397,12 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
         if isinstance(value, dict if flag else dict | bool):
             got = "a table" if isinstance(value, dict) else value
             raise RecipeError(
-                f"{where}, key {_show(key)}: got {got}; accepted: a number, a string or an array"
+                f"{where}, key {show(key)}: got {got}; accepted: a number, a string or an array"
             )
     try:
         built = known[init](**given)
     except (TypeError, ValueError, ArithmeticError, ImportError) as error:
-        keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
+        keys = ", ".join(f"{key} = {show(table[key])}" for key in given) or "no fields"
         raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
     scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
     for key, scales in scaling.items():
@@ -433,12 +426,12 @@ def _initializers() -> dict[str, type[Initializer]]:
 def _base(table: Any, where: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     if not isinstance(table, dict) or not table:
         raise RecipeError(
-            f"{where}, key 'base': got {_show(table)}; accepted: a table of globs and shapes"
+            f"{where}, key 'base': got {show(table)}; accepted: a table of globs and shapes"
         )
     for glob, shape in table.items():
         if not isinstance(shape, list) or not all(_is_integer(n) and n > 0 for n in shape):
             raise RecipeError(
-                f"{where}, table [base], key {_show(glob)}: got {_show(shape)}; accepted: "
+                f"{where}, table [base], key {show(glob)}: got {show(shape)}; accepted: "
                 "a shape, an array of positive integers"
             )
     return tuple((glob, tuple(shape)) for glob, shape in table.items())
@@ -451,13 +444,13 @@ def _is_integer(value: Any) -> bool:
 def _only(table: dict[str, Any], accepted: list[str], where: str) -> None:
     for key in table:
         if key not in accepted:
-            raise RecipeError(f"{where}: unknown key {_show(key)}; accepted: {', '.join(accepted)}")
+            raise RecipeError(f"{where}: unknown key {show(key)}; accepted: {', '.join(accepted)}")
 
 
 def _string(table: dict[str, Any], key: str, where: str, default: str = "") -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        raise RecipeError(f"{where}, key {key!r}: got {_show(value)}; accepted: a string")
+        raise RecipeError(f"{where}, key {show(key)}: got {show(value)}; accepted: a string")
     return value
 
 
@@ -469,8 +462,10 @@ def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
         or not globs
         or not all(isinstance(glob, str) and glob for glob in globs)
     ):
-        got = "nothing" if value is None else _show(value)
-        raise RecipeError(f"{where}, key {key!r}: got {got}; accepted: a glob or an array of globs")
+        got = "nothing" if value is None else show(value)
+        raise RecipeError(
+            f"{where}, key {show(key)}: got {got}; accepted: a glob or an array of globs"
+        )
     return tuple(globs)
 
 

@@ -2,10 +2,11 @@
 
 import json
 import math
-import reprlib
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+from numinit.show import show
 
 __all__ = [
     "InputError", "check_name", "check_shape", "check_size", "open_regular", "parse_json", "show",
@@ -83,16 +84,6 @@ def check_size(name: str, shape: tuple[int, ...], itemsize: int) -> int:
     if math.prod(size for size in shape if size) * itemsize > MAX_BYTES:
         raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
     return math.prod(shape) * itemsize
-
-
-def show(value: object) -> str:
-    """A repr of bounded length, for messages."""
-    return _repr.repr(value)
-
-
-_repr = reprlib.Repr()
-_repr.maxstring = 200
-_repr.maxlist = _repr.maxtuple = 8
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from numinit.stream.normal import HALF_ULP32, HALF_ULP64, ULP32, ULP64
 from numinit.stream.transform import Transform
 
 QUARTER32 = np.float32(0.25)
+ZERO32 = np.float32(0.0)  # added to a product, it makes a zero +0.0
 
 
 class DiskParameters(NamedTuple):
@@ -51,7 +52,7 @@ def disk_float32(word0, word1, p):
     """Uniform on the disk around 0, of two uint32 words; the two parts, float32."""
     radius = math.sqrt(fma(np.float32(word0), ULP32, HALF_ULP32)) * np.float32(p.radius)
     cos, sin = cos_sin_float32(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, ZERO32), fma(radius, sin, ZERO32)
 
 
 @inline
@@ -59,7 +60,7 @@ def disk_float64(word0, word1, p):
     """As `disk_float32`, of uint64 words, float64."""
     radius = math.sqrt(fma(np.float64(word0), ULP64, HALF_ULP64)) * p.radius
     cos, sin = cos_sin_float64(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, 0.0), fma(radius, sin, 0.0)
 
 
 @inline
@@ -72,7 +73,7 @@ def truncated_disk_float32(word0, word1, p):
         exponent, f = np.float32(0.0), -rest
     radius = math.sqrt(minus_2_log_float32(exponent, f)) * np.float32(p.scale)
     cos, sin = cos_sin_float32(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, ZERO32), fma(radius, sin, ZERO32)
 
 
 @inline
@@ -84,7 +85,7 @@ def truncated_disk_float64(word0, word1, p):
         exponent, f = 0.0, -rest
     radius = math.sqrt(minus_2_log_float64(exponent, f)) * p.scale
     cos, sin = cos_sin_float64(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, 0.0), fma(radius, sin, 0.0)
 
 
 DISK = Transform("disk", DiskParameters, disk_float32, disk_float64)

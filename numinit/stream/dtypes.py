@@ -6,11 +6,16 @@ from typing import Any
 
 from numinit.compiler.inline import Inline
 from numinit.stream.rounding import (
+from numinit.show import show
     bfloat16_bits,
     float8_e4m3fn_bits,
     float8_e5m2_bits,
     float16_bits,
 )
+
+
+class RangeError(ValueError):
+    """A parameter out of its range, in itself or for an array's type."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
@@ -67,16 +72,47 @@ class DType:
         return "float64" if self.wide else "float32"
 
     def floor(self, x: float) -> float:
-        """The largest finite number of this type that is not above the finite real `x`."""
+        """The largest finite number of this type that is not above the finite real `x`.
+
+        -infinity if there is none. Zero is 0.0, as it is for `ceil` and `below`.
+        """
+        if x < -self.max:
+            return -math.inf
         unit = self._unit(x)
-        return min(max(math.floor(x / unit) * unit, -self.max), self.max)
+        return min(math.floor(x / unit) * unit, self.max)
+
+    def ceil(self, x: float) -> float:
+        """The smallest finite number of this type that is not below `x`; infinity if none is."""
+        return 0.0 - self.floor(-x)
 
     def below(self, x: float) -> float:
-        """The largest finite number of this type that is below the finite real `x`."""
+        """The largest finite number of this type that is below `x`; -infinity if none is."""
         low = self.floor(x)
-        if low < x:
-            return low
-        return max(x - self._unit(math.nextafter(x, -math.inf)), -self.max)
+        return low if low < x else self.floor(x - self._unit(math.nextafter(x, -math.inf)))
+
+    def refuse_beyond(self, name: str, value: float, bound: float | None = None) -> None:
+        """Refuse a parameter that is finite, but not in this type.
+
+        Parameters
+        ----------
+        name : str
+            The parameter's.
+        value : float
+            As it was given.
+        bound : float, optional
+            What must be in the range of the type, if not `value`.
+
+        Raises
+        ------
+        RangeError
+            Naming the parameter.
+        """
+        largest = abs(value if bound is None else bound)
+        if largest > self.max and math.isfinite(value):
+            made = "" if bound is None else f" and makes values up to {largest:.6g}"
+            raise RangeError(
+                f"{name}: {value!r} was given{made}; {self.name} holds numbers up to {self.max:.6g}"
+            )
 
     def _unit(self, x: float) -> float:
         """The distance of neighbours in the binade of `x`; exact, being a power of two."""
@@ -112,7 +148,7 @@ def as_dtype(dtype: Any) -> DType:
         return dtype
     if getattr(dtype, "isnative", True) is False:
         raise TypeError(
-            f"dtype: {dtype!r} is byte-swapped; only the machine's own byte order is accepted"
+            f"dtype: {show(dtype)} is byte-swapped; only the machine's own byte order is accepted"
         )
     if isinstance(dtype, str):
         name = dtype
@@ -128,5 +164,5 @@ def as_dtype(dtype: Any) -> DType:
         return DTYPES[name.removeprefix("torch.")]
     except KeyError:
         raise TypeError(
-            f"dtype: {dtype!r} is not accepted; one of {', '.join(DTYPES)} is"
+            f"dtype: {show(dtype)} is not accepted; one of {', '.join(DTYPES)} is"
         ) from None

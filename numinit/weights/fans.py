@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from numinit.weights.shapes import Axes, as_axes, as_shape, check_count
+from numinit.show import show
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
@@ -64,10 +65,12 @@ def fans(
     rank = len(shape)
     if in_axis == 1 and out_axis == 0:
         if rank < 2:
-            raise ValueError(
+            refused = ValueError(
                 "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions: "
-                f"shape {shape} was given; pass in_axis and out_axis to say what its axes are"
+                f"shape {shape} was given"
             )
+            refused.add_note("in_axis and out_axis say what the axes of another weight are")
+            raise refused
         if transposed:
             in_axis, out_axis = 0, 1
     given = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
@@ -75,7 +78,7 @@ def fans(
     for name, axes in given.items():
         for axis in as_axes(name, axes):
             if not -rank <= axis < rank:
-                raise ValueError(f"{name}: axis {axis} is out of range for shape {shape}")
+                raise ValueError(f"{name}: axis {show(axis)} is out of range for shape {shape}")
             if axis % rank in owner:
                 raise ValueError(
                     f"{name}: axis {axis} of shape {shape} is also in {owner[axis % rank]}"
@@ -96,7 +99,7 @@ def fans(
 
 def _divided(count: int, name: str, divisor: int, what: str) -> int:
     if count % divisor:
-        raise ValueError(f"{name}: {divisor} does not divide the {what}")
+        raise ValueError(f"{name}: {show(divisor)} does not divide the {what}")
     return count // divisor
 
 
@@ -110,4 +113,4 @@ def fan(mode: str, fan_in: float, fan_out: float) -> float:
         return (fan_in + fan_out) / 2
     if mode == "fan_geo_avg":
         return math.sqrt(fan_in * fan_out)
-    raise ValueError(f"mode: {mode!r} is not supported, please use one of {list(MODES)}")
+    raise ValueError(f"mode: {show(mode)} is not supported, please use one of {list(MODES)}")

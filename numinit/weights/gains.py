@@ -26,7 +26,9 @@ import numpy as np
 
 from numinit.arrays.frameworks import in_use
 from numinit.arrays.memory import Function
+from numinit.compiler.floats import default_mode
 from numinit.stream.normal_tail import CONTEXT, upper_tail
+from numinit.show import show
 
 #: torch's table, to the digit (torch.nn.init.calculate_gain); leaky_relu takes a parameter.
 GAINS: dict[str, float] = {
@@ -101,6 +103,7 @@ def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
     return variance_gain(nonlinearity, param)
 
 
+@default_mode()
 def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """The gain that keeps the variance, 1 / sqrt(E[f(z)**2]) for a standard normal z.
 
@@ -134,19 +137,27 @@ def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
     if not isinstance(nonlinearity, str) or nonlinearity not in {*VARIANCE_GAINS, *PARAMETERS}:
         known = ", ".join(sorted({*VARIANCE_GAINS, *PARAMETERS}))
         raise ValueError(
-            f"Unsupported nonlinearity {nonlinearity!r}; one of {known}, or a callable, is accepted"
+            f"Unsupported nonlinearity {show(nonlinearity)}; one of {known}, or a callable, is accepted"
         )
     if nonlinearity not in PARAMETERS:
         return VARIANCE_GAINS[nonlinearity]
+    what = "alpha" if "elu" in nonlinearity[:4] else "negative_slope"
     if param is None:
         param = PARAMETERS[nonlinearity]
-    elif not isinstance(param, numbers.Real) or isinstance(param, bool):
-        what = "alpha" if "elu" in nonlinearity[:4] else "negative_slope"
-        raise ValueError(f"{what} {param!r} not a valid number")
-    value = float(param)
+    elif not is_parameter(param):
+        raise ValueError(f"{what} {show(param)} not a valid number")
+    try:
+        value = float(param)
+    except OverflowError:
+        raise ValueError(f"{what}: the number is beyond the largest float64") from None
     if nonlinearity in ("leaky_relu", "prelu"):
         return math.sqrt(2.0 / (1 + value * value))
     return _celu_gain(value) if nonlinearity == "celu" else _elu_gain(value)
+
+
+def is_parameter(param: Any) -> bool:
+    """Whether it is a negative slope or an alpha: a real number, or None for the default."""
+    return param is None or (isinstance(param, numbers.Real) and not isinstance(param, bool))
 
 
 def _elu_gain(alpha: float) -> float:
@@ -160,7 +171,7 @@ def _elu_gain(alpha: float) -> float:
 def _celu_gain(alpha: float) -> float:
     """As elu, with exp(z / alpha)."""
     if not alpha:
-        raise ValueError(f"alpha {alpha!r} not a valid number: celu divides by it")
+        raise ValueError(f"alpha {show(alpha)} not a valid number: celu divides by it")
     with localcontext(CONTEXT):
         rate = 1 / Decimal(alpha)
         return float((Decimal("0.5") + Decimal(alpha) ** 2 * _negative(rate)) ** Decimal("-0.5"))
@@ -187,7 +198,7 @@ def _of_arrays(f: Function) -> Function:
             return g
         except Exception as error:  # whatever a framework raises for another's array
             errors.append(f"{type(error).__name__}: {error}")
-    raise ValueError(f"nonlinearity: {f!r} could not be evaluated ({'; '.join(errors)})")
+    raise ValueError(f"nonlinearity: {show(f)} could not be evaluated ({'; '.join(errors)})")
 
 
 def _ways(f: Function) -> Iterator[Function]:
@@ -225,9 +236,11 @@ def _quadrature(f: Function, shown: Any) -> float:
     scale = _scale(f, left, shown)
     whole = integrate(left, width)
     if not whole.sum() > 0:
-        raise ValueError(f"nonlinearity: {shown!r} is zero everywhere, so no gain makes up for it")
+        raise ValueError(
+            f"nonlinearity: {show(shown)} is zero everywhere, so no gain makes up for it"
+        )
     if whole[0] + whole[-1] > 1e-12 * whole.sum():
-        raise ValueError(f"nonlinearity: {shown!r} grows too fast for E[f(z)**2] to be found")
+        raise ValueError(f"nonlinearity: {show(shown)} grows too fast for E[f(z)**2] to be found")
     tolerance = 1e-15 * whole.sum()
     parts: list[float] = []
     for _ in range(_MAX_DEPTH):
@@ -251,7 +264,7 @@ def _scale(f: Function, z: np.ndarray, shown: Any) -> float:
     largest = float(abs(y).max())
     if not np.allclose(again, y[middle], rtol=1e-4, atol=1e-6 * largest):
         raise ValueError(
-            f"nonlinearity: {shown!r} does not map each element by itself, or not always alike"
+            f"nonlinearity: {show(shown)} does not map each element by itself, or not always alike"
         )
     return largest or 1.0
 
@@ -262,19 +275,19 @@ def _values(f: Function, z: np.ndarray, shown: Any) -> np.ndarray:
         with np.errstate(all="ignore"):
             y = np.asarray(f(z.copy()))  # a copy, for f may work in place
     except Exception as error:
-        raise ValueError(f"nonlinearity: {shown!r} could not be evaluated: {error}") from error
+        raise ValueError(f"nonlinearity: {show(shown)} could not be evaluated: {error}") from error
     if y.shape != z.shape or y.dtype.kind not in "biufO":
         raise ValueError(
-            f"nonlinearity: {shown!r} gave {y.dtype} of shape {y.shape} for float64 of shape "
+            f"nonlinearity: {show(shown)} gave {y.dtype} of shape {y.shape} for float64 of shape "
             f"{z.shape}; real numbers of the same shape are accepted"
         )
     try:
         y = y.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"nonlinearity: {shown!r} gave no real numbers: {error}") from None
+        raise ValueError(f"nonlinearity: {show(shown)} gave no real numbers: {error}") from None
     bad = ~np.isfinite(y)
     if bad.any():
-        raise ValueError(f"nonlinearity: {shown!r} gave {y[bad][0]} at {z[bad][0]:.6g}")
+        raise ValueError(f"nonlinearity: {show(shown)} gave {y[bad][0]} at {z[bad][0]:.6g}")
     return y
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from numinit.arrays.frameworks import of_ancestry
+from numinit.show import show
 
 LIMIT = 1 << 64
 _PAIR = struct.Struct("<QQ")
@@ -81,7 +82,7 @@ def _word(name: str, value: Any) -> int:
 
 def _refused(name: str, value: Any, is_int: bool) -> Exception:
     kind = ValueError if is_int else TypeError
-    return kind(f"{name}: {value!r} was given; an integer with 0 <= {name} < 2**64 is accepted")
+    return kind(f"{name}: {show(value)} was given; an integer from 0 to 2**64 - 1 is accepted")
 
 
 #: Held for a moment by whoever draws from any generator.
@@ -164,6 +165,6 @@ def as_key(seed: Any) -> Key:
         if (drawn := framework.seed_from(seed)) is not None:
             return Key(drawn)
     raise TypeError(
-        f"seed: {type(seed).__name__} {seed!r} was given; an integer, a Key, a numinit, NumPy or "
+        f"seed: {type(seed).__name__} {show(seed)} was given; an integer, a Key, a numinit, NumPy or "
         "torch Generator, or None is accepted"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from numinit.arrays.frameworks import framework_of
 from numinit.engines.layout import c_steps
+from numinit.show import show
 
 Axes = int | Sequence[int]
 
@@ -27,12 +28,12 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
         result = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(
-            f"{name}: {shape!r} was given; a sequence of integers is accepted"
+            f"{name}: {show(shape)} was given; a sequence of integers is accepted"
         ) from None
     if any(d < 0 for d in result):
-        raise ValueError(f"{name}: {shape!r} has a negative number")
+        raise ValueError(f"{name}: {show(shape)} has a negative number")
     if math.prod(d for d in result if d) >= 1 << 63:
-        raise ValueError(f"{name}: {shape!r} has 2**63 elements or more")
+        raise ValueError(f"{name}: {show(shape)} has 2**63 elements or more")
     return result
 
 
@@ -42,7 +43,7 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
         return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
     except TypeError:
         raise TypeError(
-            f"{name}: {axes!r} was given; an integer or a sequence of them is accepted"
+            f"{name}: {show(axes)} was given; an integer or a sequence of them is accepted"
         ) from None
 
 
@@ -51,7 +52,7 @@ def check_count(name: str, count: Any) -> None:
     integral = isinstance(count, numbers.Integral)
     if not integral or count < 1:
         kind = ValueError if integral else TypeError
-        raise kind(f"{name}: {count!r} was given; an integer of at least 1 is accepted")
+        raise kind(f"{name}: {show(count)} was given; an integer of at least 1 is accepted")
 
 
 def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
@@ -59,7 +60,7 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
     index = index if isinstance(index, tuple) else (index,)
     ellipses = sum(i is Ellipsis for i in index)
     if ellipses > 1 or len(index) - ellipses > len(whole):
-        raise IndexError(f"index: {index!r} does not fit shape {whole}")
+        raise IndexError(f"index: {show(index)} does not fit shape {whole}")
     at = next((n for n, i in enumerate(index) if i is Ellipsis), len(index))
     missing = len(whole) - (len(index) - ellipses)
     index = index[:at] + (slice(None),) * missing + index[at + 1 :]
@@ -69,14 +70,14 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
             try:
                 low, high, stride = item.indices(size)
             except TypeError:
-                raise IndexError(f"index: {item!r} on axis {axis} is not of integers") from None
+                raise IndexError(f"index: {show(item)} on axis {axis} is not of integers") from None
             if stride != 1:
                 raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
             parsed.append((low, max(0, high - low)))
             continue
         if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
             raise IndexError(
-                f"index: {item!r} on axis {axis}; integers, slices and ... are accepted"
+                f"index: {show(item)} on axis {axis}; integers, slices and ... are accepted"
             )
         low = operator.index(item)
         if not -size <= low < size:

@@ -1,0 +1,203 @@
+"""What prepared fills keep, and how long messages about a caller's objects are."""
+
+import gc
+import weakref
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+import numinit as ni
+from numinit.dtypes import as_dtype
+from numinit.initializers import base
+from numinit.show import show
+
+
+@dataclass(frozen=True, eq=False)
+class Table(ni.Normal):
+    """A user's own initializer, which holds an array."""
+
+    table: np.ndarray = field(default_factory=lambda: np.zeros(1 << 10))
+
+
+class Big:
+    """A model whose method is an activation."""
+
+    def __call__(self, z):
+        return np.maximum(z, 0)
+
+
+WRAPPERS = {
+    "plain": lambda init: init,
+    "input": lambda init: ni.MuP(init, "input", (64, 2)),
+    "twice": lambda init: ni.MuP(ni.MuP(init, "bias", (64, 2)), "bias", (64, 2)),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_no_array_is_kept(wrapper):
+    init = WRAPPERS[wrapper](ni.Assign(np.zeros((64, 2))))
+    inner = init
+    while isinstance(inner, ni.MuP):
+        inner = inner.init
+    kept = weakref.ref(inner.value)
+    init((64, 2))
+    init.fill_(np.empty((64, 2)))
+    init.rows((64, 2), [1, 2])
+    del init, inner
+    gc.collect()
+    assert kept() is None
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda i: i, lambda i: ni.Padded(i, 0), lambda i: ni.DepthScaled(i, 2)]
+)
+def test_nothing_that_a_subclass_holds_is_kept(wrap):
+    init = wrap(Table())
+    kept = weakref.ref(getattr(init, "init", init).table)
+    init((4, 4), seed=0)
+    del init
+    gc.collect()
+    assert kept() is None
+
+
+def test_no_activation_is_kept():
+    model = Big()
+    kept = weakref.ref(model)
+    ni.Padded(ni.KaimingNormal(nonlinearity=model), 0)((4, 4), seed=0)
+    ni.kaiming_normal_(np.empty((4, 4)), nonlinearity=model, seed=0)
+    del model
+    gc.collect()
+    assert kept() is None
+
+
+def test_fills_of_small_initializers_are_kept_and_bounded():
+    init = ni.Padded(ni.MuP(ni.KaimingNormal(), "hidden", (4, 4)), 0)
+    layout = (8, 8), as_dtype("float32"), (8, 8), (32, 4)
+    first = base._ready(init, *layout, None, False, False)
+    assert base._ready(init, *layout, None, False, False) is first
+    for n in range(base.PREPARED + 10):
+        ni.Ones()((n,))
+    assert len(base._prepared) <= base.PREPARED
+
+
+def test_repr_of_assigned_arrays_is_short():
+    for shape in ((1 << 20, 0), (0, 1 << 20), (16,) * 10 + (0,), (3, 1000)):
+        assert len(repr(ni.Assign(np.zeros(shape)))) < 200
+    assert repr(ni.Assign([[1, 2]])) == "Assign(value=[[1, 2]])"
+
+
+HUGE = 10**100_000
+LONG = "x" * 1_000_000
+MANY = [1.5] * 1_000_000
+
+
+def test_show():
+    for value in (HUGE, -HUGE, LONG, MANY, tuple(MANY), np.zeros(10**6), {LONG: MANY}):
+        assert len(show(value)) < 2000
+        assert len(show([value, (value,)])) < 4000
+
+
+REFUSED = [
+    lambda: ni.Normal((LONG,)),
+    lambda: ni.Normal(MANY),
+    lambda: ni.Normal(std=LONG),
+    lambda: ni.Uniform(HUGE, 1),
+    lambda: ni.Ones()(LONG),
+    lambda: ni.Ones()((HUGE,)),
+    lambda: ni.Ones()((-HUGE,)),
+    lambda: ni.Ones()((2, 2), LONG),
+    lambda: ni.Normal()((2, 2), seed=HUGE),
+    lambda: ni.Normal()((2, 2), seed=LONG),
+    lambda: ni.Normal()((2, 2), seed=MANY),
+    lambda: ni.Key(-HUGE),
+    lambda: ni.Key(0).fold_in(HUGE),
+    lambda: ni.Ones().block((2, 2), HUGE),
+    lambda: ni.Ones().block((2, 2), LONG),
+    lambda: ni.Ones().block((2, 2), (0, 0, LONG)),
+    lambda: ni.Ones().block((2, 2), slice(0, 2, HUGE)),
+    lambda: ni.Ones().rows((2, 2), [HUGE]),
+    lambda: ni.Ones().fill_(np.empty((2, 2)), shape=(2, 2), offset=(HUGE, 0)),
+    lambda: ni.KaimingNormal(mode=LONG),
+    lambda: ni.KaimingNormal(nonlinearity=LONG),
+    lambda: ni.KaimingNormal(a=LONG),
+    lambda: ni.KaimingNormal(groups=-HUGE),
+    lambda: ni.KaimingNormal(groups=HUGE)((4, 4)),
+    lambda: ni.KaimingNormal(in_axis=LONG),
+    lambda: ni.KaimingNormal(in_axis=HUGE)((4, 4)),
+    lambda: ni.KaimingNormal(transposed=LONG),
+    lambda: ni.VarianceScaling(distribution=LONG),
+    lambda: ni.Sparse(HUGE),
+    lambda: ni.Padded(ni.Ones(), HUGE)((4, 4)),
+    lambda: ni.Padded(LONG, 0),
+    lambda: ni.Padded(ni.Assign(np.zeros((1 << 20, 0))), 0)((1 << 20, 0)),
+    lambda: ni.DepthScaled(ni.Normal(), -HUGE),
+    lambda: ni.DepthScaled(ni.Normal(), LONG),
+    lambda: ni.MuP(ni.Normal(), LONG, (4, 4)),
+    lambda: ni.MuP(ni.Normal(), "hidden", LONG),
+    lambda: ni.MuP(ni.Normal(), "hidden", (4, 4), HUGE)((8, 8)),
+    lambda: ni.Dirac(groups=HUGE)((4, 4, 3)),
+    lambda: ni.Dirac(in_axis=HUGE)((4, 4, 3)),
+    lambda: ni.Eye(batch_axis=HUGE)((4, 4)),
+    lambda: ni.Orthogonal(batch_axis=HUGE)((4, 4)),
+    lambda: ni.Orthogonal(out_axis=HUGE)((4, 4)),
+    lambda: ni.STFT(window=[*MANY, "x"]),
+    lambda: ni.STFT(side=LONG),
+    lambda: ni.STFT(scaling=MANY),
+    lambda: ni.Assign([HUGE]),
+    lambda: ni.calculate_gain(LONG),
+    lambda: ni.calculate_gain("leaky_relu", LONG),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_messages_are_short(number):
+    with pytest.raises((TypeError, ValueError, IndexError)) as refused:
+        REFUSED[number]()
+    message = str(refused.value)
+    assert len(message) < 2000
+    assert "digits" not in message
+
+
+class Doubled(np.ndarray):
+    def __setitem__(self, index, value):
+        super().__setitem__(index, 2 * value)
+
+
+class Named(np.ndarray):
+    name = "w"
+
+
+def test_subclasses_that_set_elements_in_their_own_way_are_refused(tmp_path):
+    masked = np.ma.masked_array(np.zeros(4, np.float32), mask=[0, 1, 0, 1])
+    for array in (masked, masked.copy().harden_mask(), np.zeros(4).view(Doubled)):
+        with pytest.raises(TypeError, match=f"{type(array).__name__} was given.*a plain array"):
+            ni.ones_(array)
+        with pytest.raises(TypeError, match="a plain array"):
+            ni.Assign(array)
+        assert not np.asarray(array).any()
+    with pytest.raises(TypeError, match="a plain array"):
+        ni.Ones().rows((4, 2), np.ma.masked_array([0, 1], mask=[0, 1]))
+
+
+def test_other_subclasses_are_filled(tmp_path):
+    mapped = np.memmap(tmp_path / "w", np.float32, "w+", shape=(2, 2))
+    plain = np.zeros((2, 2), np.float32)
+    for array in (mapped, plain.copy().view(np.matrix), plain.view(np.recarray), plain.view(Named)):
+        assert ni.ones_(array) is array
+        assert (np.asarray(array) == 1).all()
+
+
+def test_torchs_subclasses():
+    torch = pytest.importorskip("torch")
+
+    class Own(torch.Tensor):
+        def __setitem__(self, index, value):
+            raise RuntimeError("read only")
+
+    class Plain(torch.Tensor):
+        pass
+
+    with pytest.raises(TypeError, match="Own was given"):
+        ni.ones_(torch.zeros(3).as_subclass(Own))
+    assert (ni.ones_(torch.zeros(3).as_subclass(Plain)) == 1).all()
