@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numinit.dtypes import as_dtype
 
 import numinit as ni
-from numinit.dtypes import as_dtype
 from numinit.initializers import base
 from numinit.show import show
 

@@ -143,6 +143,4 @@ def of_arrays(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarr
     return of_array
 
 
-FRAMEWORK = Framework(
-    torch.Tensor, memory, values, written, default_seed, seed_from, of_arrays
-)
+FRAMEWORK = Framework(torch.Tensor, memory, values, written, default_seed, seed_from, of_arrays)

@@ -76,9 +76,7 @@ word_scratch = scratch(types.uint64, BATCH)
 
 
 @functools.cache
-def fill_kernel(
-    transform: Transform, dtype: DType, pattern: Pattern | None
-) -> Callable[..., int]:
+def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Callable[..., int]:
     """The compiled kernel of a transform, an element type and a pattern of zeros.
 
     Its arguments, all integers:

@@ -16,6 +16,7 @@ from numinit.stream.philox import block_words, counter_high
 COLUMNS = 256  # made side by side
 PLANE = np.uint64(2)
 
+
 class Pattern(NamedTuple):
     """What a pattern is to the kernels."""
 

@@ -11,8 +11,8 @@ from numinit.arrays.frameworks import framework_of
 from numinit.engines.by_index import CHUNK
 from numinit.engines.spec import ByIndex, Index, Plan
 from numinit.initializers.base import Initializer
-from numinit.stream.dtypes import DTYPES, DType, as_dtype
 from numinit.show import show
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
 LARGEST_INTEGER = 1 << 53  # up to here float64 has them all
 SHOWN = 16  # elements that a repr lists

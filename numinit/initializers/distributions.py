@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numinit.initializers.base import Distribution
+from numinit.show import show
 from numinit.stream.constant import CONSTANT
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.normal import NORMAL
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import UNIFORM
-from numinit.show import show
 
 
 def real(name: str, value: Any) -> float:

@@ -12,10 +12,10 @@ from numinit.engines.spec import Plan, Whole
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import Normal, set_real
 from numinit.initializers.haar import haar
+from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.weights.keys import Key
 from numinit.weights.shapes import Axes, as_axes
-from numinit.show import show
 
 _NORMAL = Normal()
 

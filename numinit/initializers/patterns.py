@@ -11,9 +11,9 @@ from numinit.engines.by_index import selected
 from numinit.engines.spec import ByIndex, Index, Place, Plan, Selection
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import set_real
+from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, check_count
-from numinit.show import show
 
 
 @dataclass(frozen=True)

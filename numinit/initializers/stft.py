@@ -12,8 +12,8 @@ from numinit.engines.by_index import CHUNK
 from numinit.engines.spec import ByIndex, Index, Plan
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import real
-from numinit.stream.dtypes import DType
 from numinit.show import show
+from numinit.stream.dtypes import DType
 
 #: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), over one turn.
 COSINES = {

@@ -11,13 +11,13 @@ from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.base import Distribution, Initializer
 from numinit.initializers.distributions import Normal, Uniform, quotient, set_real, set_scale
 from numinit.initializers.truncated_normal import TruncNormal
+from numinit.show import show
 from numinit.stream.complex_disk import DISK, TRUNCATED_DISK
 from numinit.stream.dtypes import DType
 from numinit.stream.transform import Transform
 from numinit.weights.fans import MODES, fan, fans
 from numinit.weights.gains import PARAMETERS, calculate_gain, is_parameter
 from numinit.weights.shapes import Axes, as_axes, check_count
-from numinit.show import show
 
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]

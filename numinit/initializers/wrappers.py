@@ -13,9 +13,9 @@ from numinit.engines.spec import Plan, Sampled
 from numinit.engines.zeros import RANGE, Zeros
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import Constant, real
+from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, as_shape
-from numinit.show import show
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 

@@ -67,9 +67,9 @@ from numinit import initializers
 from numinit.engines.spec import Plan
 from numinit.initializers import DepthScaled, Initializer, MuP, Padded
 from numinit.initializers.wrappers import ROLES, AtShape, Role, Wrapper
+from numinit.show import show
 from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.shapes import Axes
-from numinit.show import show
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 

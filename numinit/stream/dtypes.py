@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numinit.compiler.inline import Inline
-from numinit.stream.rounding import (
 from numinit.show import show
+from numinit.stream.rounding import (
     bfloat16_bits,
     float8_e4m3fn_bits,
     float8_e5m2_bits,

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from numinit.weights.shapes import Axes, as_axes, as_shape, check_count
 from numinit.show import show
+from numinit.weights.shapes import Axes, as_axes, as_shape, check_count
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 

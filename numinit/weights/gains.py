@@ -27,8 +27,8 @@ import numpy as np
 from numinit.arrays.frameworks import in_use
 from numinit.arrays.memory import Function
 from numinit.compiler.floats import default_mode
-from numinit.stream.normal_tail import CONTEXT, upper_tail
 from numinit.show import show
+from numinit.stream.normal_tail import CONTEXT, upper_tail
 
 #: torch's table, to the digit (torch.nn.init.calculate_gain); leaky_relu takes a parameter.
 GAINS: dict[str, float] = {
@@ -75,6 +75,7 @@ VARIANCE_GAINS: dict[str, float] = {
 
 #: Names whose parameter counts, and its default: the negative slope, or alpha.
 PARAMETERS: dict[str, float] = {"leaky_relu": 0.01, "prelu": 0.25, "elu": 1.0, "celu": 1.0}
+
 
 def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """The recommended gain for an activation, as torch.nn.init.calculate_gain, and for others.
