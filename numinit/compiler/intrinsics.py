@@ -7,6 +7,10 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
+from numinit.compiler import floats
+
+llvmlite.binding.initialize_native_asmparser()  # for the assembly of `floats`
+
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
