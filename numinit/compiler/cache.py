@@ -113,6 +113,8 @@ class _Description:
             return "slice", self.of((x.start, x.stop, x.step))
         if isinstance(x, (tuple, list)):
             return type(x).__name__, *map(self.of, x)
+        if isinstance(x, dict):
+            return "dict", *sorted((repr(self.of(key)), self.of(item)) for key, item in x.items())
         if isinstance(x, frozenset):
             return "frozenset", *sorted(repr(self.of(item)) for item in x)
         if isinstance(x, types.CodeType):

@@ -7,9 +7,9 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
-from numinit.compiler import floats
+from numinit.compiler.floats import default, exchange
 
-llvmlite.binding.initialize_native_asmparser()  # for the assembly of `floats`
+llvmlite.binding.initialize_native_asmparser()  # for the assembly of `exchange`
 
 
 @intrinsic
@@ -23,8 +23,8 @@ def default_mode(typingctx: Any) -> Any:
     """Set the thread's floating-point mode to the default; returns the one that it had."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        mode = floats.default(builder.module.triple)
-        return floats.exchange(builder, ir.Constant(ir.IntType(64), mode))
+        mode = default(builder.module.triple)
+        return exchange(builder, ir.Constant(ir.IntType(64), mode))
 
     return types.int64(), codegen
 
@@ -32,7 +32,7 @@ def default_mode(typingctx: Any) -> Any:
 @intrinsic
 def restore_mode(typingctx: Any, mode: Any) -> Any:
     """Set the thread's floating-point mode to one that `default_mode` returned."""
-    return types.int64(types.int64), lambda context, builder, signature, args: floats.exchange(
+    return types.int64(types.int64), lambda context, builder, signature, args: exchange(
         builder, args[0]
     )
 
