@@ -1,5 +1,6 @@
-"""What kind of process this is."""
+"""What kind of process this is, and which."""
 
+import functools
 import os
 import sys
 
@@ -8,3 +9,18 @@ def is_command() -> bool:
     """Whether it is the command line: its script, or ``python -m numinit``."""
     name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
     return name.removesuffix(".exe") == "numinit" or (name == "-m" and "numinit" in sys.orig_argv)
+
+
+_forks: list[None] = []
+if hasattr(os, "register_at_fork"):
+    # In C alone: a signal's handler that raises cannot come between.
+    os.register_at_fork(after_in_child=functools.partial(_forks.append, None))
+
+
+def forks() -> int:
+    """How many forks lie between this process and the one that imported numinit.
+
+    Whoever keeps this number sees by it that a child is another process, also where a process
+    number is used again.
+    """
+    return len(_forks)
