@@ -33,6 +33,7 @@ from numinit.dtypes import DTYPES, as_dtype
 from numinit.engines import cpu, cuda
 from numinit.engines.driver import Properties, lacking
 from numinit.engines.kernels import STORES
+from numinit.engines.preparing import preparing
 
 HERE = Path(__file__).parent
 ARCHITECTURES = ("compute_80", "compute_90")
@@ -528,7 +529,7 @@ import importlib.abc, sys, threading
 import numpy as np
 import numinit as ni
 from cuda_parts import Exported
-from numinit.engines.cpu import preparing
+from numinit.engines.preparing import preparing
 
 seen = {}
 
@@ -562,9 +563,9 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         got = []
 
         def probe():
-            got.append(cpu.preparing.acquire(blocking=False))
+            got.append(preparing.acquire(blocking=False))
             if got[0]:
-                cpu.preparing.release()
+                preparing.release()
 
         thread = threading.Thread(target=probe)
         thread.start()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from numinit.engines.cpu import Formula, preparing
+from numinit.engines.cpu import Formula
 from numinit.engines.driver import (
     Rows,
     check_installed,
@@ -25,6 +25,7 @@ from numinit.engines.driver import (
     properties,
 )
 from numinit.engines.plan import plan
+from numinit.engines.preparing import preparing
 
 #: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
 BLOCKS = 64

@@ -57,7 +57,8 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
                 right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number)
         for j in range(count):
             place = left[j] * b + right[j]
-            while place >= rows:
+            # A row that is none, of numbers that another thread writes, might never come back.
+            while place >= rows and np.uint64(row) < rows:
                 place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])
             if place < cleared:
                 for part in range(parts):

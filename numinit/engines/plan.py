@@ -31,9 +31,16 @@ class Plan(NamedTuple):
 
 
 def plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    steps: tuple[int, ...],
+    by_rows: bool,
+    weight: int = 1,
 ) -> Plan:
-    """Choose rows, segments, tiles and chunks for a layout that is not empty."""
+    """Choose rows, segments, tiles and chunks for a layout that is not empty.
+
+    An element takes `weight` times as long as usual, so that chunks have fewer.
+    """
     dims = _merged(shape, strides, steps, by_rows)
     inner, inner_stride, segment, tile = 1, 0, 1, 1
     if len(dims) > by_rows and dims[-1][2] == 1:
@@ -46,7 +53,7 @@ def plan(
     units = -(-inner // segment)
     if dims:
         units *= math.prod(size for size, _, _ in dims[:-1]) * -(-dims[-1][0] // tile)
-    cost = max(segment, LEAST) * tile
+    cost = max(segment, LEAST) * tile * weight
     grain = max(1, min(GRAIN, units * cost // CHUNKS) // cost)
     outer = np.array(dims, np.int64).reshape(-1, 3)
     return Plan(

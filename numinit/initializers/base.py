@@ -182,8 +182,9 @@ class Initializer:
             fills[size], draws = self._ready(whole, kind, part, strides, steps, True, bool(where))
         key = _key(draws, seed)
         for begin in range(0, ids.size, ROWS):
-            block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
-            if block.min() < 0:
+            # A copy, checked again: another thread may write into `ids`.
+            block = np.array(flat[begin : begin + ROWS], np.int64)
+            if check_rows(block, whole) < 0:
                 block = np.where(block < 0, block + whole[0], block)
             if (fill := fills[block.size]) is not None:
                 kept, rows = block, block.ctypes.data
@@ -324,10 +325,18 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     ids: np.ndarray = values(rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
-    for bad in (ids.min(), ids.max()) if ids.size else ():
+    if ids.size:
+        check_rows(ids, whole)
+    return ids
+
+
+def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
+    """Refuse row numbers, at least one, that a weight does not have; returns the least."""
+    least, most = ids.min(), ids.max()
+    for bad in least, most:
         if not -whole[0] <= bad < whole[0]:
             raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
-    return ids
+    return int(least)
 
 
 def _window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
+from numinit.engines.preparing import imported
 from numinit.initializers.base import Initializer, Law
 from numinit.initializers.laws import Normal, set_real, set_scale
 
@@ -46,8 +47,7 @@ class Sparse(Initializer):
         rows, columns = shape
         if rows > MAX_ROWS:
             raise ValueError(f"shape: {rows} rows were given; up to 2**32 are accepted")
-        from numinit.transforms.permutation import network  # here, for it makes Numba work
-
+        network = imported("numinit.transforms.permutation").network
         zeros = math.ceil(self.sparsity * rows)
         return _SparseLaw(self.std, (rows, columns, zeros, *network(max(rows, 1))))
 

@@ -19,6 +19,8 @@ COSINES = {
     "blackman": (0.42, 0.5, 0.08),
 }
 
+MAX_FRAME = 1 << 24  # values that a window is scaled by: their sum takes about a second
+
 
 @dataclass(frozen=True)
 class STFT(Computed):
@@ -92,6 +94,11 @@ class STFT(Computed):
             raise ValueError(
                 f"window: {len(self.window)} values were given for a frame of {length}; as many "
                 "are accepted"
+            )
+        if length > MAX_FRAME and self.window is not None and self.scaling is not None:
+            raise ValueError(
+                f"shape: a frame of {length} was given; up to 2**24 are accepted for a window that "
+                "is scaled"
             )
         if length and not self._norm(length) > 0:
             raise ValueError(
