@@ -69,11 +69,8 @@ def play(seed: int) -> None:
                 drawn.append(ni.keys.default_generator.next_key())
             elif act == "fill":
                 ni.normal_(np.empty(shape, np.float32))
-            elif act == "fork" and os.getpid() == main and len(children) < 12:
-                if child := os.fork():
-                    children.append(child)
-                else:
-                    signal.alarm(PATIENCE // 2)  # a child that hangs dies, and is seen to
+            elif act == "fork" and os.getpid() == main and len(children) < 12 and (pid := os.fork()):
+                children.append(pid)
         finally:
             inside = False
             if os.getpid() == main:
@@ -99,6 +96,7 @@ def play(seed: int) -> None:
                 done["forked"] += 1
                 child = os.fork()
                 if not child:
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
                     signal.alarm(PATIENCE // 2)
                     code = 1
                     try:
@@ -127,12 +125,16 @@ def play(seed: int) -> None:
             continue
     while True:
         try:
-            signal.signal(signal.SIGALRM, signal.SIG_IGN if os.getpid() == main else signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
             stop.set()
             break
         except Stop:
             continue
     if os.getpid() != main:
+        # A child that hangs dies. (Before, it may have set the timer that its parent was to set.)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE // 2)
         code = 1
         try:
             check(law(shape, seed=1))
