@@ -61,19 +61,20 @@ def play(seed: int) -> None:
         nonlocal inside
         if inside or stop.is_set():
             return
-        inside = True
+        inside, act = True, handler_rng.choice(acts)
         try:
-            act = handler_rng.choice(acts)
             done[act] += 1
             if act == "draw":
                 drawn.append(ni.keys.default_generator.next_key())
             elif act == "fill":
                 ni.normal_(np.empty(shape, np.float32))
-            elif act == "fork" and os.getpid() == main and len(children) < 12 and (pid := os.fork()):
+            elif (
+                act == "fork" and os.getpid() == main and len(children) < 12 and (pid := os.fork())
+            ):
                 children.append(pid)
         finally:
             inside = False
-            if os.getpid() == main:
+            if os.getpid() == main and act != "raise":  # after that, the loop below sets it
                 signal.setitimer(signal.ITIMER_REAL, pace * handler_rng.uniform(0.2, 2))
         if act == "raise":
             raise Stop
@@ -114,22 +115,16 @@ def play(seed: int) -> None:
     # Python drops a handler's exception where nobody can catch it, as in a hook of a fork.
     sys.unraisablehook = lambda raised: done.update(["dropped"])
     end = time.monotonic() + rng.uniform(0.5, 2)
-    while True:
+    while not stop.is_set():
         try:
             signal.setitimer(signal.ITIMER_REAL, pace)
             while time.monotonic() < end and os.getpid() == main:
                 check(law(shape, seed=1))
                 done["main fill"] += 1
-            break
-        except Stop:
-            continue
-    while True:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)
             stop.set()
-            break
         except Stop:
-            continue
+            pass
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     if os.getpid() != main:
         # A child that hangs dies. (Before, it may have set the timer that its parent was to set.)
         signal.setitimer(signal.ITIMER_REAL, 0)

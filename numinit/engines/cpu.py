@@ -26,8 +26,6 @@ SERIAL_BYTES = 4 << 20  # the same of a constant that is contiguous
 SLICE = 0.02  # seconds, about, that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
-Jobs = queue.SimpleQueue[Callable[[], None]]
-
 
 class _Helpers:
     """The helper threads of a process, which live as long as it does and wait for jobs.

@@ -46,7 +46,6 @@ def prepared(work: Callable[[], T]) -> T:
     main = threading.current_thread() is threading.main_thread()
     while main and not _importing():
         born, results = forks(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
-
         try:
             start_new_thread(_run, (work, results))
         except RuntimeError:  # out of threads, or shutting down
