@@ -183,7 +183,7 @@ def _info(arguments: argparse.Namespace) -> int:
     import llvmlite.binding as llvm
 
     from numinit.compiler import cache
-    from numinit.engines import cpu
+    from numinit.engines import threads
 
     features = llvm.get_host_cpu_features()
     widths = (("avx512f", 512), ("avx2", 256), ("sse2", 128), ("neon", 128))
@@ -203,7 +203,7 @@ def _info(arguments: argparse.Namespace) -> int:
     lines = {
         "numinit": f"{__version__}, stream version {STREAM_VERSION}",
         "python": ", ".join([python_version(), *versions]),
-        "threads": f"{cpu.num_threads()} of {os.cpu_count()} CPUs (NUMBA_NUM_THREADS)",
+        "threads": f"{threads.num_threads()} of {os.cpu_count()} CPUs ({threads.source()})",
         "threading": "numinit's own threads without the GIL; none of Numba's threading layers",
         "cpu": f"{llvm.get_host_cpu_name()}: {' '.join(present) or 'no wide vectors'}",
         "vectors": f"{width} bits" if width else "unknown",

@@ -29,7 +29,9 @@ from helpers import spec_of, view_of
 from ptx_machine import Program
 
 import numinit as ni
-from numinit.engines import cpu, cuda, zeros
+from numinit.engines import cpu
+from numinit.engines import cuda
+from numinit.engines import zeros
 from numinit.engines.cpu_kernel import element_of
 from numinit.engines.cuda_driver import Properties, lacking
 from numinit.stream.dtypes import DTYPES, as_dtype
@@ -538,7 +540,7 @@ import importlib.abc, sys, threading
 import numpy as np
 import numinit as ni
 from cuda_parts import Exported
-from numinit.engines.cpu import preparing
+from numinit.engines.preparing import preparing
 
 seen = {}
 
@@ -572,9 +574,9 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         got = []
 
         def probe():
-            got.append(cpu.preparing.acquire(blocking=False))
+            got.append(preparing.acquire(blocking=False))
             if got[0]:
-                cpu.preparing.release()
+                preparing.release()
 
         thread = threading.Thread(target=probe)
         thread.start()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from numinit.dtypes import as_dtype
+from numinit.stream.dtypes import as_dtype
 
 import numinit as ni
 from numinit.initializers import base

@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import os
 import pickle
 import struct
+import subprocess
 import sys
 import threading
 
@@ -231,3 +233,67 @@ def test_generators_are_copied_and_pickled():
     for twin in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
         assert twin.next_key() == ni.Key(7).fold_in(1)
     assert generator.next_key() == ni.Key(7).fold_in(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork")
+def test_forked_children_of_what_has_no_seed_differ_and_of_what_has_one_go_on():
+    """In processes of their own: pytest's own threads and generators stay out of it."""
+    script = """
+import copy, os, sys
+import numinit as ni
+
+def keys_of_children(draw, generations=1):
+    read, write = os.pipe()
+    for _ in range(2):
+        if not os.fork():
+            for _ in range(generations - 1):
+                if os.fork():
+                    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+            os.write(write, f"{draw()}\\n".encode())
+            os._exit(0)
+    assert all(os.wait()[1] == 0 for _ in range(2))
+    os.close(write)
+    return os.fdopen(read).read().splitlines()
+
+own, late = ni.Generator(), ni.Generator()
+process = ni.keys.default_generator
+for generator in own, process:
+    generator.next_key()
+for draw in own.next_key, late.next_key, process.next_key, lambda: (own.seed, own.next_key()):
+    for generations in 1, 2:
+        drawn = [*keys_of_children(draw, generations), str(draw())]
+        assert len(set(drawn)) == 3, drawn
+assert own.seed == own.seed
+twin = copy.deepcopy(own)
+assert keys_of_children(twin.next_key) == [str(own.next_key())] * 2
+ni.manual_seed(5)
+own.manual_seed(7)
+for generator, seed in (process, 5), (own, 7):
+    assert generator.next_key() == ni.Key(seed).fold_in(0)
+    assert keys_of_children(generator.next_key, 2) == [str(ni.Key(seed).fold_in(1))] * 2
+    assert generator.next_key() == ni.Key(seed).fold_in(1)
+"""
+    subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], check=True, timeout=60
+    )
+
+
+def test_a_draw_in_the_middle_of_a_draw():
+    """As a signal's handler does, or a destructor: the trace function runs between two lines."""
+    generator, drawn = ni.Generator(3), []
+
+    def trace(frame, event, _):
+        if frame.f_code in (ni.Generator.next_key.__code__, ni.Generator._source.__code__):
+            sys.settrace(None)
+            frame.f_trace = None
+            drawn.append(generator.next_key())
+            sys.settrace(trace)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        drawn.append(generator.next_key())
+    finally:
+        sys.settrace(None)
+    assert len(drawn) > 1
+    assert set(drawn) == {ni.Key(3).fold_in(n) for n in range(len(drawn))}

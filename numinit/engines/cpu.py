@@ -6,45 +6,70 @@ when two Python threads meet, and neither can be interrupted. The number of thre
 """
 
 import contextlib
-import os
+import functools
 import queue
-import sys
 import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from numinit.engines.forks import forks
 from numinit.engines.layout import View, laid_out
+from numinit.engines.preparing import prepared
 from numinit.engines.spec import Spec
-from numinit.engines.zeros import NO_ZEROS
+from numinit.engines.threads import num_threads
+from numinit.engines.zeros import NO_ZEROS, Pattern
 from numinit.stream.dtypes import DType
+from numinit.stream.transform import Transform
 
 SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
 SERIAL_BYTES = 4 << 20  # the same of a constant that is contiguous
-SLICE = 16  # chunks that the calling thread fills between two looks at signals
+SLICE = 0.02  # seconds, about, that the calling thread fills between two looks at signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
-Jobs = queue.SimpleQueue[Callable[[], None]]
 
-# The helper threads live as long as the process and wait for jobs. (concurrent.futures has locks
-# that an interrupt can leave locked; a SimpleQueue has none.)
-_jobs: Jobs = queue.SimpleQueue()
-_threads = 0
-_threads_lock = threading.Lock()
+class _Helpers:
+    """The helper threads of a process, which live as long as it does and wait for jobs.
+
+    Nothing is locked, for a signal's handler may fill while this thread is anywhere here. Nor is
+    anybody waited for who a forked child would not have: threading.Thread does when it starts.
+    """
+
+    def __init__(self) -> None:
+        # (concurrent.futures has locks that an interrupt can leave locked; this has none.)
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._started: list[int] = []
+
+    def submit(self, job: Callable[[], None], count: int) -> None:
+        """Let `count` threads run a job; fewer where no more can be started.
+
+        Python threads that come here at once may start one more each.
+        """
+        with contextlib.suppress(RuntimeError):  # out of threads, or shutting down
+            while len(self._started) < count:
+                # In one step, so that no interrupt leaves one out.
+                name = f"numinit-{len(self._started)}"
+                self._started.extend(map(start_new_thread, (self._serve,), ((name,),)))
+        for _ in range(min(count, len(self._started))):
+            self._jobs.put(job)
+
+    def _serve(self, name: str) -> None:
+        threading.current_thread().name = name
+        while True:
+            self._jobs.get()()
 
 
-def num_threads() -> int:
-    """Threads a fill may use now: ``numba.get_num_threads()``, without launching a layer."""
-    parallel = sys.modules.get("numba.np.ufunc.parallel")
-    if parallel is not None and getattr(parallel, "_is_initialized", True):
-        # Somebody may have called set_num_threads. The public get_num_threads takes locks first,
-        # one of them shared with other processes, that a fork or a killed child leaves locked.
-        ask = getattr(parallel, "_get_num_threads", parallel.get_num_threads)
-        return int(ask())
-    from numba import config  # here, for importing Numba takes longer than all the rest
+_helpers: dict[int, _Helpers] = {}
 
-    return int(config.NUMBA_NUM_THREADS)
+
+def _submit(job: Callable[[], None], count: int) -> None:
+    """Let `count` helper threads of this process run a job."""
+    (_helpers.get(process := forks()) or _helpers.setdefault(process, _Helpers())).submit(
+        job, count
+    )
 
 
 class Fill:
@@ -64,12 +89,11 @@ class Fill:
 
     def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         transform, parameters, zeros = spec
-        with preparing:
-            # Imported late: importing Numba takes 0.5 s.
-            from numinit.engines.cpu_kernel import fill_kernel
-
-            self._kernel = fill_kernel(transform, dtype, zeros and zeros.pattern)
-        layout = laid_out(view)
+        made = transform, dtype, zeros and zeros.pattern
+        if made not in _kernels:
+            _kernels[made] = prepared(functools.partial(_kernel, *made))
+        self._kernel = _kernels[made]
+        layout = laid_out(view, zeros.parameters.cost if zeros else 1)
         serial = SERIAL
         if not transform.draws and layout.inner_stride == dtype.itemsize and layout.tile == 1:
             serial = max(serial, SERIAL_BYTES // dtype.itemsize)
@@ -107,21 +131,38 @@ class Fill:
             kernel(0, chunks, chunks, address, first, rows, seed, stream, *self._fixed)
             return
         work = (chunks, address, first, rows, seed, stream, *self._fixed)
-        crew = _Crew(self, kernel, chunks, work)
-        try:
-            crew.call(min(num_threads(), chunks) - 1)
-            while kernel(crew.place, SLICE, *work):
-                pass  # between two slices Python handles signals: Ctrl-C is raised here
-        finally:
-            crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
-            # The handlers of two signals may raise, each on the way into a call.
+        begun = -1
+        while begun != (begun := forks()):
+            # Once, and again in a child that was born in between, by a signal's handler: it does
+            # not know what its parent's helpers had done.
+            crew = _Crew(self, kernel, chunks, work)
             try:
-                crew.dismiss()
+                crew.call(min(num_threads(), chunks) - 1)
+                limit, begin = 1, time.monotonic()
+                while kernel(crew.place, limit, *work):
+                    # Between two slices Python handles signals: Ctrl-C is raised here.
+                    end = time.monotonic()
+                    limit = 2 * limit if end - begin < SLICE else max(limit // 2, 1)
+                    begin = end
             finally:
+                crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
+                # The handlers of two signals may raise, each on the way into a call.
                 try:
                     crew.dismiss()
                 finally:
-                    crew.dismiss()
+                    try:
+                        crew.dismiss()
+                    finally:
+                        crew.dismiss()
+
+
+_kernels: dict[tuple[Transform, DType, Pattern | None], Any] = {}
+
+
+def _kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
+    from numinit.engines.cpu_kernel import fill_kernel  # late: importing Numba takes 0.5 s
+
+    return fill_kernel(transform, dtype, pattern)
 
 
 class _Crew:
@@ -132,13 +173,14 @@ class _Crew:
     left, and touches nothing else.
     """
 
-    __slots__ = ("_alive", "_arguments", "_busy", "_done", "_kernel", "counter", "place")
+    __slots__ = ("_alive", "_arguments", "_born", "_busy", "_done", "_kernel", "counter", "place")
 
     def __init__(self, fill: Fill, kernel: Any, chunks: int, work: tuple[Any, ...]) -> None:
         self._alive = fill  # its memory is read before the counter
         self.counter = np.zeros(1, np.int64)
         self.place = self.counter.ctypes.data
         self._kernel, self._arguments = kernel, (self.place, chunks, *work)
+        self._born = forks()
         self._busy: list[None] = []  # as long as there are helpers at work
         self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes `dismiss`
 
@@ -160,7 +202,7 @@ class _Crew:
         interrupt: BaseException | None = None
         while True:
             try:
-                while self._busy:
+                while self._busy and self._born == forks():  # a child has none of them
                     with contextlib.suppress(queue.Empty):
                         self._done.get(timeout=0.1)
                 break
@@ -168,40 +210,3 @@ class _Crew:
                 interrupt = error
         if interrupt is not None:
             raise interrupt
-
-
-def _submit(job: Callable[[], None], count: int) -> None:
-    """Let `count` helper threads run a job; fewer where no more can be started."""
-    global _threads
-    with _threads_lock, contextlib.suppress(RuntimeError):  # out of threads, or shutting down
-        while _threads < count:
-            name = f"numinit-{_threads}"
-            threading.Thread(target=_serve, args=(_jobs,), name=name, daemon=True).start()
-            _threads += 1
-    for _ in range(min(count, _threads)):
-        _jobs.put(job)
-
-
-def _serve(jobs: Jobs) -> None:
-    while True:
-        jobs.get()()
-
-
-#: Held while a kernel is compiled or loaded, and over a fork: a child that is born while another
-#: thread is at it would find the locks of Numba and of the modules locked for ever.
-preparing = threading.RLock()
-
-
-def _after_fork() -> None:
-    """A forked child has none of its parent's threads."""
-    global _jobs, _threads, _threads_lock
-    _jobs, _threads, _threads_lock = queue.SimpleQueue(), 0, threading.Lock()
-    preparing.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=preparing.acquire,
-        after_in_parent=preparing.release,
-        after_in_child=_after_fork,
-    )

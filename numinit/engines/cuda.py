@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from numinit.engines.cpu import preparing
 from numinit.engines.cuda_driver import (
     Rows,
     check_installed,
@@ -25,6 +24,7 @@ from numinit.engines.cuda_driver import (
     properties,
 )
 from numinit.engines.layout import View, laid_out
+from numinit.engines.preparing import preparing
 from numinit.engines.spec import Spec
 from numinit.engines.zeros import NO_ZEROS
 from numinit.stream.dtypes import DType

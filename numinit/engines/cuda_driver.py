@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from numinit.engines.cpu import preparing
+from numinit.engines.preparing import preparing
 
 ANY_GPU = (0, 1, 2)  # handles of the default streams, which every context has
 DEVICE = 2  # the driver's type of a GPU's own memory

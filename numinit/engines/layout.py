@@ -50,8 +50,11 @@ class Layout(NamedTuple):
     outer: np.ndarray  # (dimensions, 3): size, stride, step
 
 
-def laid_out(view: View) -> Layout:
-    """Choose rows, segments, tiles and chunks for a view that is not empty."""
+def laid_out(view: View, weight: int = 1) -> Layout:
+    """Choose rows, segments, tiles and chunks for a view that is not empty.
+
+    An element takes `weight` times as long as usual, so that chunks have fewer.
+    """
     shape, strides, steps, by_rows = view
     dims = _merged(shape, strides, steps, by_rows)
     inner, inner_stride, segment, tile = 1, 0, 1, 1
@@ -65,7 +68,7 @@ def laid_out(view: View) -> Layout:
     units = -(-inner // segment)
     if dims:
         units *= math.prod(size for size, _, _ in dims[:-1]) * -(-dims[-1][0] // tile)
-    cost = max(segment, LEAST) * tile
+    cost = max(segment, LEAST) * tile * weight
     grain = max(1, min(GRAIN, units * cost // CHUNKS) // cost)
     outer = np.array(dims, np.int64).reshape(-1, 3)
     return Layout(

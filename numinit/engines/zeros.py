@@ -5,7 +5,7 @@ Each has two forms. The one for the CPU clears a run: `out` has the values of el
 for CUDA's threads says whether one element is cleared.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,8 @@ class Pattern(NamedTuple):
 
     name: str
     """Of the compiled kernels, for good: letters, digits and underscores."""
-    Parameters: type[tuple[int, ...]]
-    """A NamedTuple of int."""
+    Parameters: Any
+    """A NamedTuple of int, whose `cost` says how many times as long as usual an element takes."""
     clear: Inline
     """Clears a run."""
     cleared: Inline
@@ -34,7 +34,7 @@ class Zeros(NamedTuple):
     """The zeros of one weight."""
 
     pattern: Pattern
-    parameters: tuple[int, ...]
+    parameters: Any
     """An instance of the pattern's `Parameters`."""
 
 
@@ -53,6 +53,11 @@ class RangeParameters(NamedTuple):
     first: int
     last: int
 
+    @property
+    def cost(self) -> int:
+        """As usual."""
+        return 1
+
 
 class SparseParameters(NamedTuple):
     """Some elements of each column of a matrix; see `numinit.stream.permutation`."""
@@ -65,6 +70,11 @@ class SparseParameters(NamedTuple):
     """The digits of the network that permutes the rows are below `left` and `right`."""
     right: int
     rounds: int
+
+    @property
+    def cost(self) -> int:
+        """Most of the time goes into the rounds."""
+        return 1 + self.rounds // 4
 
 
 @inline
@@ -106,7 +116,8 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
                 right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number)
         for j in range(count):
             place = left[j] * b + right[j]
-            while place >= rows:
+            # A row that is none, of numbers that another thread writes, might never come back.
+            while place >= rows and np.uint64(row) < rows:
                 place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])
             if place < cleared:
                 for part in range(parts):

@@ -19,7 +19,7 @@ from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.transform import Transform
 from numinit.weights.keys import Key, as_key
-from numinit.weights.shapes import as_rows, as_shape, parse_index, window_start
+from numinit.weights.shapes import as_rows, as_shape, check_rows, parse_index, window_start
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 SMALL = 4096  # characters of an initializer whose fills are kept
@@ -288,8 +288,9 @@ class Initializer:
             fills[size], draws = self._ready(whole, kind, part, strides, steps, True, bool(where))
         key = _key(draws, seed)
         for begin in range(0, ids.size, ROWS):
-            block = np.ascontiguousarray(flat[begin : begin + ROWS], np.int64)
-            if block.min() < 0:
+            # A copy, checked again: another thread may write into `ids`.
+            block = np.array(flat[begin : begin + ROWS], np.int64)
+            if check_rows(block, whole) < 0:
                 block = np.where(block < 0, block + whole[0], block)
             if (fill := fills[block.size]) is not None:
                 kept, rows = block, block.ctypes.data

@@ -24,6 +24,9 @@ COSINES = {
 }
 
 
+MAX_FRAME = 1 << 24  # values that a window is scaled by: their sum takes about a second
+
+
 @dataclass(frozen=True)
 class STFT(Initializer):
     """The real or the imaginary part of a windowed Fourier transform, as a convolution's kernel.
@@ -96,6 +99,11 @@ class STFT(Initializer):
             raise ValueError(
                 f"window: {len(self.window)} values were given for a frame of {length}; as many "
                 "are accepted"
+            )
+        if length > MAX_FRAME and self.window is not None and self.scaling is not None:
+            raise ValueError(
+                f"shape: a frame of {length} was given; up to 2**24 are accepted for a window that "
+                "is scaled"
             )
         if length and not 0 < (norm := self._norm(length)) < math.inf:
             raise ValueError(

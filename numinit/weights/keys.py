@@ -1,16 +1,34 @@
-"""Keys name streams; generators hand out keys."""
+"""Keys name streams; generators hand out keys.
+
+Calls without a seed draw from one generator of the process, and, for torch tensors, from torch's.
+What the workers of a data loader get from it depends on how they start:
+
+* by a fork, as ``torch.utils.data.DataLoader`` does on Linux up to Python 3.13: after
+  ``ni.manual_seed`` each worker goes on with a copy of the same generator, so all draw the same
+  values, as with NumPy's; without it each draws from entropy of its own;
+* by ``spawn`` or ``forkserver``: each imports numinit anew and draws from entropy of its own,
+  unless it runs ``ni.manual_seed`` itself.
+
+For values that differ and can be made again, seed each worker::
+
+    def seed_worker(number):  # DataLoader(..., worker_init_fn=seed_worker)
+        ni.manual_seed(torch.initial_seed())
+
+torch gives every worker a seed of its own, so its generator, and torch tensors, need nothing.
+"""
 
 import hashlib
+import itertools
 import operator
 import os
 import struct
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from numinit.arrays.frameworks import of_ancestry
+from numinit.engines.forks import forks
 from numinit.show import show
 
 LIMIT = 1 << 64
@@ -85,53 +103,76 @@ def _refused(name: str, value: Any, is_int: bool) -> Exception:
     return kind(f"{name}: {show(value)} was given; an integer from 0 to 2**64 - 1 is accepted")
 
 
-#: Held for a moment by whoever draws from any generator.
-_drawing = threading.Lock()
-
-
-def _after_fork() -> None:
-    """Another thread of the parent may have held the lock."""
-    global _drawing
-    _drawing = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 class Generator:
     """A stateful source of keys: its n-th use gives ``Key(seed).fold_in(n)``.
+
+    Threads, signal handlers and destructors may draw at any moment: nothing is locked.
+
+    A forked child has a copy of every generator. One with a seed goes on in the child where it was,
+    as NumPy's do, so two children, or child and parent, draw the same keys. One without a seed
+    takes new entropy in the child, so that they draw different ones. A copy, also a pickled one,
+    goes on where the original was, as one with a seed.
 
     Parameters
     ----------
     seed : int, optional
         0 <= seed < 2**64; from the operating system's entropy if left out.
+
+    Examples
+    --------
+    >>> import numinit as ni
+    >>> generator = ni.Generator(42)
+    >>> generator.next_key() == ni.Key(42).fold_in(0)
+    True
+    >>> generator
+    Generator(seed=42, uses=1)
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.manual_seed(struct.unpack("<Q", os.urandom(8))[0] if seed is None else seed)
+        self._seeded: _Source | None = None
+        self._unseeded: dict[int, _Source] = {}  # by process
+        if seed is not None:
+            self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> "Generator":
         """Start again from `seed`; returns the generator."""
-        key = Key(seed)
-        with _drawing:
-            self._key, self._uses = key, 0
+        self._seeded = Key(seed), itertools.count()
         return self
+
+    def _source(self) -> "_Source":
+        source = self._seeded or self._unseeded.get(process := forks())
+        # Of threads that come here at once, all get what the first one made.
+        return source or self._unseeded.setdefault(process, (_random_key(), itertools.count()))
 
     @property
     def seed(self) -> int:
-        """The seed that this generator was started from."""
-        return self._key.seed
+        """The seed that this generator was started from; its own in each process if it had none."""
+        return self._source()[0].seed
 
     def next_key(self) -> Key:
-        """The next key; safe to call from many threads."""
-        with _drawing:
-            key = self._key.fold_in(self._uses)
-            self._uses += 1
-        return key
+        """The next key; safe to call from many threads, and from a signal's handler."""
+        key, uses = self._source()
+        return key.fold_in(next(uses))  # one step, which nothing comes between
 
     def __repr__(self) -> str:
-        return f"Generator(seed={self.seed}, uses={self._uses})"
+        seed, uses = self.__getstate__()
+        return f"Generator(seed={seed}, uses={uses})"
+
+    def __getstate__(self) -> tuple[int, int]:
+        key, uses = self._source()
+        return key.seed, int(repr(uses)[len("count(") : -1])  # to look without taking
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        seed, uses = state
+        self._seeded, self._unseeded = (Key(seed), itertools.count(uses)), {}
+
+
+#: A key, and the number of its next use.
+_Source = tuple[Key, "itertools.count[int]"]
+
+
+def _random_key() -> Key:
+    return Key(*struct.unpack("<Q", os.urandom(8)))
 
 
 #: The process-wide generator, which calls without a seed advance.
@@ -139,7 +180,10 @@ default_generator = Generator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the process-wide generator, which calls without a seed draw from; returns it."""
+    """Seed the process-wide generator, which calls without a seed draw from; returns it.
+
+    Forked children go on with a copy of it: see `numinit.weights.keys` for what data loaders get.
+    """
     return default_generator.manual_seed(seed)
 
 

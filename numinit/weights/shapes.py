@@ -97,10 +97,18 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     ids: np.ndarray = values(rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
-    for bad in (ids.min(), ids.max()) if ids.size else ():
+    if ids.size:
+        check_rows(ids, whole)
+    return ids
+
+
+def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
+    """Refuse row numbers, at least one, that a weight does not have; returns the least."""
+    least, most = ids.min(), ids.max()
+    for bad in least, most:
         if not -whole[0] <= bad < whole[0]:
             raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
-    return ids
+    return int(least)
 
 
 def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:

@@ -1,0 +1,105 @@
+"""How many threads a fill may use: what Numba was told, else what the process may have."""
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+
+def num_threads() -> int:
+    """Threads a fill may use now.
+
+    ``numba.get_num_threads()`` where somebody has set it, or NUMBA_NUM_THREADS; else `default`.
+    """
+    return _chosen()[0]
+
+
+def source() -> str:
+    """Where `num_threads` comes from."""
+    return _chosen()[1]
+
+
+def _chosen() -> tuple[int, str]:
+    from numba import config  # late: importing Numba takes longer than all the rest
+
+    number = int(config.NUMBA_NUM_THREADS)
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if parallel is not None and getattr(parallel, "_is_initialized", True):
+        # Somebody may have called set_num_threads. The public get_num_threads takes locks first,
+        # one of them shared with other processes, that a fork or a killed child leaves locked.
+        ask = getattr(parallel, "_get_num_threads", parallel.get_num_threads)
+        if (now := int(ask())) != number:
+            return now, "numba.set_num_threads"
+    if "NUMBA_NUM_THREADS" in os.environ or number != config.NUMBA_DEFAULT_NUM_THREADS:
+        return number, "NUMBA_NUM_THREADS"
+    return default()
+
+
+@functools.cache
+def default(root: str = "/") -> tuple[int, str]:
+    """The number of threads where nobody has told Numba one, and where it comes from.
+
+    OMP_NUM_THREADS, its first number, or the least of the CPUs that the process may run on and
+    those that its container's quota is worth. Read once.
+
+    Parameters
+    ----------
+    root : str, optional
+        The directory that has ``proc`` and ``sys``.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if told.isascii() and told.isdigit() and int(told) > 0:
+        return int(told), "OMP_NUM_THREADS"
+    count = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # from Python 3.13
+    source = "CPUs"
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+        if allowed < (os.cpu_count() or 1):
+            source = "CPU affinity"
+        count = min(count, allowed)
+    elif count < (os.cpu_count() or 1):
+        source = "PYTHON_CPU_COUNT"
+    quota = min(_quotas(Path(root)), default=math.inf)
+    if quota < count:
+        return max(1, math.ceil(quota)), "CPU quota of the container"
+    return count, source
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The CPUs' worth of time that each control group around the process may take."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 is a line without controllers. A container often sees its own group as the
+        # root of what is mounted, whatever the path says, hence all the way up.
+        folders = ("",) if not controllers else (controllers, "cpu", "cpu,cpuacct")
+        own = PurePosixPath("/", path).relative_to("/")
+        for folder in folders:
+            mounted = root / "sys/fs/cgroup" / folder
+            for group in (own, *own.parents):
+                if ".." not in group.parts:
+                    yield from _quota(mounted / group)
+
+
+def _quota(group: Path) -> Iterator[float]:
+    words = _read(group / "cpu.max").split() or [
+        *_read(group / "cpu.cfs_quota_us").split(),
+        *_read(group / "cpu.cfs_period_us").split(),
+    ]
+    try:
+        quota, period = map(int, words)  # "max", or -1: there is none
+    except ValueError:
+        return
+    if quota > 0 and period > 0:
+        yield quota / period
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
