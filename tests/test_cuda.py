@@ -29,9 +29,7 @@ from helpers import spec_of, view_of
 from ptx_machine import Program
 
 import numinit as ni
-from numinit.engines import cpu
-from numinit.engines import cuda
-from numinit.engines import zeros
+from numinit.engines import cpu, cuda, zeros
 from numinit.engines.cpu_kernel import element_of
 from numinit.engines.cuda_driver import Properties, lacking
 from numinit.stream.dtypes import DTYPES, as_dtype
@@ -574,6 +572,8 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         got = []
 
         def probe():
+            from numinit.engines.preparing import preparing
+
             got.append(preparing.acquire(blocking=False))
             if got[0]:
                 preparing.release()

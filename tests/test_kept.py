@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from numinit.stream.dtypes import as_dtype
 
 import numinit as ni
 from numinit.initializers import base
 from numinit.show import show
+from numinit.stream.dtypes import as_dtype
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import law_of
 
 import numinit as ni
-from helpers import law_of
 from numinit.engines import threads
 from numinit.initializers import base
 
@@ -309,8 +309,8 @@ def test_row_numbers_are_copied_before_they_are_checked(init, monkeypatch):
 
 def test_a_row_that_is_none_ends():
     """The walk of Sparse would not come back to a row that there is."""
-    from numinit.stream.dtypes import as_dtype
     from numinit.engines import cpu
+    from numinit.stream.dtypes import as_dtype
 
     law = law_of(ni.Sparse(0.5), (5, 3))
     layout = (4, 3), (12, 4), (0, 1), "float32", law.transform(as_dtype("float32")), True

@@ -8,7 +8,6 @@ while another thread is at it would find their locks locked for ever.
 
 import atexit
 import functools
-import importlib
 import os
 import queue
 import sys
@@ -71,14 +70,6 @@ def _run(work: Callable[[], T], results: Any) -> None:
             results.put((work(), None))
         except BaseException as error:
             results.put((None, error))
-
-
-def imported(name: str) -> Any:
-    """A module that makes Numba work, imported when it is first needed."""
-    module = sys.modules.get(name)
-    if module is None or _is_initializing(module):
-        return prepared(lambda: importlib.import_module(name))
-    return module
 
 
 def _importing() -> bool:
