@@ -57,7 +57,6 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase  # linear in the number of stars, and caches what it compiled
 from importlib import resources
 from importlib.resources.abc import Traversable
 from inspect import signature
@@ -66,22 +65,37 @@ from typing import Any
 
 from numinit import initializers
 from numinit.fans import Axes
+from numinit.globs import Globs
 from numinit.initializers import DepthScaled, Initializer, Law, MuP, Padded
 from numinit.initializers.rules import ROLES, Modifier, Role
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
-# tomllib's time grows with the square of a dotted key's parts, hence a limit on lines as well.
-MAX_SIZE = 1 << 16
+# A recipe may come from a file that a stranger made, so all that reading it and matching it with a
+# model's names can cost is bounded here. tomllib keeps all beginnings of a dotted key, those of the
+# table that it is in before them, so that time and memory grow with the square of a key's parts.
+MAX_SIZE = 1 << 16  # characters
 MAX_LINE = 500
-# Each is tried on every tensor's name; fnmatch, too, keeps 256 compiled.
+MAX_DOTS = 64  # in a line, and so in a key
 MAX_GLOBS = 256
+MAX_GLOB_CHARACTERS = 1 << 13  # in all globs: one integer of so many bits is what a step takes
 MAX_LAYERS = 16
+MAX_STEPS = 1 << 18  # of `Globs`: those of real models are some thousands
 
 _repr = reprlib.Repr()  # a repr of bounded length, for messages
 _repr.maxstring = _repr.maxother = 200
 _repr.maxtuple = 16
-_show = _repr.repr
+_repr.maxlevel = 3
+
+
+def _show(value: object) -> str:
+    return _cut(_repr.repr(value))
+
+
+def _cut(text: object, most: int = 600) -> str:
+    """A text of bounded length, for messages."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[: most - 50]}...{text[-40:]}"
 
 
 class RecipeError(ValueError):
@@ -120,7 +134,7 @@ class Rule:
 
     def matches(self, name: str) -> bool:
         """Whether any glob matches `name`."""
-        return any(fnmatchcase(name, glob) for glob in self.match)
+        return Globs(self.match).first(name) is not None
 
 
 @dataclass(frozen=True)
@@ -167,57 +181,101 @@ class Recipe:
         RecipeError
             Naming the first tensor that no rule matches, or whose rule does not fit its shape.
         """
+        globs = [(glob, number) for number, rule in enumerate(self.rules) for glob in rule.match]
+        matching = Globs(glob for glob, _ in globs)
+        base = Globs(glob for glob, _ in self.base)
         layers = self._count_layers(shapes)
-        return {name: self._law(name, shapes, layers) for name in shapes}
+        laws = {}
+        for name in shapes:
+            first = matching.first(name)
+            number = None if first is None else globs[first][1]
+            laws[name] = self._law(name, number, shapes, layers, base)
+            self._check_steps(matching.steps + base.steps)
+        return laws
 
-    def _law(self, name: str, shapes: Mapping[str, Sequence[int]], layers: int) -> Law:
-        tensor = f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
-        numbered = enumerate(self.rules, 1)
-        number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
-        if rule is None:
+    def _law(
+        self,
+        name: str,
+        number: int | None,
+        shapes: Mapping[str, Sequence[int]],
+        layers: int,
+        base_globs: Globs,
+    ) -> Law:
+        """The distribution of a tensor that the rule of a number matches."""
+        if number is None:
             raise RecipeError(
-                f"recipe {self.name!r} has no rule for {tensor}: add one that matches its name, "
-                f"or use another recipe (shipped: {', '.join(available())})"
+                f"recipe {_show(self.name)} has no rule for {_tensor(name, shapes)}: add one "
+                "that matches its name, or use another recipe "
+                f"(shipped: {', '.join(available())})"
             )
-        kind = type(rule.init).__name__
-        where = f"recipe {self.name!r}, rule {number} ({kind}) does not fit {tensor}"
+        rule = self.rules[number]
+        try:
+            return self._fitted(rule, name, shapes, layers, base_globs)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise RecipeError(
+                f"recipe {_show(self.name)}, rule {number + 1} ({type(rule.init).__name__}) does "
+                f"not fit {_tensor(name, shapes)}: {_cut(error)}"
+            ) from error
+
+    def _fitted(
+        self,
+        rule: Rule,
+        name: str,
+        shapes: Mapping[str, Sequence[int]],
+        layers: int,
+        base_globs: Globs,
+    ) -> Law:
+        """A rule's distribution for a tensor."""
         source = name
         if rule.fans_of is not None:
             head, dot, _ = name.rpartition(".")
             source = head + dot + rule.fans_of
             if source not in shapes:
-                raise RecipeError(
-                    f"{where}: fans_of needs the tensor {_show(source)}; there is none"
-                )
+                raise ValueError(f"fans_of needs the tensor {_show(source)}; there is none")
         if rule.depth_scaled and not layers:
-            raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
-        base = next((shape for glob, shape in self.base if fnmatchcase(source, glob)), None)
-        if rule.mup is not None and base is None:
-            raise RecipeError(
-                f"{where}: mup needs its shape in the base model; the table [base] has no glob "
-                f"that matches {_show(source)}"
-            )
-        try:
-            init = rule.init
-            if rule.mup is not None and base is not None:
-                init = MuP(init, rule.mup, base, rule.in_axis)
-            if rule.depth_scaled:
-                init = DepthScaled(init, layers)
-            law = init.law(tuple(shapes[source]))
-            if source != name and law.one_shape:
-                raise ValueError("fans_of: the zeros would have their places in another shape")
-            if rule.padding_idx is not None:
-                law = Padded(law, rule.padding_idx).law(tuple(shapes[name]))
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise RecipeError(f"{where}: {error}") from error
+            raise ValueError(f"depth_scaled, but no name fits layers = {_show(self.layers)}")
+        init = rule.init
+        if rule.mup is not None:
+            found = base_globs.first(source)
+            if found is None:
+                raise ValueError(
+                    "mup needs its shape in the base model; the table [base] has no glob that "
+                    f"matches {_show(source)}"
+                )
+            init = MuP(init, rule.mup, self.base[found][1], rule.in_axis)
+        if rule.depth_scaled:
+            init = DepthScaled(init, layers)
+        law = init.law(tuple(shapes[source]))
+        if source != name and law.one_shape:
+            raise ValueError("fans_of: the zeros would have their places in another shape")
+        if rule.padding_idx is not None:
+            law = Padded(law, rule.padding_idx).law(tuple(shapes[name]))
         return law
 
+    def _check_steps(self, steps: int) -> None:
+        """Refuse names and globs that no model has, made to take time; Python's own are trusted."""
+        if self.text and steps > MAX_STEPS:
+            raise RecipeError(
+                f"recipe {_show(self.name)}: matching its globs with the tensors' names took "
+                f"{steps} steps; at most {MAX_STEPS} are accepted"
+            )
+
     def _count_layers(self, names: Iterable[str]) -> int:
-        found: set[str] = set()
+        by_parts: dict[int, list[str]] = {}
         for glob in self.layers:
-            parts = glob.count(".") + 1
-            heads = {".".join(n.split(".", parts)[:parts]) for n in names if n.count(".") >= parts}
-            found.update(head for head in heads if fnmatchcase(head, glob))
+            by_parts.setdefault(glob.count(".") + 1, []).append(glob)
+        found: set[str] = set()
+        for parts, globs in by_parts.items():
+            matching = Globs(globs)
+            last = None
+            for name in names:
+                if name.count(".") < parts:
+                    continue
+                head = name.rsplit(".", name.count(".") - parts + 1)[0]
+                if head != last and matching.first(head) is not None:  # neighbours share a layer
+                    found.add(head)
+                last = head
+                self._check_steps(matching.steps)
         return len(found)
 
 
@@ -243,7 +301,7 @@ def load(name_or_path: str | Path) -> Recipe:
     where = str(name_or_path)
     is_path = where.endswith(".toml")
     if not is_path and where not in available():
-        near = get_close_matches(where, available(), 1)
+        near = get_close_matches(where[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise RecipeError(
             f"no recipe {_show(where)}{hint}; "
@@ -255,7 +313,7 @@ def load(name_or_path: str | Path) -> Recipe:
         with (Path(where) if is_path else _shipped() / f"{where}.toml").open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise RecipeError(f"recipe {where}: cannot be read: {error}") from error
+        raise RecipeError(f"recipe {_cut(where)}: cannot be read: {_cut(error)}") from error
     return parse(text, where)
 
 
@@ -271,17 +329,21 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         raise RecipeError(
             f"{where}: more than {MAX_SIZE} characters; a recipe has at most that many"
         )
-    for number, line in enumerate(text.splitlines(), 1):
-        if len(line) > MAX_LINE:
-            raise RecipeError(
-                f"{where}, line {number}: {len(line)} characters; at most {MAX_LINE} are accepted"
-            )
+    for number, line in enumerate(text.split("\n"), 1):  # as TOML counts lines, unlike splitlines
+        for count, what, most in (
+            (len(line), "characters", MAX_LINE),
+            (line.count("."), "dots", MAX_DOTS),
+        ):
+            if count > most:
+                raise RecipeError(
+                    f"{where}, line {number}: {count} {what}; at most {most} are accepted"
+                )
     import tomllib  # here, for a process that needs no recipe
 
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{where}: not a TOML document: {error}") from error
+        raise RecipeError(f"{where}: not a TOML document: {_cut(error)}") from error
     _only(table, ["name", "source", "layers", "base", "rules"], where)
     rules = table.get("rules")
     if (
@@ -300,9 +362,14 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         raise RecipeError(
             f"{where}, key 'layers': {len(layers)} globs; at most {MAX_LAYERS} are accepted"
         )
-    globs = len(layers) + len(base) + sum(len(rule.match) for rule in built)
-    if globs > MAX_GLOBS:
-        raise RecipeError(f"{where}: {globs} globs; at most {MAX_GLOBS} in all are accepted")
+    globs = [*layers, *(glob for glob, _ in base), *(g for rule in built for g in rule.match)]
+    if len(globs) > MAX_GLOBS:
+        raise RecipeError(f"{where}: {len(globs)} globs; at most {MAX_GLOBS} in all are accepted")
+    if (characters := sum(map(len, globs))) > MAX_GLOB_CHARACTERS:
+        raise RecipeError(
+            f"{where}: {characters} characters in globs; at most {MAX_GLOB_CHARACTERS} in all are "
+            "accepted"
+        )
     return Recipe(
         name=_string(table, "name", where, where),
         source=_string(table, "source", where).strip(),
@@ -391,13 +458,17 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
     try:
         built = known[init](**given)
     except (TypeError, ValueError, ArithmeticError, ImportError) as error:
-        keys = ", ".join(f"{key} = {_show(table[key])}" for key in given) or "no fields"
-        raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
+        keys = ", ".join(f"{key} = {_show(table[key])}" for key in list(given)[:8]) or "no fields"
+        raise RecipeError(f"{where} ({init} with {_cut(keys)}): {_cut(error)}") from error
     scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
     for key, scales in scaling.items():
         if scales and isinstance(built, initializers.Constant | initializers.Computed):
             raise RecipeError(f"{where}, key {key!r}: {init} has no spread to scale")
     return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
+
+
+def _tensor(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
+    return f"tensor {_show(name)} of shape {_show(tuple(shapes[name]))}"
 
 
 def _initializers() -> dict[str, type[Initializer]]:

@@ -569,6 +569,8 @@ HOSTILE_HEADERS = {
     ),
     "trailing": ({"w": entry(shape=[1], data_offsets=[0, 4])}, "bytes after the last"),
     "half a byte": ({"w": entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, "'w': F4"),
+    "a name without end": ({"n" * 5000: entry()}, "has 5000 characters; at most 4096"),
+    "wide and deep": ({"w": [[[["x" * 999] * 9] * 9] * 9] * 9}, "'w': needs dtype"),
     "surrogate": (b'{"\\ud800":{}}', "not valid Unicode"),
 }
 
@@ -649,6 +651,7 @@ def test_what_is_not_a_file_is_refused_without_blocking(tmp_path, suffix):
         (b'{"tensors": {"w": [4294967296, 4294967296]}}', "'w': the shape .* more than"),
         (b'{"tensors": {"w": [1], "w": [2]}}', "'w' occurs twice"),
         (b'{"model": 3, "tensors": {"w": [1]}}', "'model' must be a string"),
+        (b'{"recipe": "' + b"x" * 9999 + b'", "tensors": {"w": [1]}}', "at most 4096 characters"),
         (b'{"recipe": [], "tensors": {"w": [1]}}', "'recipe' must be a string"),
         (b'{"tensors": ' + b'{"a":' * 100_000, "nested too deep"),
     ],

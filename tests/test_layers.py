@@ -13,7 +13,7 @@ LAYERS = [
     ["cache", "jit", "jit_cuda", "_process"],
     ["bits", "transforms.*"],
     ["engines.*"],
-    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar"],
+    ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar", "globs"],
     ["initializers", "initializers.*", "functional", "recipes"],
     ["adapters.*", "models", "checkpoint", "cli", "__main__", ""],
 ]

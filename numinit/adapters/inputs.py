@@ -13,7 +13,9 @@ __all__ = [
 
 # A value of JSON costs up to 80 bytes in Python and two in the text: limit them before parsing.
 MAX_VALUES = 4_000_000
+MAX_NAME = 4096  # characters; those of known models have at most some hundred
 MAX_DIMENSIONS = 64  # NumPy's own limit
+MAX_SHOWN = 600  # characters of a value in a message
 MAX_ELEMENTS = MAX_BYTES = 2**63 - 1
 
 
@@ -53,7 +55,12 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def check_name(name: str, where: str) -> str:
-    """A tensor's name, if UTF-8 can spell it."""
+    """A tensor's name, if UTF-8 can spell it, and in bounded length."""
+    if len(name) > MAX_NAME:
+        raise InputError(
+            f"{where}: tensor name {show(name)} has {len(name)} characters; at most {MAX_NAME} are "
+            "accepted"
+        )
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -87,12 +94,14 @@ def check_size(name: str, shape: tuple[int, ...], itemsize: int) -> int:
 
 def show(value: object) -> str:
     """A repr of bounded length, for messages."""
-    return _repr.repr(value)
+    text = _repr.repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 _repr = reprlib.Repr()
 _repr.maxstring = 200
 _repr.maxlist = _repr.maxtuple = 8
+_repr.maxlevel = 3
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from numinit.adapters.inputs import (
+    MAX_NAME,
     InputError,
     check_name,
     check_shape,
@@ -80,7 +81,7 @@ def load_model(source: str | Path) -> Model:
             return _parse(file.read(MAX_JSON), str(path), path.stem)
     name = str(source)
     if name not in available():
-        near = get_close_matches(name, available(), 1)
+        near = get_close_matches(name[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise InputError(
             f"no model {show(name)}{hint}; accepted: {', '.join(available())}, "
@@ -98,8 +99,12 @@ def available() -> list[str]:
 def _parse(data: bytes, where: str, default_name: str) -> Model:
     table = parse_json(data, where)
     for key in ("model", "recipe"):
-        if not isinstance(table.get(key, ""), str):
-            raise InputError(f"{where}: key {key!r} must be a string, got {show(table[key])}")
+        text = table.get(key, "")
+        if not isinstance(text, str) or len(text) > MAX_NAME:
+            raise InputError(
+                f"{where}: key {key!r} must be a string of at most {MAX_NAME} characters, got "
+                f"{show(text)}"
+            )
     shapes = table.get("tensors")
     if not isinstance(shapes, Mapping) or not shapes:
         raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")
