@@ -144,6 +144,7 @@ def write(
         header = _sealed(header)
     total = max((entry.stop for entry in entries.values()), default=0)
     target = check_target(path, overwrite)
+    _prepare(entries, laws)  # if the compiler dies for want of memory, nothing is left behind
     with new_file(target, len(header) + total, overwrite) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
         started = 0
@@ -261,13 +262,30 @@ def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
 def _pieces(entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int) -> Iterator[Piece]:
     """All tensors in the order of their bytes, in pieces of at most `size` bytes if they can."""
     for name, entry in entries.items():
-        dtype = _BY_CODE[entry.dtype]
-        step = size // dtype.itemsize * dtype.itemsize
-        if laws[name].whole:
-            step = max(step, entry.stop - entry.start)
+        dtype, step = _BY_CODE[entry.dtype], _step(entry, laws[name], size)
         for begin in range(entry.start, entry.stop, step):
             first, nbytes = (begin - entry.start) // dtype.itemsize, min(step, entry.stop - begin)
             yield Piece(name, dtype, entry.shape, first, begin, nbytes)
+
+
+def _step(entry: Entry, law: Law, size: int) -> int:
+    """How many bytes of a tensor are made at a time: at most `size` if they can."""
+    itemsize = _BY_CODE[entry.dtype].itemsize
+    step = size // itemsize * itemsize
+    return max(step, entry.stop - entry.start) if law.whole else step
+
+
+def _prepare(entries: Mapping[str, Entry], laws: Mapping[str, Law]) -> None:
+    """Compile all that will be needed."""
+    seen = set()
+    for name, entry in entries.items():
+        dtype, law = _BY_CODE[entry.dtype], laws[name]
+        total, step = entry.stop - entry.start, _step(entry, law, WINDOW)
+        for nbytes in {min(step, total), total % step} - {0}:
+            what = law, entry.shape, dtype, nbytes
+            if isinstance(dtype, DType) and what not in seen:
+                seen.add(what)
+                law.prepare_flat(nbytes, entry.shape, dtype)
 
 
 def _fill(out: np.ndarray, piece: Piece, laws: Mapping[str, Law], key: Key) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numinit import Constant, Key, Normal, Ones, Zeros, __version__, checkpoint, init_params
-from numinit.adapters import inputs, mapped
+from numinit.adapters import inputs, mapped, safetensors
 from numinit.adapters.inputs import InputError
 from numinit.adapters.integers import INTEGERS, constant
 from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
@@ -186,7 +186,7 @@ def test_resident_memory_is_bounded(tmp_path):
         ({3: (1,)}, {}, "names must be strings"),
         ({"\ud800": (1,)}, {}, "not valid Unicode"),
         ({"__metadata__": (1,)}, {}, "not a legal tensor name"),
-        ({"n" * MAX_HEADER: (1,)}, {}, "the format allows"),
+        ({"n" * MAX_HEADER: (1,)}, {}, "at most 4096"),
         ({"w": (0, 2**61)}, {}, r"'w'.*beyond 2\*\*63 bytes"),  # which NumPy would not read
         ({"w": TensorSpec((1,), "F4")}, {"dtype": "float32"}, "'w' is F4; only float32"),
         ({"w": TensorSpec((1,), "int64")}, {"dtype": "float32"}, "'w' is int64.*constant.*Normal"),
@@ -196,6 +196,13 @@ def test_resident_memory_is_bounded(tmp_path):
 def test_refused_specs(tmp_path, specs, kwargs, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path / "m.safetensors", specs, RECIPE, **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_header_beyond_the_format_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "MAX_HEADER", 2000)
+    with pytest.raises(InputError, match="the format allows 2000"):
+        write(tmp_path / "m.safetensors", {"n" * 2000: (1,)}, RECIPE)
     assert not list(tmp_path.iterdir())
 
 
@@ -310,6 +317,100 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, error):
     with pytest.raises(error):
         write(tmp_path / "m.safetensors", SHAPES, RECIPE, progress=stop)
     assert not list(tmp_path.iterdir())
+
+
+def test_everything_is_compiled_before_the_file_is_there(tmp_path):
+    """So that a compiler that dies for want of memory leaves no temporary."""
+    code = (
+        "import sys; from numinit import checkpoint; from numinit.engines import kernels\n"
+        "from numinit.adapters.shapes import TensorSpec\n"
+        "new_file, misses = checkpoint.new_file, lambda: kernels.fill_kernel.cache_info().misses\n"
+        "def counted(*arguments):\n"
+        "    global before\n"
+        "    before = misses()\n"
+        "    return new_file(*arguments)\n"
+        "checkpoint.new_file = counted\n"
+        "specs = {'n': (2, 3), 'u': TensorSpec((5,), 'float16'), 'eye': (200, 200), 's': (9, 9),\n"
+        "    'q': (4, 4), 'p': (3, 2), 'qd': TensorSpec((3, 3), 'float64')}\n"
+        "checkpoint.write('m.safetensors', specs, 'r.toml')\n"
+        "print(before, misses())"
+    )
+    rules = {"u": "Uniform", "eye": "Eye", "s": "Sparse", "q*": "Orthogonal", "*": "Normal"}
+    (tmp_path / "r.toml").write_text(
+        "".join(
+            f'[[rules]]\nmatch = "{glob}"\ninit = "{init}"\n'
+            + ("sparsity = 0.5\n" if init == "Sparse" else "")
+            for glob, init in rules.items()
+        )
+    )
+    before, after = map(int, run_python(code, cwd=tmp_path).stdout.split())
+    assert before == after >= 5
+
+
+locks = pytest.mark.skipif(mapped.fcntl is None, reason="files are not locked on this system")
+WRITER = (
+    "import sys, time; from numinit.checkpoint import write\n"
+    "pause = float(sys.argv[2])\n"
+    "write(sys.argv[1], {'w': (3, 1 << 20)}, 'r.toml', overwrite=True,\n"
+    "    progress=lambda *_: (print('in', flush=True), time.sleep(pause)))"
+)
+
+
+def start_writer(path, pause):
+    command = [sys.executable, "-c", WRITER, str(path), str(pause)]
+    (path.parent / "r.toml").write_text(RECIPE.text)
+    return subprocess.Popen(command, cwd=path.parent, env=ENVIRONMENT, stdout=subprocess.PIPE)
+
+
+@locks
+def test_temporaries_of_killed_processes_are_removed_and_no_others(tmp_path):
+    path = tmp_path / "m.safetensors"
+    running = start_writer(path, 3)
+    assert running.stdout.readline() == b"in\n"
+    for _ in range(3):
+        killed = start_writer(path, 60)
+        assert killed.stdout.readline() == b"in\n"
+        killed.kill()
+        killed.wait()
+        killed.stdout.close()
+        assert (
+            len(list(tmp_path.glob(".m.safetensors.*.tmp"))) == 2
+        )  # its own and the running one's
+    others = [
+        f".m.safetensors.{'0' * 15}.tmp", f".m.safetensors.{'G' * 16}.tmp", f"m.{'0' * 16}.tmp",
+        f".n.safetensors.{'0' * 16}.tmp", f".m.safetensors.{'0' * 16}.tmp.txt",
+    ]  # fmt: skip
+    for name in others:
+        (tmp_path / name).write_text("precious")
+    (tmp_path / f".m.safetensors.{'1' * 16}.tmp").symlink_to(tmp_path / others[0])
+    (tmp_path / f".m.safetensors.{'2' * 16}.tmp").mkdir()
+    os.mkfifo(tmp_path / f".m.safetensors.{'3' * 16}.tmp")
+    kept = {*others, *(f".m.safetensors.{digit * 16}.tmp" for digit in "123")}
+    write(path, SHAPES, RECIPE, overwrite=True)
+    left = {entry.name for entry in tmp_path.iterdir()} - {"r.toml", "m.safetensors"}
+    assert len(left - kept) == 1 and kept <= left  # the running one's
+    assert running.wait() == 0
+    running.stdout.close()
+    assert read_header(path)[1].keys() == {"w"}
+    verify(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == kept | {"r.toml", "m.safetensors"}
+
+
+@locks
+def test_a_temporary_that_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    flock, taken = mapped.fcntl.flock, []
+
+    def late(fd, how):
+        if not how & mapped.fcntl.LOCK_NB and len(taken) < 3:
+            taken.extend(tmp_path.iterdir())
+            mapped._remove_abandoned(tmp_path / "m.safetensors")
+        flock(fd, how)
+
+    monkeypatch.setattr(mapped.fcntl, "flock", late)
+    write(tmp_path / "m.safetensors", SHAPES, RECIPE)
+    assert len(set(taken)) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.safetensors"]
+    verify(tmp_path / "m.safetensors")
 
 
 def test_two_runs_at_once_have_their_own_temporaries(tmp_path):

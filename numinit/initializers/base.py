@@ -208,11 +208,15 @@ class Initializer:
         shape, dtype, key
             Of the whole weight.
         """
-        kind = as_dtype(dtype)
-        size = kind.itemsize
-        fill, _ = self._ready(tuple(shape), kind, (out.size // size,), (size,), (1,))
+        fill = self.prepare_flat(out.size, shape, dtype)
         if fill is not None:
             fill(out.ctypes.data, start, 0, key.seed, key.stream)
+
+    def prepare_flat(self, nbytes: int, shape: Sequence[int], dtype: Any) -> Filler | None:
+        """What `fill_flat` fills so many bytes of a weight with, compiled; None if there are none."""
+        kind = as_dtype(dtype)
+        size = kind.itemsize
+        return self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))[0]
 
     def _new(
         self,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from numinit.dtypes import DType
+from numinit.dtypes import DTYPES, DType
 from numinit.fans import Axes, as_axes
 from numinit.haar import haar
 from numinit.initializers.base import Filler, Law, Part
@@ -56,6 +56,7 @@ class _Whole(Law):
                 "alone; make the whole and slice it"
             )
         work = dtype.name if dtype.complex else dtype.real
+        _NORMAL._ready((1, 1), DTYPES[work], (1, 1), (1, 1))  # compiled before it is needed
 
         def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
             target = view(address, part.shape, part.strides, dtype)
