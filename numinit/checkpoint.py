@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
@@ -19,9 +20,11 @@ from numinit.adapters.safetensors import Entry
 from numinit.adapters.shapes import TensorSpec, load_shapes
 from numinit.dtypes import DTYPES, DType, as_dtype
 from numinit.initializers import Law
-from numinit.initializers.computed import decoded
+from numinit.initializers.computed import CHUNK, decoded
+from numinit.initializers.orthogonal import Whole
 from numinit.keys import Key, as_key
 from numinit.recipes import Recipe, as_recipe, parse
+from numinit.tolerance import outside, rounded
 
 __all__ = ["Mismatch", "Summary", "verify", "write"]
 
@@ -43,6 +46,9 @@ class Summary(NamedTuple):
 
     tensors: int
     nbytes: int
+    within: tuple[tuple[str, float, int], ...] = ()
+    """What `verify` compared to rounding: a law's name, its tolerance and how many tensors. All
+    other tensors are the same bit for bit."""
 
 
 class Piece(NamedTuple):
@@ -195,15 +201,30 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     total = max((entry.stop for entry in entries.values()), default=0)
-    pieces = list(_pieces(entries, laws, BUFFER))
+    pieces = list(_pieces(entries, laws, BUFFER, cut=True))
     buffer = np.empty(max((piece.nbytes for piece in pieces), default=0), np.uint8)
+    matrix: np.ndarray | None = None
     for piece, found in _read_ahead(path, data_offset, pieces, buffer.size):
-        expected = buffer[: piece.nbytes]
-        _fill(expected, piece, laws, key)
-        _compare(found, expected, piece, path, laws[piece.tensor].tolerance)
+        law = laws[piece.tensor]
+        if isinstance(law, Whole) and isinstance(piece.dtype, DType):
+            if piece.first == 0:
+                matrix = None  # one at a time
+                matrix = law.matrix(piece.shape, piece.dtype, key.fold_in(piece.tensor))
+            assert matrix is not None
+            _compare_to_rounding(found, matrix, law, piece, path)
+        else:
+            matrix = None
+            expected = buffer[: piece.nbytes]
+            _fill(expected, piece, laws, key)
+            _compare(found, expected, piece, path)
         if progress:
             progress(piece.begin + piece.nbytes, total)
-    return Summary(len(entries), total)
+    within = Counter(
+        (type(law).__name__, law.tolerance(dtype))
+        for law, (_, dtype) in ((laws[name], tensors[name]) for name in laws)
+        if isinstance(law, Whole) and isinstance(dtype, DType)
+    )
+    return Summary(len(entries), total, tuple((*what, n) for what, n in sorted(within.items())))
 
 
 def _checked(name: str, given: TensorSpec | Sequence[int]) -> TensorSpec:
@@ -259,20 +280,25 @@ def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:
     return chosen
 
 
-def _pieces(entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int) -> Iterator[Piece]:
-    """All tensors in the order of their bytes, in pieces of at most `size` bytes if they can."""
+def _pieces(
+    entries: Mapping[str, Entry], laws: Mapping[str, Law], size: int, cut: bool = False
+) -> Iterator[Piece]:
+    """All tensors in the order of their bytes, in pieces of at most `size` bytes.
+
+    Unless they are to be `cut`, those that are made as a whole are one piece.
+    """
     for name, entry in entries.items():
-        dtype, step = _BY_CODE[entry.dtype], _step(entry, laws[name], size)
+        dtype, step = _BY_CODE[entry.dtype], _step(entry, None if cut else laws[name], size)
         for begin in range(entry.start, entry.stop, step):
             first, nbytes = (begin - entry.start) // dtype.itemsize, min(step, entry.stop - begin)
             yield Piece(name, dtype, entry.shape, first, begin, nbytes)
 
 
-def _step(entry: Entry, law: Law, size: int) -> int:
+def _step(entry: Entry, law: Law | None, size: int) -> int:
     """How many bytes of a tensor are made at a time: at most `size` if they can."""
     itemsize = _BY_CODE[entry.dtype].itemsize
     step = size // itemsize * itemsize
-    return max(step, entry.stop - entry.start) if law.whole else step
+    return max(step, entry.stop - entry.start) if law and law.whole else step
 
 
 def _prepare(entries: Mapping[str, Entry], laws: Mapping[str, Law]) -> None:
@@ -402,16 +428,37 @@ def _word(text: str) -> int:
     return int(text)
 
 
-def _compare(
-    found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path, tolerance: float
+def _compare_to_rounding(
+    found: np.ndarray, matrix: np.ndarray, law: Whole, piece: Piece, path: Path
 ) -> None:
+    """Compare a part of a tensor whose values are exact to rounding only."""
+    dtype = piece.dtype
+    assert isinstance(dtype, DType)
+    step = CHUNK * dtype.itemsize
+    for begin in range(0, piece.nbytes, step):
+        part = found[begin : begin + step]
+        first, count = piece.first + begin // dtype.itemsize, part.size // dtype.itemsize
+        values = matrix.flat[first : first + count]
+        expected = rounded(values, dtype)
+        differs = (part != expected).reshape(count, -1).any(axis=1)
+        if differs.any():
+            near = ~outside(part, values, dtype, law.tolerance(dtype))
+            differs &= ~(near & law.varies(piece.shape, first, count))
+            here = piece._replace(first=first)
+            _report(part, expected, differs, here, path)
+
+
+def _compare(found: np.ndarray, expected: np.ndarray, piece: Piece, path: Path) -> None:
+    """Compare a piece bit for bit."""
     word = f"<u{piece.dtype.itemsize}"
-    differs = found.view(word) != expected.view(word)
-    if tolerance and isinstance(piece.dtype, DType) and differs.any():
-        there, here = (decoded(words, piece.dtype) for words in (found, expected))
-        ulp = np.abs(here) * 2.0 ** (1 - piece.dtype.precision)  # one more rounding
-        least = 2.0 ** (piece.dtype.min_exponent + 1 - piece.dtype.precision)
-        differs &= ~(np.abs(there - here) <= tolerance + np.maximum(ulp, least))
+    _report(found, expected, found.view(word) != expected.view(word), piece, path)
+
+
+def _report(
+    found: np.ndarray, expected: np.ndarray, differs: np.ndarray, piece: Piece, path: Path
+) -> None:
+    """Name the first element that differs, if there is one."""
+    word = f"<u{piece.dtype.itemsize}"
     if not differs.any():
         return
     position = int(differs.argmax())

@@ -14,7 +14,7 @@ LAYERS = [
     ["bits", "transforms.*"],
     ["engines.*"],
     ["dtypes", "fans", "gains", "keys", "arrays", "tails", "haar", "globs"],
-    ["initializers", "initializers.*", "functional", "recipes"],
+    ["initializers", "initializers.*", "functional", "recipes", "tolerance"],
     ["adapters.*", "models", "checkpoint", "cli", "__main__", ""],
 ]
 ANYWHERE = {"_version"}  # two constants

@@ -375,9 +375,8 @@ class Law(Initializer):
     whole: ClassVar[bool] = False
     """Whether a weight can only be made as a whole."""
 
-    @property
-    def tolerance(self) -> float:
-        """How far values may be from those that another machine makes."""
+    def tolerance(self, dtype: DType) -> float:
+        """How far a value, before it is rounded to `dtype`, may be from another machine's."""
         return 0.0
 
     one_shape: ClassVar[bool] = False
