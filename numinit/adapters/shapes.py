@@ -78,7 +78,7 @@ def load_model(source: str | Path) -> Model:
         with file:
             if size > MAX_JSON:
                 raise InputError(f"{path}: {size} bytes; at most {MAX_JSON} are accepted")
-            return _parse(file.read(MAX_JSON), str(path), path.stem)
+            return _parse(file.read(size), str(path), path.stem)
     name = str(source)
     if name not in available():
         near = get_close_matches(name[:100], available(), 1)
