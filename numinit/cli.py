@@ -14,7 +14,8 @@ from typing import Any
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
-from numinit.models.checkpoint import Mismatch, Summary, verify, write
+from numinit.models.verify import Mismatch, verify
+from numinit.models.write import Summary, write
 from numinit.models.untrusted import InputError, show
 from numinit.stream.dtypes import DTYPES
 
@@ -171,7 +172,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     except Mismatch as mismatch:
         return _fail(f"verify: {mismatch}", DIFFERS)
     if not arguments.quiet:
-        print(f"{arguments.file}: OK, {_summary(summary, begin)}")
+        print(f"{arguments.file}: OK, {_summary(summary, begin)}, {_compared(summary)}")
     return OK
 
 
@@ -247,6 +248,17 @@ def _summary(summary: Summary, begin: float) -> str:
     return (
         f"{summary.tensors} tensor{many}, {_bytes(summary.nbytes)} "
         f"in {seconds:.2f} s ({summary.nbytes / seconds / 1e9:.2f} GB/s)"
+    )
+
+
+def _compared(summary: Summary) -> str:
+    """How the tensors of a file were compared."""
+    if not summary.within:
+        return "bit for bit"
+    exact = summary.tensors - sum(count for _, _, count in summary.within)
+    parts = [f"{exact} bit for bit"] if exact else []
+    return ", ".join(
+        [*parts, *(f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within)]
     )
 
 

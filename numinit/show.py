@@ -13,8 +13,17 @@ _repr = _Repr()
 _repr.maxstring = _repr.maxother = 200
 _repr.maxlist = 8
 _repr.maxtuple = 16
+_repr.maxlevel = 3
+
+MOST = 600  # characters
 
 
 def show(value: object) -> str:
     """A repr of bounded length, for messages."""
-    return _repr.repr(value)
+    return cut(_repr.repr(value))
+
+
+def cut(text: object) -> str:
+    """A text of bounded length, such as another error's message."""
+    text = str(text)
+    return text if len(text) <= MOST else f"{text[: MOST - 50]}...{text[-40:]}"

@@ -94,7 +94,7 @@ def test_init_then_verify(folder, run, dtype):
     assert values("m.safetensors") == made(SHAPES, LAWS, 3, dtype)
     code, out, err = run("verify", "m.safetensors")
     assert (code, err) == (0, "")
-    assert re.fullmatch(rf"m.safetensors: OK, 3 tensors, {size} in .*\n", out)
+    assert re.fullmatch(rf"m.safetensors: OK, 3 tensors, {size} in .*, bit for bit\n", out)
 
 
 def test_the_first_command_of_the_readme(folder, run):
@@ -331,6 +331,17 @@ def test_verify_names_the_tensor_and_element(folder, run):
     assert re.search(r"tensor 'a.weight' differs, first at element \[12, 3\]: expected", err)
     code, out, err = run("verify", "-q", path)  # quiet or not, a script and a person are told
     assert (code, out) == (1, "") and err
+
+
+def test_verify_says_how_it_compared(folder, run):
+    (folder / "r.toml").write_text(
+        RECIPE.replace('"*.bias"\ninit = "Zeros"', '"a.weight"\ninit = "Orthogonal"\ngain = 2.0')
+        + '[[rules]]\nmatch = "*"\ninit = "Zeros"'
+    )
+    run(*INIT)
+    code, out, _ = run("verify", "m.safetensors")
+    assert code == 0
+    assert out.endswith(", 2 bit for bit, 1 (Orthogonal) within 2e-06\n")
 
 
 # Information.

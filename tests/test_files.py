@@ -1,5 +1,6 @@
 """Files: written whole or not at all, read by others, verified, and never trusted."""
 
+import contextlib
 import errno
 import json
 import math
@@ -12,21 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import laws_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
-from numinit.models import checkpoint
-from numinit.models import files as mapped
-from numinit.models import untrusted as inputs
-from numinit.models.checkpoint import Mismatch, verify, write
-from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
-from numinit.models.integers import INTEGERS, constant
-from numinit.models.recipes import RecipeError, parse
-from numinit.models.sources import TensorSpec, available, load_model, load_shapes
-from numinit.models.untrusted import InputError
-from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit import (
+    Constant,
+    Key,
+    Normal,
+    Ones,
+    Orthogonal,
+    Zeros,
+    __version__,
+    checkpoint,
+    init_params,
+)
+from numinit.adapters import inputs, mapped, safetensors
+from numinit.adapters.inputs import InputError
+from numinit.adapters.integers import INTEGERS, constant
+from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
+from numinit.adapters.shapes import TensorSpec, available, load_model, load_shapes
+from numinit.checkpoint import Mismatch, verify, write
+from numinit.dtypes import DTYPES, as_dtype
+from numinit.initializers.computed import decoded
+from numinit.recipes import RecipeError, parse
+from numinit.tolerance import _bits
 
 # New processes find the package that is tested, installed or not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
@@ -85,9 +95,9 @@ def test_values_are_those_of_the_initializers(tmp_path, dtype):
     summary = write(path, SHAPES, RECIPE, seed=5, dtype=dtype)
     found = tensor_bytes(path)
     assert found.keys() == SHAPES.keys()
-    for name, law in laws_of(RECIPE, SHAPES).items():
+    for name, law in RECIPE.plan(SHAPES).items():
         assert found[name] == raw(law, name, SHAPES[name], dtype, 5)
-    assert summary == (5, sum(map(len, found.values()))) == verify(path)
+    assert summary == (5, sum(map(len, found.values())), ()) == verify(path)
 
 
 def test_the_safetensors_library_reads_it(tmp_path):
@@ -159,7 +169,7 @@ def test_resident_memory_is_bounded(tmp_path):
     resource = pytest.importorskip("resource", reason="needs getrusage")
     del resource
     code = (
-        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
+        "import resource, sys; from numinit.checkpoint import write, verify\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "def both(rows):\n"
         "    write(sys.argv[1], {'w': (rows, 1 << 20)}, 'gpt2_like.toml', overwrite=True)\n"
@@ -189,7 +199,7 @@ def test_resident_memory_is_bounded(tmp_path):
         ({3: (1,)}, {}, "names must be strings"),
         ({"\ud800": (1,)}, {}, "not valid Unicode"),
         ({"__metadata__": (1,)}, {}, "not a legal tensor name"),
-        ({"n" * MAX_HEADER: (1,)}, {}, "the format allows"),
+        ({"n" * MAX_HEADER: (1,)}, {}, "at most 4096"),
         ({"w": (0, 2**61)}, {}, r"'w'.*beyond 2\*\*63 bytes"),  # which NumPy would not read
         ({"w": TensorSpec((1,), "F4")}, {"dtype": "float32"}, "'w' is F4; only float32"),
         ({"w": TensorSpec((1,), "int64")}, {"dtype": "float32"}, "'w' is int64.*constant.*Normal"),
@@ -199,6 +209,13 @@ def test_resident_memory_is_bounded(tmp_path):
 def test_refused_specs(tmp_path, specs, kwargs, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path / "m.safetensors", specs, RECIPE, **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_header_beyond_the_format_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "MAX_HEADER", 2000)
+    with pytest.raises(InputError, match="the format allows 2000"):
+        write(tmp_path / "m.safetensors", {"n" * 2000: (1,)}, RECIPE)
     assert not list(tmp_path.iterdir())
 
 
@@ -315,6 +332,104 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, error):
     assert not list(tmp_path.iterdir())
 
 
+def test_everything_is_compiled_before_the_file_is_there(tmp_path):
+    """So that a compiler that dies for want of memory leaves no temporary."""
+    code = (
+        "import sys; from numinit import checkpoint; from numinit.engines import kernels\n"
+        "from numinit.adapters.shapes import TensorSpec\n"
+        "new_file, misses = checkpoint.new_file, lambda: kernels.fill_kernel.cache_info().misses\n"
+        "def counted(*arguments):\n"
+        "    global before\n"
+        "    before = misses()\n"
+        "    return new_file(*arguments)\n"
+        "checkpoint.new_file = counted\n"
+        "specs = {'n': (2, 3), 'u': TensorSpec((5,), 'float16'), 'eye': (200, 200), 's': (9, 9),\n"
+        "    'q': (4, 4), 'p': (3, 2), 'qd': TensorSpec((3, 3), 'float64')}\n"
+        "checkpoint.write('m.safetensors', specs, 'r.toml')\n"
+        "print(before, misses())"
+    )
+    rules = {"u": "Uniform", "eye": "Eye", "s": "Sparse", "q*": "Orthogonal", "*": "Normal"}
+    (tmp_path / "r.toml").write_text(
+        "".join(
+            f'[[rules]]\nmatch = "{glob}"\ninit = "{init}"\n'
+            + ("sparsity = 0.5\n" if init == "Sparse" else "")
+            for glob, init in rules.items()
+        )
+    )
+    before, after = map(int, run_python(code, cwd=tmp_path).stdout.split())
+    assert before == after >= 5
+
+
+locks = pytest.mark.skipif(mapped.fcntl is None, reason="files are not locked on this system")
+WRITER = (
+    "import sys; from numinit.checkpoint import write\n"
+    "write('m.safetensors', {'w': (3, 1 << 20)}, 'r.toml', overwrite=True,\n"
+    "    progress=lambda *_: (print('in', flush=True), sys.stdin.readline()))"
+)
+
+
+@contextlib.contextmanager
+def writing(folder):
+    """A process in the middle of writing m.safetensors; it goes on when it reads a line."""
+    command = [sys.executable, "-c", WRITER]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stdin=pipe) as process:
+        try:
+            assert process.stdout.readline() == b"in\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@locks
+def test_temporaries_of_killed_processes_are_removed_and_no_others(tmp_path):
+    path = tmp_path / "m.safetensors"
+    others = [
+        f".m.safetensors.{'0' * 15}.tmp", f".m.safetensors.{'G' * 16}.tmp", f"m.{'0' * 16}.tmp",
+        f".n.safetensors.{'0' * 16}.tmp", f".m.safetensors.{'0' * 16}.tmp.txt", "r.toml",
+    ]  # fmt: skip
+    for name in others:
+        (tmp_path / name).write_text(RECIPE.text)
+    special = [tmp_path / f".m.safetensors.{digit * 16}.tmp" for digit in "123"]
+    special[0].symlink_to(tmp_path / "r.toml")
+    special[1].mkdir()
+    os.mkfifo(special[2])
+    kept = {*others, *(entry.name for entry in special)}
+
+    def new():
+        return {entry.name for entry in tmp_path.iterdir()} - kept
+
+    with writing(tmp_path) as running:
+        for _ in range(3):
+            with writing(tmp_path):
+                pass
+            assert len(new()) == 2  # one is in use
+        write(path, SHAPES, RECIPE, overwrite=True)
+        assert len(new()) == 2  # the target, and what is in use
+        running.communicate(b"\n")
+        assert running.returncode == 0
+    assert new() == {"m.safetensors"}
+    assert read_header(path)[1].keys() == {"w"}
+    verify(path)
+
+
+@locks
+def test_a_temporary_that_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    flock, taken = mapped.fcntl.flock, []
+
+    def late(fd, how):
+        if not how & mapped.fcntl.LOCK_NB and len(taken) < 3:
+            taken.extend(tmp_path.iterdir())
+            mapped._remove_abandoned(tmp_path / "m.safetensors")
+        flock(fd, how)
+
+    monkeypatch.setattr(mapped.fcntl, "flock", late)
+    write(tmp_path / "m.safetensors", SHAPES, RECIPE)
+    assert len(set(taken)) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.safetensors"]
+    verify(tmp_path / "m.safetensors")
+
+
 def test_two_runs_at_once_have_their_own_temporaries(tmp_path):
     path, inner = tmp_path / "m.safetensors", []
 
@@ -405,6 +520,126 @@ def test_other_damage_is_told_apart(tmp_path):
         write(path, shapes, RECIPE, overwrite=True)
         with pytest.raises(Mismatch, match="the header differs"):
             verify(rewritten(path, change, seal=False))
+
+
+KINDS = {"float32": 1e-6, "float64": 1e-14, "complex64": 1e-6, "float16": 1e-6, "bfloat16": 1e-6,
+         "float8_e4m3fn": 1e-6, "float8_e5m2": 1e-6}  # fmt: skip
+
+
+def law_file(folder, init, shape, dtype, *fields):
+    path = folder / "m.safetensors"
+    recipe = "\n".join(["[[rules]]", 'match = "*"', f'init = "{init}"', *fields, ""])
+    write(path, {"w": TensorSpec(shape, dtype)}, parse(recipe), overwrite=True)
+    offset = read_header(path)[2]
+    return path, offset, path.read_bytes()
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_flipped_bit_of_an_orthogonal_tensor_is_found_unless_rounding_explains_it(
+    tmp_path, dtype
+):
+    path, offset, data = law_file(tmp_path, "Orthogonal", (17, 24), dtype, "gain = 0.75")
+    kind = DTYPES[dtype]
+    work = Orthogonal(0.75).matrix((17, 24), kind, Key(0).fold_in("w"))
+    exact = Orthogonal(0.75).matrix((17, 24), DTYPES["float64"], Key(0).fold_in("w"))
+    assert kind.complex or np.abs(work - exact).max() < 1e-6
+    part = DTYPES["float32"] if kind.complex else kind
+    parts = np.ascontiguousarray(work).reshape(-1).view(work.real.dtype).astype(np.float64)
+    tolerance = 0.75 * KINDS[dtype]
+
+    def place(value):  # in the order of numbers and their zeros
+        return float(value), not np.signbit(value)
+
+    found, allowed = 0, 0
+    for at in range(0, parts.size, 59):
+        low, high = (_bits(parts[at : at + 1] + t, part) for t in (-tolerance, tolerance))
+        least, most = (place(decoded(b.view(np.uint8), part)[0]) for b in (low, high))
+        for bit in range(8 * part.itemsize):
+            changed = bytearray(data)
+            begin = offset + at * part.itemsize
+            changed[begin + bit // 8] ^= 1 << bit % 8
+            element = np.frombuffer(changed, np.uint8, part.itemsize, begin)
+            path.write_bytes(changed)
+            if least <= place(decoded(element, part)[0]) <= most:
+                allowed += 1
+                verify(path)
+                continue
+            found += 1
+            with pytest.raises(Mismatch, match="'w' differs") as caught:
+                verify(path)
+            assert caught.value.index == np.unravel_index(at // (1 + kind.complex), (17, 24))
+    assert found > 5 * part.itemsize
+    assert allowed <= (0 if part.itemsize == 1 else found // 20 if part.itemsize == 2 else found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_zeros_around_a_delta_are_exact(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(checkpoint, "BUFFER", 64)  # pieces that begin anywhere
+    path, offset, data = law_file(tmp_path, "DeltaOrthogonal", (5, 4, 3, 2), dtype)
+    size = DTYPES[dtype].itemsize
+    bits = np.frombuffer(data[offset:], f"<u{size}")
+    inside = np.zeros((5, 4, 3, 2), bool)
+    inside[:, :, 1, 0] = True
+    inside = inside.reshape(-1)
+    assert (bits[~inside] == 0).all() and (bits[inside] != 0).all()
+    verify(path)
+    for at in np.flatnonzero(~inside):
+        for wrong in (1, 1 << (8 * size - 1)):  # the least number, and -0.0
+            changed = bits.copy()
+            changed[at] = wrong
+            path.write_bytes(data[:offset] + changed.tobytes())
+            with pytest.raises(Mismatch) as caught:
+                verify(path)
+            assert caught.value.index == np.unravel_index(at, (5, 4, 3, 2))
+    if size >= 4:
+        path.write_bytes(data[:offset] + (bits + inside.astype(bits.dtype)).tobytes())
+        verify(path)  # one rounding in the centre
+
+
+@pytest.mark.parametrize("init", ["Orthogonal", "DeltaOrthogonal"])
+def test_a_gain_of_zero_is_exact(tmp_path, init):
+    shape = (3, 2, 1)
+    path, offset, data = law_file(tmp_path, init, shape, "float16", "gain = 0.0")
+    assert not any(data[offset:])
+    path.write_bytes(data[:-1] + b"\x80")
+    with pytest.raises(Mismatch):
+        verify(path)
+
+
+def test_verify_says_what_it_compared_to_rounding(tmp_path):
+    rules = {"q": "Orthogonal", "d": "DeltaOrthogonal", "*": "Ones"}
+    recipe = parse("".join(f'[[rules]]\nmatch = "{g}*"\ninit = "{i}"\n' for g, i in rules.items()))
+    specs = {
+        "q1": TensorSpec((2, 3), "float16"), "q2": TensorSpec((2, 2), "float64"),
+        "q3": TensorSpec((2, 2)), "d": TensorSpec((2, 2, 3)), "a": TensorSpec((2,)),
+    }  # fmt: skip
+    write(tmp_path / "m.safetensors", specs, recipe)
+    assert verify(tmp_path / "m.safetensors").within == (
+        ("DeltaOrthogonal", 1e-6, 1), ("Orthogonal", 1e-14, 1), ("Orthogonal", 1e-6, 2),
+    )  # fmt: skip
+
+
+def test_verifying_a_whole_matrix_takes_its_memory_once(tmp_path):
+    pytest.importorskip("resource", reason="needs getrusage")
+    code = (
+        "import resource, sys; from numinit.checkpoint import write, verify\n"
+        "from numinit.recipes import parse\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        'recipe = parse(\'[[rules]]\\nmatch = "*"\\ninit = "Orthogonal"\')\n'
+        "def made(rows):\n"
+        "    write(f'{rows}.safetensors', {'w': (64, rows)}, recipe, dtype=sys.argv[2])\n"
+        "if sys.argv[1] == 'write': made(1000), made(500_000)\n"
+        "else:\n"
+        "    verify('1000.safetensors'); before = peak()\n"
+        "    verify('500000.safetensors'); print(peak() - before)"
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    for dtype in ("float32", "bfloat16"):
+        run_python(code, "write", dtype, cwd=tmp_path)
+        done = run_python(code, "verify", dtype, cwd=tmp_path)
+        assert int(done.stdout) * unit < 128e6 + 100e6  # of a matrix of 128 MB
+        for path in tmp_path.glob("*.safetensors"):
+            path.unlink()
 
 
 def test_verify_without_a_second_thread(tmp_path, monkeypatch):
@@ -572,6 +807,8 @@ HOSTILE_HEADERS = {
     ),
     "trailing": ({"w": entry(shape=[1], data_offsets=[0, 4])}, "bytes after the last"),
     "half a byte": ({"w": entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, "'w': F4"),
+    "a name without end": ({"n" * 5000: entry()}, "has 5000 characters; at most 4096"),
+    "wide and deep": ({"w": [[[["x" * 999] * 9] * 9] * 9] * 9}, "'w': needs dtype"),
     "surrogate": (b'{"\\ud800":{}}', "not valid Unicode"),
 }
 
@@ -611,7 +848,7 @@ def test_a_large_header_is_refused_in_little_memory(tmp_path):
     path = safetensors_file(tmp_path / "h.safetensors", text)
     code = (
         "import re, sys; from pathlib import Path\n"
-        "from numinit.models.formats.safetensors import read_header\n"
+        "from numinit.adapters.safetensors import read_header\n"
         "def status(key): return int(re.search(key + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
         "before = status('RssAnon')\n"
         "try: read_header(sys.argv[1])\n"
@@ -652,6 +889,7 @@ def test_what_is_not_a_file_is_refused_without_blocking(tmp_path, suffix):
         (b'{"tensors": {"w": [4294967296, 4294967296]}}', "'w': the shape .* more than"),
         (b'{"tensors": {"w": [1], "w": [2]}}', "'w' occurs twice"),
         (b'{"model": 3, "tensors": {"w": [1]}}', "'model' must be a string"),
+        (b'{"recipe": "' + b"x" * 9999 + b'", "tensors": {"w": [1]}}', "at most 4096 characters"),
         (b'{"recipe": [], "tensors": {"w": [1]}}', "'recipe' must be a string"),
         (b'{"tensors": ' + b'{"a":' * 100_000, "nested too deep"),
     ],

@@ -13,6 +13,7 @@ PACKAGE = Path(numinit.__file__).parent
 
 # From the bottom. A glob stands for modules of one layer; within a layer any order but no cycle.
 LAYERS = [
+    ["show"],
     ["compiler.*"],
     ["stream.*"],
     ["engines.*"],

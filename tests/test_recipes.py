@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import random
+import time
+import tracemalloc
 from importlib import resources
 
 import numpy as np
@@ -283,6 +286,8 @@ def test_load_path(tmp_path):
         (rule("VarianceScaling", "in_axis = 'x'"), ["rule 1", "in_axis", "'x'"]),
         ("x = " + "1" * 600, ["here, line 1", "604", "500"]),
         ("x = 1\n" * 20_000, ["here", "65536"]),
+        ("x = " + "1." * 65, ["here, line 1", "65 dots", "64"]),
+        ("#\u2028" * 251, ["here, line 1", "502"]),
         ("x = [\n" * 1_000, ["here", "TOML"]),
         ("x = " + "[" * 490, ["here", "TOML"]),
         ("x = " + "\n".join(["["] * 5_000), ["here", "TOML"]),
@@ -303,6 +308,7 @@ def test_parse_errors(text, parts):
         (NORMAL * 257, "257 globs; at most 256"),
         (f"layers = {['a.*'] * 16}\n" + NORMAL * 241, "257 globs; at most 256"),
         (f"layers = {['a.*'] * 17}\n" + NORMAL, "'layers': 17 globs; at most 16"),
+        (f"[[rules]]\nmatch = {['*' + 'a' * 399] * 21}\ninit = 'Ones'", "8400 characters in globs"),
         (
             NORMAL + "[base]\n" + "".join(f'"{n}*" = [1]\n' for n in range(256)),
             "257 globs; at most 256",
@@ -398,6 +404,51 @@ def test_fans_of_without_a_prefix():
 
 def test_hostile_globs_take_linear_time():
     assert not Rule(("*a" * 240 + "b",), Zeros()).matches("a" * 20_000)
+    recipe = recipes.parse(rule("Ones").replace('"*"', '"' + "*a" * 240 + '"'))
+    begin = time.perf_counter()
+    with pytest.raises(RecipeError, match="no rule for tensor 'aaa"):
+        recipe.plan({"a" * 150_000 + "b" * 150_000: (1,)})
+    assert time.perf_counter() - begin < 2  # half a minute, as a regular expression
+
+
+def test_names_and_globs_made_to_take_time_are_refused():
+    draw = random.Random(0).choices
+    globs = ["*" + "".join(draw("ab?", k=30)) for _ in range(255)]
+    text = "".join(rule("Ones").replace('"*"', f'"{glob}"') for glob in globs) + NORMAL
+    names = {"".join(draw("ab", k=4096)): () for _ in range(2000)}
+    begin = time.perf_counter()
+    with pytest.raises(RecipeError, match=r"'here': matching its globs .* at most 262144"):
+        recipes.parse(text, "here").plan(names)
+    assert time.perf_counter() - begin < 10
+    layers = [glob.replace("?", ".") for glob in globs[:16]]
+    recipe = recipes.parse(f"layers = {layers}\n".replace("', '", "',\n'") + NORMAL, "here")
+    recipe.plan({"a" * 4096 + ".b": ()})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ("a." * 240 + '"\u2028".') * 134,  # one line of TOML, and many of str.splitlines
+        "[" + ".".join("h" * 251) + "]\n" + (".".join("a" * 251) + "=1\n") * 128,
+        "[" + ".".join("h" * 65) + "]\n" + "".join(f"b{n}{'.a' * 62}=1\n" for n in range(480)),
+        "[" + ".".join("h" * 65) + "]\n" + "".join(f"{n}=1\n" for n in range(9000)),
+        "[[" + ".".join("h" * 65) + "]]\n" + f"{'a.' * 62}a=1\n" * 2,
+        "x = [\n" + f"{{{'a.' * 63}a=1}},\n" * 480 + "]",
+        'x = """' + ("\n" + "\\U0001F600\\n" * 41) * 118 + '"""',
+    ],
+)
+def test_hostile_text_takes_little_time_and_memory(text):
+    begin = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecipeError) as caught:
+            recipes.parse(text, "here")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - begin < 5
+    assert peak < 100e6
+    assert len(str(caught.value)) < 1000
 
 
 # Whole models.

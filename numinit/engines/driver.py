@@ -100,14 +100,24 @@ def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -
             "and slice it"
         )
     work = dtype.name if dtype.complex else dtype.real
+    if plan.compile is not None:
+        plan.compile(work)
 
     def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-        target = by_index.view(address, view.shape, view.strides, dtype)
-        fits = target.dtype == np.dtype(work) and target.flags.c_contiguous
-        place = target.reshape(whole) if fits else None
+        target = by_index.view(address, view.shape, view.strides, dtype).reshape(whole)
+        place = target if target.dtype == work and target.flags.c_contiguous else None
         values = plan.make(work, seed, stream, place, plan.gain)
-        if values is not place:
-            shaped = values.reshape(view.shape) if flat else values
-            target[...] = by_index.stored(shaped, dtype)
+        if values is place:
+            return
+        for block in by_index.blocks(whole):  # what rounds needs some times its memory
+            target[block] = by_index.stored(values[block], dtype)
 
     return fill
+
+
+def matrix(plan: Whole, dtype: DType, seed: int, stream: int) -> np.ndarray:
+    """All values of a whole weight, in the type that they are made in."""
+    work = dtype.name if dtype.complex else dtype.real
+    make = default_mode()(plan.make)
+    with np.errstate(all="ignore"):
+        return make(work, seed, stream, None, plan.gain)

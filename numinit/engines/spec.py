@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from numinit.engines.zeros import Zeros
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DType, quotient
 from numinit.stream.transform import Transform
 
 Index = tuple[np.ndarray, ...]
@@ -102,10 +102,21 @@ class Whole:
     order; they may be made in the place, which is then what is returned."""
     gain: float = 1.0
     """All values' factor."""
+    errors: tuple[float, float] = (0.0, 0.0)
+    """How far a value, in float32 and in float64, may be from another machine's, with a gain of 1."""
+    varies: Callable[[int, int], np.ndarray] | None = None
+    """Which elements may be that far, of a run in C order: called with its first index and its size.
+    All of them if left out."""
+    compile: Callable[[str], object] | None = None
+    """Compiles what `make` needs for a type, so that a failure comes before memory or a file is made."""
 
     def divided(self, divisor: float) -> "Whole":
         """The same with the gain divided."""
-        return replace(self, gain=self.gain / divisor)
+        return replace(self, gain=quotient("gain", self.gain, divisor))
+
+    def tolerance(self, dtype: DType) -> float:
+        """How far a value, before it is rounded to a type, may be from another machine's."""
+        return abs(self.gain) * self.errors[dtype.wide]
 
 
 #: What an initializer answers.

@@ -315,11 +315,15 @@ class Initializer:
         shape, dtype, key
             Of the whole weight.
         """
-        kind = as_dtype(dtype)
-        size = kind.itemsize
-        fill, _ = self._ready(tuple(shape), kind, (out.size // size,), (size,), (1,))
+        fill = self.prepare_flat(out.size, shape, dtype)
         if fill is not None:
             fill(out.ctypes.data, start, 0, key.seed, key.stream)
+
+    def prepare_flat(self, nbytes: int, shape: Sequence[int], dtype: Any) -> Filler | None:
+        """What `fill_flat` fills so many bytes of a weight with, compiled; None if there are none."""
+        kind = as_dtype(dtype)
+        size = kind.itemsize
+        return self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))[0]
 
     def _new(
         self,
@@ -425,9 +429,9 @@ class Planned(Initializer):
     """
 
     def __init__(self, known: Plan) -> None:
-        self._plan = known
+        self.known = known
         # Kept as long as this object: a plan may hold arrays.
         self._ready = functools.lru_cache(4)(self._prepare)  # type: ignore[method-assign]
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        return self._plan
+        return self.known

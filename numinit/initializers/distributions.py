@@ -8,7 +8,7 @@ from typing import Any
 from numinit.initializers.base import Distribution
 from numinit.show import show
 from numinit.stream.constant import CONSTANT
-from numinit.stream.dtypes import DType, RangeError, as_dtype
+from numinit.stream.dtypes import DType, RangeError, as_dtype, quotient
 from numinit.stream.normal import NORMAL
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import UNIFORM
@@ -41,14 +41,6 @@ def set_scale(initializer: Any, name: str) -> None:
     number = set_real(initializer, name)
     if not number >= 0:
         raise RangeError(f"{name}: {show(number)} was given; a number >= 0 is accepted")
-
-
-def quotient(name: str, value: float, divisor: float) -> float:
-    """A parameter divided, refused if only the quotient is infinite."""
-    divided = value / divisor
-    if math.isinf(divided) and math.isfinite(value):
-        raise RangeError(f"{name}: {value!r} divided by {divisor!r} is beyond the largest float64")
-    return divided
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,28 @@ from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import Normal, set_real
 from numinit.initializers.haar import haar
 from numinit.show import show
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.keys import Key
 from numinit.weights.shapes import Axes, as_axes
 
 _NORMAL = Normal()
 
+#: Of values in float32 and float64, as promised of every element of ``Q^H Q``. OpenBLAS's kernels for
+#: seven kinds of processor, with one thread and two, gave elements that differ by up to 2.6e-7 and
+#: 8.9e-16, for matrices of up to 1000 x 1000 and 200,000 x 16.
+ERRORS = (1e-6, 1e-14)
+
+
+def _compile(dtype: str) -> None:
+    """Compile the kernel that draws."""
+    _NORMAL._ready((1, 1), DTYPES[dtype], (1, 1), (1, 1))
+
 
 def _multiply(values: np.ndarray, gain: float) -> None:
     """Multiply in place; zeros are +0.0."""
-    if gain != 1:
+    if gain == 0:
+        values[...] = 0
+    elif gain != 1:
         values *= gain
         values += 0.0
 
@@ -133,7 +145,7 @@ class Orthogonal(Initializer):
                 f"{shape} was given{beside}"
             )
         make = functools.partial(_stacked, shape, self._axes(shape))
-        return Whole("Orthogonal", make, self.gain)
+        return Whole("Orthogonal", make, self.gain, ERRORS, compile=_compile)
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,20 @@ class DeltaOrthogonal(Initializer):
             )
 
         make = functools.partial(_delta, shape, self.in_axis, self.out_axis)
-        return Whole("DeltaOrthogonal", make, self.gain)
+        varies = functools.partial(_in_centre, shape, self.in_axis, self.out_axis)
+        return Whole("DeltaOrthogonal", make, self.gain, ERRORS, varies, _compile)
+
+
+def _in_centre(
+    shape: tuple[int, ...], in_axis: int, out_axis: int, first: int, count: int
+) -> np.ndarray:
+    """Which elements of a run are in the kernel's centre."""
+    index = np.unravel_index(np.arange(first, first + count), shape)
+    kernel = {*range(len(shape))} - {axis % len(shape) for axis in (in_axis, out_axis)}
+    inside: np.ndarray = np.logical_and.reduce(
+        [index[axis] == (shape[axis] - 1) // 2 for axis in kernel]
+    )
+    return inside
 
 
 def _delta(
@@ -200,6 +225,9 @@ def _delta(
     matrices = np.moveaxis(values, (out_axis, in_axis), (0, 1))
     centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
     matrix = matrices[centre]
-    matrix[...] = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, Key(seed, stream))
+    inside = matrix if matrix.flags.c_contiguous else None
+    made = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, Key(seed, stream), inside)
+    if made is not inside:
+        matrix[...] = made
     _multiply(matrix, gain)
     return values

@@ -6,10 +6,10 @@ from decimal import Decimal, localcontext
 
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.base import Distribution, Initializer
-from numinit.initializers.distributions import quotient, set_real, set_scale
+from numinit.initializers.distributions import set_real, set_scale
 from numinit.stream import normal_tail
 from numinit.stream.constant import CONSTANT
-from numinit.stream.dtypes import DTYPES, DType, RangeError
+from numinit.stream.dtypes import DTYPES, DType, RangeError, quotient
 from numinit.stream.transform import Transform
 from numinit.stream.truncated_normal import (
     FAR,

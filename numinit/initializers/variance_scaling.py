@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 from numinit.arrays.memory import Function
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.base import Distribution, Initializer
-from numinit.initializers.distributions import Normal, Uniform, quotient, set_real, set_scale
+from numinit.initializers.distributions import Normal, Uniform, set_real, set_scale
 from numinit.initializers.truncated_normal import TruncNormal
 from numinit.show import show
 from numinit.stream.complex_disk import DISK, TRUNCATED_DISK
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DType, quotient
 from numinit.stream.transform import Transform
 from numinit.weights.fans import MODES, fan, fans
 from numinit.weights.gains import PARAMETERS, calculate_gain, is_parameter

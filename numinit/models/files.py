@@ -4,6 +4,7 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,6 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from numinit.models.untrusted import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["check_target", "map_window", "new_file", "start_writing"]
 
@@ -41,7 +47,8 @@ def new_file(target: Path, size: int, overwrite: bool) -> Iterator[int]:
     """The descriptor of a temporary file of `size` bytes, which becomes `target` at the end.
 
     On any exception the temporary is removed. A killed process leaves it beside the target, under
-    a name that starts with a dot and ends in ``.tmp``.
+    a name that starts with a dot and ends in ``.tmp``; the next one that writes this target removes
+    it, where files can be locked.
 
     Raises
     ------
@@ -50,21 +57,33 @@ def new_file(target: Path, size: int, overwrite: bool) -> Iterator[int]:
     OSError
         Naming the target.
     """
+    with contextlib.suppress(OSError):  # a courtesy
+        _remove_abandoned(target)
     # The name is cut so that a target of the longest legal name still has a temporary.
-    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}.tmp")
+    stem = f".{target.name[:50]}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     fd = -1
+    temporary = target
     try:
         mode = _mode(target) if overwrite else None
-        fd = os.open(temporary, flags, 0o666 if mode is None else mode)
+        while fd < 0:
+            temporary = target.with_name(f"{stem}.{secrets.token_hex(8)}.tmp")
+            fd = os.open(temporary, flags, 0o666 if mode is None else mode)
+            if not _hold(fd):  # who saw it before it was locked has removed it
+                os.close(fd)
+                fd = -1
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(fd, mode)  # whatever the umask
         _reserve(fd, target, size)
         yield fd
         os.fsync(fd)
-        os.close(fd)
-        fd = -1
+        if fcntl is None:  # Windows renames no file that is open
+            os.close(fd)
+            fd = -1
         _publish(temporary, target, overwrite)
+        if fd >= 0:
+            os.close(fd)  # only now: unlocked, it is nobody's
+            fd = -1
     except BaseException as error:
         try:
             # Frames of the traceback may hold windows, and Windows removes no file that is mapped.
@@ -74,11 +93,49 @@ def new_file(target: Path, size: int, overwrite: bool) -> Iterator[int]:
                     os.close(fd)
         finally:  # whatever a signal's handler raises
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                if temporary != target:
+                    temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
             raise OSError(error.errno, error.strerror, str(target)) from None
         raise
     _sync_directory(target.parent)
+
+
+def _hold(fd: int) -> bool:
+    """Lock a new temporary for as long as it is open; False if it is no more in its directory."""
+    if fcntl is None:
+        return True
+    with contextlib.suppress(OSError):  # not all file systems can: then nobody removes it either
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    return os.fstat(fd).st_nlink > 0
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove this user's temporaries of a target that no process holds: those of killed ones."""
+    if fcntl is None:
+        return
+    name = re.compile(rf"\.{re.escape(target.name[:50])}\.[0-9a-f]{{16}}\.tmp")
+    with os.scandir(target.parent) as entries:
+        found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+    for path in found:
+        with contextlib.suppress(OSError):
+            _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    def ours(status: os.stat_result) -> bool:
+        return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+    if not ours(path.lstat()):
+        return
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError: it is in use
+        held, now = os.fstat(fd), path.lstat()
+        if ours(held) and os.path.samestat(held, now):
+            path.unlink()
+    finally:
+        os.close(fd)
 
 
 def _mode(path: Path) -> int | None:

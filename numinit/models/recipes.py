@@ -53,10 +53,9 @@ With `fans_of`, the base shape is the sibling's as well. The keys of a rule act 
 """
 
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase  # linear in the number of stars, and caches what it compiled
 from importlib import resources
 from importlib.resources.abc import Traversable
 from inspect import signature
@@ -64,20 +63,21 @@ from pathlib import Path
 from typing import Any
 
 from numinit import initializers
-from numinit.engines.spec import Plan
-from numinit.initializers import DepthScaled, Initializer, MuP, Padded
-from numinit.initializers.wrappers import ROLES, AtShape, Role, Wrapper
-from numinit.show import show
-from numinit.stream.dtypes import DTYPES, DType
-from numinit.weights.shapes import Axes
+from numinit.initializers import Initializer
+from numinit.initializers.wrappers import ROLES, Role, Wrapper
+from numinit.models.recipe import Recipe, RecipeError, Rule
+from numinit.show import cut, show
 
 __all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
 
-# tomllib's time grows with the square of a dotted key's parts, hence a limit on lines as well.
-MAX_SIZE = 1 << 16
+# A recipe may come from a file that a stranger made, so all that reading it and matching it with a
+# model's names can cost is bounded here. tomllib keeps all beginnings of a dotted key, those of the
+# table that it is in before them, so that time and memory grow with the square of a key's parts.
+MAX_SIZE = 1 << 16  # characters
 MAX_LINE = 500
-# Each is tried on every tensor's name; fnmatch, too, keeps 256 compiled.
+MAX_DOTS = 64  # in a line, and so in a key
 MAX_GLOBS = 256
+MAX_GLOB_CHARACTERS = 1 << 13  # in all globs: one integer of so many bits is what a step takes
 MAX_LAYERS = 16
 
 #: Initializers whose values are all given.
@@ -89,149 +89,6 @@ WITHOUT_SPREAD = (
     initializers.Eye,
     initializers.STFT,
 )
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be read, or that does not fit a model."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: the names it matches and what they get.
-
-    Attributes
-    ----------
-    match : tuple of str
-        Globs, matched against a tensor's whole name, case and all.
-    init : Initializer
-        The initializer.
-    depth_scaled : bool
-        Divide the standard deviation by sqrt(2 L), with L the number of residual layers.
-    fans_of : str or None
-        Take the shape, and so the fans, of this sibling tensor instead of the tensor's own.
-    mup : str or None
-        The role in the maximal update parametrization; see `MuP`.
-    in_axis : int or tuple of int, or None
-        For `mup`: the axes of inputs, of an initializer that has no such field.
-    padding_idx : int or None
-        Keep this row at zero.
-    """
-
-    match: tuple[str, ...]
-    init: Initializer
-    depth_scaled: bool = False
-    fans_of: str | None = None
-    mup: Role | None = None
-    in_axis: Axes | None = None
-    padding_idx: int | None = None
-
-    def matches(self, name: str) -> bool:
-        """Whether any glob matches `name`."""
-        return any(fnmatchcase(name, glob) for glob in self.match)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Rules that say which initializer each tensor of a model gets.
-
-    Attributes
-    ----------
-    name, source : str
-        What it is called, and where its numbers come from.
-    text : str
-        The TOML text it was parsed from; empty for one made in Python.
-    rules : tuple of Rule
-        The first rule that matches a name wins.
-    layers : tuple of str
-        Globs for the prefixes that count as residual layers.
-    base : tuple of (str, tuple of int)
-        Globs and the shapes of their tensors in the base model, for rules with `mup`; the first
-        glob that matches a name wins.
-    """
-
-    name: str
-    source: str
-    text: str
-    rules: tuple[Rule, ...]
-    layers: tuple[str, ...] = ()
-    base: tuple[tuple[str, tuple[int, ...]], ...] = ()
-
-    def plan(
-        self, shapes: Mapping[str, Sequence[int]], dtypes: Mapping[str, DType] | None = None
-    ) -> dict[str, Plan]:
-        """Return the plan of every tensor.
-
-        Parameters
-        ----------
-        shapes : mapping of str to sequence of int
-            Every tensor's name and logical shape.
-        dtypes : mapping of str to DType, optional
-            Their element types; float32 for those that are left out.
-
-        Returns
-        -------
-        dict of str to Sampled, ByIndex or Whole
-            In the order of `shapes`; fans, siblings and depth are resolved.
-
-        Raises
-        ------
-        RecipeError
-            Naming the first tensor that no rule matches, or whose rule does not fit its shape.
-        """
-        layers, kinds = self._count_layers(shapes), dtypes or {}
-        single = DTYPES["float32"]
-        return {n: self._planned(n, kinds.get(n, single), shapes, layers) for n in shapes}
-
-    def _planned(
-        self, name: str, dtype: DType, shapes: Mapping[str, Sequence[int]], layers: int
-    ) -> Plan:
-        tensor = f"tensor {show(name)} of shape {show(tuple(shapes[name]))}"
-        numbered = enumerate(self.rules, 1)
-        number, rule = next((pair for pair in numbered if pair[1].matches(name)), (0, None))
-        if rule is None:
-            raise RecipeError(
-                f"recipe {show(self.name)} has no rule for {tensor}: add one that matches its name, "
-                f"or use another recipe (shipped: {', '.join(available())})"
-            )
-        kind = type(rule.init).__name__
-        where = f"recipe {show(self.name)}, rule {number} ({kind}) does not fit {tensor}"
-        source = name
-        if rule.fans_of is not None:
-            head, dot, _ = name.rpartition(".")
-            source = head + dot + rule.fans_of
-            if source not in shapes:
-                raise RecipeError(
-                    f"{where}: fans_of needs the tensor {show(source)}; there is none"
-                )
-        if rule.depth_scaled and not layers:
-            raise RecipeError(f"{where}: depth_scaled, but no name fits layers = {self.layers}")
-        base = next((shape for glob, shape in self.base if fnmatchcase(source, glob)), None)
-        if rule.mup is not None and base is None:
-            raise RecipeError(
-                f"{where}: mup needs its shape in the base model; the table [base] has no glob "
-                f"that matches {show(source)}"
-            )
-        init = rule.init
-        try:
-            if rule.mup is not None and base is not None:
-                init = MuP(init, rule.mup, base, rule.in_axis)
-            if rule.depth_scaled:
-                init = DepthScaled(init, layers)
-            if source != name:
-                init = AtShape(init, tuple(shapes[source]))
-            if rule.padding_idx is not None:
-                init = Padded(init, rule.padding_idx)
-            return init.plan(tuple(shapes[name]), dtype)
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise RecipeError(f"{where}: {error}") from error
-
-    def _count_layers(self, names: Iterable[str]) -> int:
-        found: set[str] = set()
-        for glob in self.layers:
-            parts = glob.count(".") + 1
-            heads = {".".join(n.split(".", parts)[:parts]) for n in names if n.count(".") >= parts}
-            found.update(head for head in heads if fnmatchcase(head, glob))
-        return len(found)
 
 
 def available() -> list[str]:
@@ -256,7 +113,7 @@ def load(name_or_path: str | Path) -> Recipe:
     where = str(name_or_path)
     is_path = where.endswith(".toml")
     if not is_path and where not in available():
-        near = get_close_matches(where, available(), 1)
+        near = get_close_matches(where[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise RecipeError(
             f"no recipe {show(where)}{hint}; "
@@ -268,7 +125,7 @@ def load(name_or_path: str | Path) -> Recipe:
         with (Path(where) if is_path else _shipped() / f"{where}.toml").open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise RecipeError(f"recipe {where}: cannot be read: {error}") from error
+        raise RecipeError(f"recipe {cut(where)}: cannot be read: {cut(error)}") from error
     return parse(text, where)
 
 
@@ -284,17 +141,21 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         raise RecipeError(
             f"{where}: more than {MAX_SIZE} characters; a recipe has at most that many"
         )
-    for number, line in enumerate(text.splitlines(), 1):
-        if len(line) > MAX_LINE:
-            raise RecipeError(
-                f"{where}, line {number}: {len(line)} characters; at most {MAX_LINE} are accepted"
-            )
+    for number, line in enumerate(text.split("\n"), 1):  # as TOML counts lines, unlike splitlines
+        for count, what, most in (
+            (len(line), "characters", MAX_LINE),
+            (line.count("."), "dots", MAX_DOTS),
+        ):
+            if count > most:
+                raise RecipeError(
+                    f"{where}, line {number}: {count} {what}; at most {most} are accepted"
+                )
     import tomllib  # here, for a process that needs no recipe
 
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{where}: not a TOML document: {error}") from error
+        raise RecipeError(f"{where}: not a TOML document: {cut(error)}") from error
     _only(table, ["name", "source", "layers", "base", "rules"], where)
     rules = table.get("rules")
     if (
@@ -302,7 +163,9 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         or not rules
         or not all(isinstance(rule, dict) for rule in rules)
     ):
-        raise RecipeError(f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}")
+        raise RecipeError(
+            f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}"
+        )
     layers = _globs(table, "layers", where) if "layers" in table else ()
     base = _base(table["base"], where) if "base" in table else ()
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
@@ -311,9 +174,14 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         raise RecipeError(
             f"{where}, key 'layers': {len(layers)} globs; at most {MAX_LAYERS} are accepted"
         )
-    globs = len(layers) + len(base) + sum(len(rule.match) for rule in built)
-    if globs > MAX_GLOBS:
-        raise RecipeError(f"{where}: {globs} globs; at most {MAX_GLOBS} in all are accepted")
+    globs = [*layers, *(glob for glob, _ in base), *(g for rule in built for g in rule.match)]
+    if len(globs) > MAX_GLOBS:
+        raise RecipeError(f"{where}: {len(globs)} globs; at most {MAX_GLOBS} in all are accepted")
+    if (characters := sum(map(len, globs))) > MAX_GLOB_CHARACTERS:
+        raise RecipeError(
+            f"{where}: {characters} characters in globs; at most {MAX_GLOB_CHARACTERS} in all are "
+            "accepted"
+        )
     return Recipe(
         name=_string(table, "name", where, where),
         source=_string(table, "source", where).strip(),
@@ -402,8 +270,8 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
     try:
         built = known[init](**given)
     except (TypeError, ValueError, ArithmeticError, ImportError) as error:
-        keys = ", ".join(f"{key} = {show(table[key])}" for key in given) or "no fields"
-        raise RecipeError(f"{where} ({init} with {keys}): {error}") from error
+        keys = ", ".join(f"{key} = {show(table[key])}" for key in list(given)[:8]) or "no fields"
+        raise RecipeError(f"{where} ({init} with {cut(keys)}): {cut(error)}") from error
     scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
     for key, scales in scaling.items():
         if scales and isinstance(built, WITHOUT_SPREAD):
@@ -450,7 +318,7 @@ def _only(table: dict[str, Any], accepted: list[str], where: str) -> None:
 def _string(table: dict[str, Any], key: str, where: str, default: str = "") -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        raise RecipeError(f"{where}, key {show(key)}: got {show(value)}; accepted: a string")
+        raise RecipeError(f"{where}, key {key!r}: got {show(value)}; accepted: a string")
     return value
 
 
@@ -463,9 +331,7 @@ def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
         or not all(isinstance(glob, str) and glob for glob in globs)
     ):
         got = "nothing" if value is None else show(value)
-        raise RecipeError(
-            f"{where}, key {show(key)}: got {got}; accepted: a glob or an array of globs"
-        )
+        raise RecipeError(f"{where}, key {key!r}: got {got}; accepted: a glob or an array of globs")
     return tuple(globs)
 
 

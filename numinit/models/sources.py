@@ -7,9 +7,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from numinit.models.formats.safetensors import read_header
-from numinit.models.integers import INTEGERS
+from numinit.models.formats import FORMATS, format_of
 from numinit.models.untrusted import (
+    MAX_NAME,
     InputError,
     check_name,
     check_shape,
@@ -17,13 +17,10 @@ from numinit.models.untrusted import (
     parse_json,
     show,
 )
-from numinit.stream.dtypes import DTYPES
 
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
 
 MAX_JSON = 100_000_000
-
-_NAMES = {dtype.safetensors: name for name, dtype in (DTYPES | INTEGERS).items()}
 
 
 class TensorSpec(NamedTuple):
@@ -63,13 +60,14 @@ def load_model(source: str | Path) -> Model:
         Naming the source and the tensor.
     """
     path = Path(source)
-    if path.suffix == ".safetensors":
-        entries = read_header(path)[1]
-        if not entries:
+    read = format_of(path).read if path.suffix in FORMATS else None
+    if read is not None:
+        held = read(path).tensors
+        if not held:
             raise InputError(f"{path}: holds no tensors")
         tensors = {
-            name: TensorSpec(entry.shape, _NAMES.get(entry.dtype, entry.dtype))
-            for name, entry in entries.items()
+            name: TensorSpec(shape, dtype if isinstance(dtype, str) else dtype.name)
+            for name, (shape, dtype) in held.items()
         }
         return Model(path.stem, None, tensors)
     if path.suffix == ".json":
@@ -77,10 +75,10 @@ def load_model(source: str | Path) -> Model:
         with file:
             if size > MAX_JSON:
                 raise InputError(f"{path}: {size} bytes; at most {MAX_JSON} are accepted")
-            return _parse(file.read(MAX_JSON), str(path), path.stem)
+            return _parse(file.read(size), str(path), path.stem)
     name = str(source)
     if name not in available():
-        near = get_close_matches(name, available(), 1)
+        near = get_close_matches(name[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise InputError(
             f"no model {show(name)}{hint}; accepted: {', '.join(available())}, "
@@ -98,8 +96,12 @@ def available() -> list[str]:
 def _parse(data: bytes, where: str, default_name: str) -> Model:
     table = parse_json(data, where)
     for key in ("model", "recipe"):
-        if not isinstance(table.get(key, ""), str):
-            raise InputError(f"{where}: key {key!r} must be a string, got {show(table[key])}")
+        text = table.get(key, "")
+        if not isinstance(text, str) or len(text) > MAX_NAME:
+            raise InputError(
+                f"{where}: key {key!r} must be a string of at most {MAX_NAME} characters, got "
+                f"{show(text)}"
+            )
     shapes = table.get("tensors")
     if not isinstance(shapes, Mapping) or not shapes:
         raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")

@@ -14,6 +14,7 @@ __all__ = [
 
 # A value of JSON costs up to 80 bytes in Python and two in the text: limit them before parsing.
 MAX_VALUES = 4_000_000
+MAX_NAME = 4096  # characters; those of known models have at most some hundred
 MAX_DIMENSIONS = 64  # NumPy's own limit
 MAX_ELEMENTS = MAX_BYTES = 2**63 - 1
 
@@ -54,7 +55,12 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def check_name(name: str, where: str) -> str:
-    """A tensor's name, if UTF-8 can spell it."""
+    """A tensor's name, if UTF-8 can spell it, and in bounded length."""
+    if len(name) > MAX_NAME:
+        raise InputError(
+            f"{where}: tensor name {show(name)} has {len(name)} characters; at most {MAX_NAME} are "
+            "accepted"
+        )
     try:
         name.encode()
     except UnicodeEncodeError as error:

@@ -166,3 +166,11 @@ def as_dtype(dtype: Any) -> DType:
         raise TypeError(
             f"dtype: {show(dtype)} is not accepted; one of {', '.join(DTYPES)} is"
         ) from None
+
+
+def quotient(name: str, value: float, divisor: float) -> float:
+    """A parameter divided, refused if only the quotient is infinite."""
+    divided = value / divisor
+    if math.isinf(divided) and math.isfinite(value):
+        raise RangeError(f"{name}: {value!r} divided by {divisor!r} is beyond the largest float64")
+    return divided

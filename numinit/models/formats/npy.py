@@ -1,15 +1,17 @@
 """The .npy format: one array behind a short header."""
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 
 from numinit.arrays.numpy import NUMPY_NAMES
+from numinit.models.formats.format import Format, Tensors
 from numinit.models.integers import Integer
 from numinit.models.untrusted import InputError, check_size, show
 from numinit.stream.dtypes import DType
 
-__all__ = ["header"]
+__all__ = ["FORMAT", "header"]
 
 
 def header(name: str, shape: tuple[int, ...], dtype: DType | Integer) -> bytes:
@@ -32,3 +34,12 @@ def header(name: str, shape: tuple[int, ...], dtype: DType | Integer) -> bytes:
         file, {"descr": descr, "fortran_order": False, "shape": shape}
     )
     return file.getvalue()
+
+
+def layout(tensors: Tensors, metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """The header of a file of one tensor, which has neither name nor metadata; see `Format`."""
+    ((name, (shape, dtype)),) = tensors.items()
+    return header(name, shape, dtype), {name: 0}
+
+
+FORMAT = Format(layout)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numinit.models.integers import Integer
+from numinit.models.formats.format import Contents, Format, Tensors
+from numinit.models.integers import INTEGERS, Integer
 from numinit.models.untrusted import (
     MAX_BYTES,
     InputError,
@@ -17,9 +18,9 @@ from numinit.models.untrusted import (
     parse_json,
     show,
 )
-from numinit.stream.dtypes import DType
+from numinit.stream.dtypes import DTYPES, DType
 
-__all__ = ["BITS", "Entry", "layout", "read_header"]
+__all__ = ["BITS", "FORMAT", "Entry", "layout", "read_header"]
 
 MAX_HEADER = 100_000_000  # the format's own limit
 METADATA = "__metadata__"
@@ -123,9 +124,7 @@ def _entry(name: str, fields: object, path: Path) -> Entry:
     return Entry(dtype, shape, *offsets)
 
 
-def layout(
-    tensors: Mapping[str, tuple[tuple[int, ...], DType | Integer]], metadata: Mapping[str, str]
-) -> tuple[bytes, dict[str, Entry]]:
+def layout(tensors: Tensors, metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
     """The layout of a new file.
 
     Parameters
@@ -139,15 +138,17 @@ def layout(
     -------
     header : bytes
         All that comes before the data, padded so that the data starts at a multiple of 8.
-    entries : dict of str to Entry
-        The wider dtypes first, so that every tensor is aligned; else in the order of `tensors`.
+    starts : dict of str to int
+        Where each tensor begins in the data, in the order of the bytes. The wider dtypes come
+        first, so that every tensor is aligned; else it is the order of `tensors`.
 
     Raises
     ------
     InputError
         If a name is not legal, or the sizes are beyond the format.
     """
-    entries: dict[str, Entry] = {}
+    starts: dict[str, int] = {}
+    table: dict[str, Any] = {METADATA: dict(metadata)}
     end = 0
     for name, (shape, dtype) in sorted(tensors.items(), key=lambda item: -item[1][1].itemsize):
         if check_name(name, "safetensors") == METADATA:
@@ -157,13 +158,25 @@ def layout(
             raise InputError(f"tensor {show(name)} of shape {show(shape)}: ends beyond 2**63 bytes")
         if dtype.safetensors is None:
             raise InputError(f"tensor {show(name)}: safetensors has no {dtype.name}")
-        entries[name] = Entry(dtype.safetensors, shape, start, end)
-    table: dict[str, Any] = {METADATA: dict(metadata)}
-    for name, entry in entries.items():
-        offsets = [entry.start, entry.stop]
-        table[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
+        starts[name] = start
+        offsets = [start, end]
+        table[name] = {"dtype": dtype.safetensors, "shape": list(shape), "data_offsets": offsets}
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise InputError(f"a header of {len(text)} bytes; the format allows {MAX_HEADER}")
-    return len(text).to_bytes(8, "little") + text, entries
+    return len(text).to_bytes(8, "little") + text, starts
+
+
+def read(path: Path) -> Contents:
+    """What a file says that it holds; see `read_header`."""
+    metadata, entries, data_offset = read_header(path)
+    tensors = {n: (e.shape, _BY_CODE.get(e.dtype, e.dtype)) for n, e in entries.items()}
+    return Contents(metadata, tensors, data_offset)
+
+
+_BY_CODE: dict[str | None, DType | Integer] = {
+    dtype.safetensors: dtype for dtype in (DTYPES | INTEGERS).values()
+}
+
+FORMAT = Format(layout, read)

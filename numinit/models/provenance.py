@@ -1,0 +1,104 @@
+"""What a file says of how it was made, under a seal: enough to derive every value again."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from numinit._version import STREAM_VERSION, __version__
+from numinit.models.recipe import Recipe
+from numinit.models.recipes import parse
+from numinit.models.untrusted import InputError, open_regular
+from numinit.show import show
+from numinit.weights.keys import Key
+
+__all__ = ["Mismatch", "check_header", "metadata_of", "provenance", "sealed"]
+
+UNSEALED = "0" * 64  # in the place of the header's own digest, while that is taken
+
+
+class Mismatch(Exception):
+    """A file that differs from what its own metadata describes.
+
+    Attributes
+    ----------
+    tensor : str or None
+        The first tensor that differs; None where the header does.
+    index : tuple of int or None
+        Its first element that differs.
+    """
+
+    def __init__(
+        self, message: str, tensor: str | None = None, index: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+        self.index = index
+
+
+def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
+    """The metadata of a file that is made by a recipe from a key; `sealed` seals the header."""
+    if not recipe.text:
+        raise InputError(
+            f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
+            "write it in TOML and use its path, or numinit.recipes.parse"
+        )
+    return {
+        "format": "pt",  # what transformers asks for
+        "numinit.version": __version__,
+        "numinit.stream_version": str(STREAM_VERSION),
+        "numinit.seed": str(key.seed),
+        "numinit.seed_stream": str(key.stream),
+        "numinit.recipe": recipe.name,
+        "numinit.recipe_text": recipe.text,
+        "numinit.header": UNSEALED,
+    }
+
+
+def sealed(header: bytes) -> bytes:
+    """A header with its own digest, taken while the digest was `UNSEALED`."""
+    digest = hashlib.sha256(header).hexdigest()
+    return header.replace(_digest_field(UNSEALED), _digest_field(digest), 1)
+
+
+def _digest_field(digest: str) -> bytes:
+    # In a JSON string these quotes would be escaped, so the text occurs in no other place.
+    return f'"numinit.header":"{digest}"'.encode(errors="replace")
+
+
+def check_header(path: Path, metadata: Mapping[str, str], size: int) -> None:
+    """Refuse a header that this version did not write, or not byte for byte."""
+    version = metadata.get("numinit.stream_version")
+    if version is None:
+        raise InputError(f"{path}: not written by numinit: its metadata has no numinit.* keys")
+    if version != str(STREAM_VERSION):
+        raise InputError(
+            f"{path}: written with stream version {show(version)}; this numinit "
+            f"({__version__}) has {STREAM_VERSION}, whose values differ"
+        )
+    if "numinit.header" not in metadata:
+        raise InputError(f"{path}: damaged numinit metadata: no numinit.header")
+    digest = metadata["numinit.header"]
+    file, _ = open_regular(path)
+    with file:
+        header = file.read(size).replace(_digest_field(digest), _digest_field(UNSEALED), 1)
+    if hashlib.sha256(header).hexdigest() != digest:
+        raise Mismatch(
+            f"{path}: the header differs: its metadata, or the names, shapes or dtypes of its "
+            "tensors, are not those written"
+        )
+
+
+def provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
+    """The recipe and key that a file's metadata describes."""
+    try:
+        key = Key(_word(metadata["numinit.seed"]), _word(metadata["numinit.seed_stream"]))
+        recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe")
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: damaged numinit metadata: {error}") from error
+    return recipe, key
+
+
+def _word(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise ValueError(f"{show(text)} is not a seed")
+    return int(text)

@@ -1,0 +1,156 @@
+"""The tensors of a file: checked, planned, and filled a piece at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numinit.engines.spec import Plan, Whole
+from numinit.initializers.base import Planned
+from numinit.models.formats.format import Tensors
+from numinit.models.integers import INTEGERS, Integer, constant
+from numinit.models.recipe import Recipe
+from numinit.models.sources import TensorSpec
+from numinit.models.untrusted import InputError, check_shape
+from numinit.show import show
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
+from numinit.weights.keys import Key
+
+Specs = Mapping[str, TensorSpec | Sequence[int]]
+
+
+class Summary(NamedTuple):
+    """How much was written or verified."""
+
+    tensors: int
+    nbytes: int
+    within: tuple[tuple[str, float, int], ...] = ()
+    """What `verify` compared to rounding: an initializer's name, its tolerance and how many tensors.
+    All other tensors are the same bit for bit."""
+
+
+class Piece(NamedTuple):
+    """A run of one tensor's elements."""
+
+    tensor: str
+    dtype: DType | Integer
+    shape: tuple[int, ...]
+    """Of the whole tensor."""
+    first: int
+    """The index of its first element."""
+    begin: int
+    """Its first byte in the data."""
+    nbytes: int
+
+
+def checked(specs: Specs) -> dict[str, TensorSpec]:
+    """Names, shapes and dtypes, the first two checked."""
+    if not specs:
+        raise InputError("no tensors: at least one name and shape is needed")
+    made = {}
+    for name, given in specs.items():
+        if not isinstance(name, str):
+            raise InputError(f"tensor names must be strings, got {show(name)}")
+        shape, dtype = given if isinstance(given, TensorSpec) else (given, None)
+        made[name] = TensorSpec(check_shape(shape, f"tensor {show(name)}"), dtype)
+    return made
+
+
+def resolved(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
+    """Every tensor's shape and the element type to write."""
+    override = None if dtype is None else as_dtype(dtype)
+    tensors: dict[str, tuple[tuple[int, ...], DType | Integer]] = {}
+    for name, (shape, own) in specs.items():
+        if own in INTEGERS:  # it counts, whatever `dtype` says of the weights
+            tensors[name] = (shape, INTEGERS[own])
+            continue
+        try:
+            known = as_dtype(own or "float32")  # even where `dtype` is given: it may be packed
+        except TypeError as error:
+            accepted = ", ".join([*DTYPES, *INTEGERS])
+            raise InputError(
+                f"tensor {show(name)} is {own}; only {accepted} can be initialized"
+            ) from error
+        tensors[name] = (shape, override or known)
+    return tensors
+
+
+def planned(
+    recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors, size: int
+) -> dict[str, Planned]:
+    """What fills each of `tensors`, compiled for pieces of at most `size` bytes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    shapes : mapping of str to sequence of int
+        Of all tensors of the model, of which `tensors` may be some.
+    tensors : mapping of str to (shape, DType or Integer)
+    size : int
+        As `pieces` takes it.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor, if the recipe does not fit, or a type cannot hold the values.
+    """
+    kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
+    plans = recipe.plan(shapes, kinds)
+    compiled: dict[Any, Planned] = {}  # a model's layers are alike
+    made = {}
+    for name, (shape, dtype) in tensors.items():
+        if isinstance(dtype, Integer):
+            constant(name, plans[name], dtype)
+            made[name] = Planned(plans[name])
+            continue
+        what = plans[name], shape, dtype
+        if what not in compiled:
+            compiled[what] = init = Planned(plans[name])
+            total, step = _bytes(shape, dtype), _step(plans[name], shape, dtype, size)
+            try:
+                for nbytes in {min(step, total), total % step}:
+                    init.prepare_flat(nbytes, shape, dtype)
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise InputError(f"tensor {show(name)}: {error}") from error
+        made[name] = compiled[what]
+    return made
+
+
+def _bytes(shape: tuple[int, ...], dtype: DType | Integer) -> int:
+    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+
+
+def _step(plan: Plan | None, shape: tuple[int, ...], dtype: DType | Integer, size: int) -> int:
+    """How many bytes of a tensor are made at a time: at most `size` if they can."""
+    step = size // dtype.itemsize * dtype.itemsize
+    return max(step, _bytes(shape, dtype)) if isinstance(plan, Whole) else step
+
+
+def pieces(
+    tensors: Tensors,
+    starts: Mapping[str, int],
+    plans: Mapping[str, Planned],
+    size: int,
+    cut: bool = False,
+) -> Iterator[Piece]:
+    """All tensors in the order of their bytes, in pieces of at most `size` bytes.
+
+    Unless they are to be `cut`, those that are made as a whole are one piece.
+    """
+    for name, start in starts.items():
+        shape, dtype = tensors[name]
+        total = _bytes(shape, dtype)
+        step = _step(None if cut else plans[name].known, shape, dtype, size)
+        for begin in range(0, total, step):
+            nbytes = min(step, total - begin)
+            yield Piece(name, dtype, shape, begin // dtype.itemsize, start + begin, nbytes)
+
+
+def fill(out: np.ndarray, piece: Piece, plans: Mapping[str, Planned], key: Key) -> None:
+    """Write a piece's elements."""
+    name, dtype = piece.tensor, piece.dtype
+    if isinstance(dtype, Integer):
+        value = constant(name, plans[name].known, dtype)
+        out.view(value.dtype)[:] = value
+    else:
+        plans[name].fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
