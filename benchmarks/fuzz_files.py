@@ -19,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from numinit import checkpoint, initializers, recipes
-from numinit.adapters.inputs import InputError
-from numinit.adapters.safetensors import BITS, read_header
-from numinit.adapters.shapes import TensorSpec, load_model
-from numinit.dtypes import DTYPES
-from numinit.keys import Key
-from numinit.recipes import RecipeError
+from numinit import initializers
+from numinit.models import checkpoint
+from numinit.models import recipes
+from numinit.models.untrusted import InputError
+from numinit.models.formats.safetensors import BITS, read_header
+from numinit.models.sources import TensorSpec, load_model
+from numinit.stream.dtypes import DTYPES
+from numinit.weights.keys import Key
+from numinit.models.recipes import RecipeError
 from numinit.tolerance import outside
 
 SECONDS = 10.0  # for one case, on a machine that others use

@@ -14,9 +14,9 @@ from typing import Any
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
+from numinit.models.untrusted import InputError, show
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import Summary, write
-from numinit.models.untrusted import InputError, show
 from numinit.stream.dtypes import DTYPES
 
 __all__ = ["main"]

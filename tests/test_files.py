@@ -27,15 +27,17 @@ from numinit import (
     checkpoint,
     init_params,
 )
-from numinit.adapters import inputs, mapped, safetensors
-from numinit.adapters.inputs import InputError
-from numinit.adapters.integers import INTEGERS, constant
-from numinit.adapters.safetensors import BITS, MAX_HEADER, layout, read_header
-from numinit.adapters.shapes import TensorSpec, available, load_model, load_shapes
-from numinit.checkpoint import Mismatch, verify, write
-from numinit.dtypes import DTYPES, as_dtype
-from numinit.initializers.computed import decoded
-from numinit.recipes import RecipeError, parse
+from numinit.models import untrusted as inputs
+from numinit.models import files as mapped
+from numinit.models.formats import safetensors
+from numinit.models.untrusted import InputError
+from numinit.models.integers import INTEGERS, constant
+from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
+from numinit.models.sources import TensorSpec, available, load_model, load_shapes
+from numinit.models.checkpoint import Mismatch, verify, write
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.engines.by_index import decoded
+from numinit.models.recipes import RecipeError, parse
 from numinit.tolerance import _bits
 
 # New processes find the package that is tested, installed or not.
@@ -169,7 +171,7 @@ def test_resident_memory_is_bounded(tmp_path):
     resource = pytest.importorskip("resource", reason="needs getrusage")
     del resource
     code = (
-        "import resource, sys; from numinit.checkpoint import write, verify\n"
+        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "def both(rows):\n"
         "    write(sys.argv[1], {'w': (rows, 1 << 20)}, 'gpt2_like.toml', overwrite=True)\n"
@@ -336,7 +338,7 @@ def test_everything_is_compiled_before_the_file_is_there(tmp_path):
     """So that a compiler that dies for want of memory leaves no temporary."""
     code = (
         "import sys; from numinit import checkpoint; from numinit.engines import kernels\n"
-        "from numinit.adapters.shapes import TensorSpec\n"
+        "from numinit.models.sources import TensorSpec\n"
         "new_file, misses = checkpoint.new_file, lambda: kernels.fill_kernel.cache_info().misses\n"
         "def counted(*arguments):\n"
         "    global before\n"
@@ -362,7 +364,7 @@ def test_everything_is_compiled_before_the_file_is_there(tmp_path):
 
 locks = pytest.mark.skipif(mapped.fcntl is None, reason="files are not locked on this system")
 WRITER = (
-    "import sys; from numinit.checkpoint import write\n"
+    "import sys; from numinit.models.checkpoint import write\n"
     "write('m.safetensors', {'w': (3, 1 << 20)}, 'r.toml', overwrite=True,\n"
     "    progress=lambda *_: (print('in', flush=True), sys.stdin.readline()))"
 )
@@ -622,8 +624,8 @@ def test_verify_says_what_it_compared_to_rounding(tmp_path):
 def test_verifying_a_whole_matrix_takes_its_memory_once(tmp_path):
     pytest.importorskip("resource", reason="needs getrusage")
     code = (
-        "import resource, sys; from numinit.checkpoint import write, verify\n"
-        "from numinit.recipes import parse\n"
+        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
+        "from numinit.models.recipes import parse\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         'recipe = parse(\'[[rules]]\\nmatch = "*"\\ninit = "Orthogonal"\')\n'
         "def made(rows):\n"
@@ -848,7 +850,7 @@ def test_a_large_header_is_refused_in_little_memory(tmp_path):
     path = safetensors_file(tmp_path / "h.safetensors", text)
     code = (
         "import re, sys; from pathlib import Path\n"
-        "from numinit.adapters.safetensors import read_header\n"
+        "from numinit.models.formats.safetensors import read_header\n"
         "def status(key): return int(re.search(key + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
         "before = status('RssAnon')\n"
         "try: read_header(sys.argv[1])\n"

@@ -163,9 +163,7 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         or not rules
         or not all(isinstance(rule, dict) for rule in rules)
     ):
-        raise RecipeError(
-            f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}"
-        )
+        raise RecipeError(f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}")
     layers = _globs(table, "layers", where) if "layers" in table else ()
     base = _base(table["base"], where) if "base" in table else ()
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
