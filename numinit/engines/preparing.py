@@ -37,13 +37,14 @@ def prepared(work: Callable[[], T]) -> T:
         Where this thread is in the middle of compiling: waiting would be for ever.
     """
     compiler = _compiler_lock()
-    if _is_owned(preparing) or (compiler and _is_owned(compiler)):
+    forking = bool(_holds) and _is_owned(preparing)  # a handler, while a fork waits or begins
+    if _at_work if forking else _is_owned(preparing) or (compiler and _is_owned(compiler)):
         raise RuntimeError(
             "a signal's handler or a destructor fills an array, which needs a kernel to be compiled, "
             "in the middle of a compilation; fill such an array once before"
         )
     main = threading.current_thread() is threading.main_thread()
-    while main and not _importing():
+    while main and not forking and not _importing():
         born, results = forks(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
         try:
             start_new_thread(_run, (work, results))
@@ -61,15 +62,26 @@ def prepared(work: Callable[[], T]) -> T:
             made: T = result
             return made
     with preparing:
-        return work()
+        return _at(work)
 
 
 def _run(work: Callable[[], T], results: Any) -> None:
     with preparing:
         try:
-            results.put((work(), None))
+            results.put((_at(work), None))
         except BaseException as error:
             results.put((None, error))
+
+
+_at_work: list[None] = []  # as long as whoever holds `preparing` is at it
+
+
+def _at(work: Callable[[], T]) -> T:
+    _at_work.append(None)
+    try:
+        return work()
+    finally:
+        _at_work.pop()
 
 
 def _importing() -> bool:
