@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class RangeError(ValueError):
+    """A parameter out of its range, in itself or for an array's type."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
 class DType:
     """A floating-point or complex element type.
@@ -24,6 +28,9 @@ class DType:
         The smallest normal number is 2**min_exponent.
     max : float
         The largest finite number.
+    complex : bool
+    infinite : bool
+        Whether the type has infinities.
     """
 
     name: str
@@ -33,6 +40,7 @@ class DType:
     min_exponent: int
     max: float
     complex: bool = False
+    infinite: bool = True
 
     @property
     def real(self) -> str:
@@ -40,16 +48,47 @@ class DType:
         return "float64" if self.precision == 53 else "float32"
 
     def floor(self, x: float) -> float:
-        """The largest finite number of this type that is not above the finite real `x`."""
+        """The largest finite number of this type that is not above the finite real `x`.
+
+        -infinity if there is none. Zero is 0.0, as it is for `ceil` and `below`.
+        """
+        if x < -self.max:
+            return -math.inf
         unit = self._unit(x)
-        return min(max(math.floor(x / unit) * unit, -self.max), self.max)
+        return min(math.floor(x / unit) * unit, self.max)
+
+    def ceil(self, x: float) -> float:
+        """The smallest finite number of this type that is not below `x`; infinity if none is."""
+        return 0.0 - self.floor(-x)
 
     def below(self, x: float) -> float:
-        """The largest finite number of this type that is below the finite real `x`."""
+        """The largest finite number of this type that is below `x`; -infinity if none is."""
         low = self.floor(x)
-        if low < x:
-            return low
-        return max(x - self._unit(math.nextafter(x, -math.inf)), -self.max)
+        return low if low < x else self.floor(x - self._unit(math.nextafter(x, -math.inf)))
+
+    def refuse_beyond(self, name: str, value: float, bound: float | None = None) -> None:
+        """Refuse a parameter that is finite, but not in this type.
+
+        Parameters
+        ----------
+        name : str
+            The parameter's.
+        value : float
+            As it was given.
+        bound : float, optional
+            What must be in the range of the type, if not `value`.
+
+        Raises
+        ------
+        RangeError
+            Naming the parameter.
+        """
+        largest = abs(value if bound is None else bound)
+        if largest > self.max and math.isfinite(value):
+            made = "" if bound is None else f" and makes values up to {largest:.6g}"
+            raise RangeError(
+                f"{name}: {value!r} was given{made}; {self.name} holds numbers up to {self.max:.6g}"
+            )
 
     def _unit(self, x: float) -> float:
         """The distance of neighbours in the binade of `x`; exact, being a power of two."""
@@ -64,7 +103,7 @@ DTYPES: dict[str, DType] = {
         DType("float64", 8, "F64", 53, -1022, (2 - 2**-52) * 2.0**1023),
         DType("float16", 2, "F16", 11, -14, 65504.0),
         DType("bfloat16", 2, "BF16", 8, -126, (2 - 2**-7) * 2.0**127),
-        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0),
+        DType("float8_e4m3fn", 1, "F8_E4M3", 4, -6, 448.0, infinite=False),
         DType("float8_e5m2", 1, "F8_E5M2", 3, -14, 57344.0),
         DType("complex64", 8, "C64", 24, -126, (2 - 2**-23) * 2.0**127, True),
         DType("complex128", 16, None, 53, -1022, (2 - 2**-52) * 2.0**1023, True),

@@ -144,12 +144,15 @@ def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
         )
     if nonlinearity not in PARAMETERS:
         return VARIANCE_GAINS[nonlinearity]
+    what = "alpha" if "elu" in nonlinearity[:4] else "negative_slope"
     if param is None:
         param = PARAMETERS[nonlinearity]
     elif not isinstance(param, numbers.Real) or isinstance(param, bool):
-        what = "alpha" if "elu" in nonlinearity[:4] else "negative_slope"
         raise ValueError(f"{what} {param!r} not a valid number")
-    value = float(param)
+    try:
+        value = float(param)
+    except OverflowError:
+        raise ValueError(f"{what}: the number is beyond the largest float64") from None
     if nonlinearity in ("leaky_relu", "prelu"):
         return math.sqrt(2.0 / (1 + value * value))
     return _celu_gain(value) if nonlinearity == "celu" else _elu_gain(value)

@@ -42,9 +42,10 @@ class Assign(Computed):
         value = _copy(self.value)
         digest, largest = hashlib.blake2b(f"{value.shape} {value.dtype.kind == 'c'}".encode()), 0.0
         for begin in range(0, value.size, CHUNK):
-            part = _exact(value.reshape(-1)[begin : begin + CHUNK])
+            with np.errstate(all="ignore"):
+                part = _exact(value.reshape(-1)[begin : begin + CHUNK])
+                sizes = np.abs(part.view(np.float64))
             digest.update(part.tobytes())
-            sizes = np.abs(part.view(np.float64))
             largest = max(largest, float(sizes.max(initial=0.0, where=np.isfinite(sizes))))
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "_digest", digest.digest())
@@ -120,5 +121,4 @@ def _copy(value: Any) -> np.ndarray:
 
 def _exact(values: np.ndarray) -> np.ndarray:
     """The same values in the type that `Computed.values` returns."""
-    with np.errstate(invalid="ignore"):  # NaN
-        return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+    return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

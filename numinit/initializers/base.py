@@ -1,6 +1,8 @@
 """What all initializers share: the ways to ask for values, checked and handed to the engine."""
 
+import dataclasses
 import functools
+import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -8,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from numinit.arrays import NUMPY_NAMES, adapter_of, c_steps, maker_of, refuse_overlap
-from numinit.dtypes import DType, as_dtype
+from numinit.dtypes import DType, RangeError, as_dtype
 from numinit.engines import cpu, cuda
 from numinit.engines.cpu import Formula
 from numinit.fans import as_shape
@@ -33,11 +35,65 @@ ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
 Filler = Callable[..., None]
 
 
+def _exact(value: Any) -> Any:
+    """What tells a value from every other, also from those that are equal to it."""
+    if isinstance(value, Initializer) and dataclasses.is_dataclass(value):
+        fields = (f.name for f in dataclasses.fields(value) if f.compare)
+        return type(value), *(_exact(getattr(value, name)) for name in fields)
+    if isinstance(value, tuple):
+        return type(value), *map(_exact, value)
+    if isinstance(value, numbers.Number) and not isinstance(value, numbers.Integral):
+        return type(value), repr(value)  # the sign of a zero, too
+    return type(value), value
+
+
+class Exactly:
+    """An initializer as a cache's key. Equality is none: -0.0 == 0.0 and True == 1 == 1 + 0j."""
+
+    __slots__ = ("_hash", "_key", "init")
+
+    def __init__(self, init: Any) -> None:
+        self.init, self._key = init, _exact(init)
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exactly) and self._key == other._key
+
+
+class _Kept:
+    """Decorator: a property that is made once. (That of functools has a lock in Python 3.11.)"""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __get__(self, init: Any, owner: Any = None) -> Any:
+        if init is None:
+            return self
+        made = init.__dict__[self._make.__name__] = self._make(init)
+        return made
+
+
 class Initializer:
     """What all initializers can do. `law` is the one method that most of them differ in.
 
     An initializer is hashable and never changes: what fills a weight is kept by it and the shape.
     """
+
+    @_Kept
+    def _exactly(self) -> Exactly:
+        return Exactly(self)
+
+    @_Kept
+    def _ready(self) -> Callable[..., tuple[Filler | None, bool]]:
+        """`_prepare`, cached: a model's layers are alike, and small ones must not wait for Python."""
+        return functools.partial(_prepared, self._exactly)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name for name, of in vars(Initializer).items() if isinstance(of, _Kept)}
+        return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def law(self, shape: Sequence[int]) -> "Law":
         """The distribution of the elements of a weight of this shape."""
@@ -246,8 +302,14 @@ class Initializer:
 
         `steps` are those of `whole` if left out.
         """
-        law = self.law(whole)
-        law.check(whole, dtype)
+        with np.errstate(all="ignore"):
+            law = self.law(whole)
+            try:
+                law.check(whole, dtype)
+            except RangeError as error:
+                if law is self:
+                    raise
+                raise RangeError(f"{error}; {self!r} makes it for shape {whole}") from None
         if 0 in part:
             return None, False
         refuse_overlap(part, strides, dtype.itemsize)
@@ -255,12 +317,29 @@ class Initializer:
             steps = c_steps(whole)
         layout = Part(part, strides, steps, by_rows, on_gpu)
         fill, draws = law.filler(whole, dtype, layout)
+        if not isinstance(fill, cpu.Fill | cuda.Fill):
+            fill = _quiet(fill)
         if on_gpu and not isinstance(fill, cuda.Fill):
             fill = cuda.Copied(fill, part, strides, dtype.itemsize)
         return fill, draws
 
-    # Cached, for the layers of a model are alike and small ones must not wait for Python.
-    _ready = functools.lru_cache(1024)(_prepare)
+
+@functools.lru_cache(1024)
+def _prepared(exactly: Exactly, *layout: Any, **more: Any) -> tuple[Filler | None, bool]:
+    return exactly.init._prepare(*layout, **more)  # type: ignore[no-any-return]
+
+
+def _quiet(fill: Filler) -> Filler:
+    """A fill by NumPy that no flag of the processor ends half way, whatever the caller's errstate.
+
+    Which operations set which flags depends on the instructions that NumPy chooses.
+    """
+
+    def quiet(*where: int) -> None:
+        with np.errstate(all="ignore"):
+            fill(*where)
+
+    return quiet
 
 
 _NO_KEY = Key(0)

@@ -197,8 +197,7 @@ def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     exponent = np.where(finite, np.frexp(values)[1] - 1, 0)  # else it is anything
     exponent = np.maximum(exponent, dtype.min_exponent)
     unit = np.ldexp(1.0, exponent - (dtype.precision - 1))  # the distance of neighbours
-    with np.errstate(invalid="ignore"):  # NaN
-        values = np.rint(values / unit) * unit  # numbers of the type: what follows is exact
+    values = np.rint(values / unit) * unit  # numbers of the type: what follows is exact
     if dtype.name == "float16":
         return values
     if dtype.name == "bfloat16":  # the upper half of a float32

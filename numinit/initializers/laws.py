@@ -6,12 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numinit.dtypes import DType, as_dtype
+from numinit.dtypes import RangeError as RangeError
 from numinit.engines.cpu import Formula
 from numinit.initializers.base import Law
-
-
-class RangeError(ValueError):
-    """A parameter out of its range, in itself or for an array's type."""
 
 
 def real(name: str, value: Any) -> float:
@@ -43,6 +40,14 @@ def set_scale(initializer: Any, name: str) -> None:
         raise RangeError(f"{name}: {number!r} was given; a number >= 0 is accepted")
 
 
+def divided(name: str, value: float, divisor: float) -> float:
+    """A parameter divided, refused if only the quotient is infinite."""
+    quotient = value / divisor
+    if math.isinf(quotient) and math.isfinite(value):
+        raise RangeError(f"{name}: {value!r} divided by {divisor!r} is beyond the largest float64")
+    return quotient
+
+
 @dataclass(frozen=True)
 class Constant(Law):
     """Every element is `value`, rounded to the array's type.
@@ -54,7 +59,6 @@ class Constant(Law):
     """
 
     value: complex = 0.0
-    _signs: tuple[float, ...] = field(init=False, repr=False)  # -0.0 and 0.0 are different
 
     def __post_init__(self) -> None:
         value: complex = self.value
@@ -63,17 +67,13 @@ class Constant(Law):
         else:
             value = real("value", value)
         object.__setattr__(self, "value", value)
-        signs = tuple(math.copysign(1.0, part) for part in (value.real, value.imag))
-        object.__setattr__(self, "_signs", signs)
 
     def formula(self, dtype: DType) -> Formula:
         value = self.value
         if isinstance(value, complex) and not dtype.complex:
             raise TypeError(f"value: {value} was given for {dtype.name}; a real number is accepted")
-        if any(dtype.max < abs(part) < math.inf for part in (value.real, value.imag)):
-            raise RangeError(
-                f"value: {value} was given; {dtype.name} holds numbers up to {dtype.max:.6g}"
-            )
+        for part in (value.real, value.imag):
+            dtype.refuse_beyond("value", part)
         return Formula("constant", (value.real, value.imag if dtype.complex else value.real))
 
 
@@ -123,7 +123,7 @@ class Uniform(Law):
                 f"low, high: [{low}, {high}) is too wide for {dtype.name}; bounds up to "
                 f"{dtype.max:.6g} and a width up to {widest:.6g} are accepted"
             )
-        least, most = -dtype.floor(-low), dtype.below(high)
+        least, most = dtype.ceil(low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
             least = most = dtype.floor(low)
         return Formula("uniform", (high - low, low, least, most))
@@ -142,7 +142,7 @@ class Normal(Law):
     Raises
     ------
     ValueError
-        If std is negative.
+        If std is negative, or a finite mean or std beyond the largest of the array's type.
     """
 
     mean: float = 0.0
@@ -153,9 +153,11 @@ class Normal(Law):
         set_scale(self, "std")
 
     def formula(self, dtype: DType) -> Formula:
+        dtype.refuse_beyond("mean", self.mean)
+        dtype.refuse_beyond("std", self.std)
         if dtype.complex:
             return Formula("normal", (self.mean, self.std / math.sqrt(2.0), 0.0))
         return Formula("normal", (self.mean, self.std, self.mean))
 
     def narrowed(self, divisor: float) -> Law:
-        return replace(self, std=self.std / divisor)
+        return replace(self, std=divided("std", self.std, divisor))

@@ -12,7 +12,7 @@ from numinit.fans import Axes, as_axes
 from numinit.haar import haar
 from numinit.initializers.base import Filler, Law, Part
 from numinit.initializers.computed import stored, view
-from numinit.initializers.laws import Normal, set_real
+from numinit.initializers.laws import Normal, divided, set_real
 from numinit.keys import Key
 
 _NORMAL = Normal()
@@ -24,6 +24,8 @@ class _Whole(Law):
     The order of their sums is the BLAS library's, so values may differ between machines by
     roundings: `tolerance` says by how much at most.
     """
+
+    gain: float
 
     whole: ClassVar[bool] = True
 
@@ -46,6 +48,7 @@ class _Whole(Law):
 
     def check(self, shape: Sequence[int], dtype: DType) -> None:
         self.accept(tuple(shape))
+        dtype.refuse_beyond("gain", self.gain)
 
     def filler(self, whole: tuple[int, ...], dtype: DType, part: Part) -> tuple[Filler, bool]:
         flat = part.shape == (math.prod(whole),)  # as in a file: all elements in C order
@@ -66,6 +69,13 @@ class _Whole(Law):
                 target[...] = stored(values.reshape(part.shape) if flat else values, dtype)
 
         return fill, True
+
+
+def _times(values: np.ndarray, gain: float) -> None:
+    """Multiply in place; zeros are +0.0."""
+    if gain != 1:
+        values *= gain
+        values += 0.0
 
 
 def _orthonormal(
@@ -124,7 +134,7 @@ class Orthogonal(_Whole):
         return abs(self.gain) * 1e-5
 
     def narrowed(self, divisor: float) -> "Orthogonal":
-        return replace(self, gain=self.gain / divisor)
+        return replace(self, gain=divided("gain", self.gain, divisor))
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:
         """The axes of the batch, of one side and of the other."""
@@ -163,8 +173,7 @@ class Orthogonal(_Whole):
                 values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
         else:
             values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
-        if self.gain != 1:
-            values *= self.gain
+        _times(values, self.gain)
         if place is not None:
             return place
         places = [order.index(axis) for axis in range(len(shape))]
@@ -206,7 +215,7 @@ class DeltaOrthogonal(_Whole):
         return abs(self.gain) * 1e-5
 
     def narrowed(self, divisor: float) -> "DeltaOrthogonal":
-        return replace(self, gain=self.gain / divisor)
+        return replace(self, gain=divided("gain", self.gain, divisor))
 
     def accept(self, shape: tuple[int, ...]) -> None:
         rank = len(shape)
@@ -231,5 +240,5 @@ class DeltaOrthogonal(_Whole):
         centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))
         matrix = matrices[centre]
         matrix[...] = _orthonormal(matrix.shape[0], matrix.shape[1], dtype, key)
-        matrix *= self.gain
+        _times(matrix, self.gain)
         return values

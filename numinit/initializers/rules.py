@@ -13,7 +13,7 @@ from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
 from numinit.fans import Axes, as_axes, as_shape
 from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Constant
+from numinit.initializers.laws import Constant, real
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
@@ -75,6 +75,7 @@ class DepthScaled(Modifier):
         _needs_spread(self.init)
         if _set_integer(self, "layers") < 1:
             raise ValueError(f"layers: {self.layers} was given; at least 1 is accepted")
+        real("layers", 2 * self.layers)
 
     def law(self, shape: Sequence[int]) -> Law:
         return self.init.law(shape).narrowed(math.sqrt(2 * self.layers))

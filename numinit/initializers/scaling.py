@@ -1,6 +1,7 @@
 """Variance scaling: distributions whose spread follows from the fans of the weight."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ from numinit.engines.cpu import Formula
 from numinit.fans import MODES, Axes, as_axes, check_count, fan, fans
 from numinit.gains import Function, calculate_gain
 from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Normal, Uniform, set_real, set_scale
+from numinit.initializers.laws import Normal, Uniform, divided, set_real, set_scale
 from numinit.initializers.truncated import TruncNormal
 
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
@@ -40,20 +41,23 @@ class Spread(Law):
 
     def formula(self, dtype: DType) -> Formula:
         if self.distribution == "uniform":
+            bound = math.sqrt(2.0 if dtype.complex else 3.0) * self.std
+            dtype.refuse_beyond("std", self.std, bound)
             if dtype.complex:
-                return Formula("disk", (math.sqrt(2.0) * self.std,))
-            bound = math.sqrt(3.0) * self.std
+                return Formula("disk", (bound,))
             return Uniform(-bound, bound).formula(dtype)
+        std = self.std / (TRUNCATED_DISK_STD if dtype.complex else TRUNCATED_STD)
+        dtype.refuse_beyond("std", self.std, 2.0 * std)
         if not dtype.complex:
-            std = self.std / TRUNCATED_STD
             return TruncNormal(0.0, std, -2.0 * std, 2.0 * std).formula(dtype)
         ulp = 2.0**-64 if dtype.real == "float64" else 2.0**-32
         step = (1.0 - EXP_MINUS_4) * ulp
-        scale = self.std / TRUNCATED_DISK_STD / math.sqrt(2.0)
-        return Formula("truncated disk", (scale, step, EXP_MINUS_4 + step / 2, step / 2))
+        return Formula(
+            "truncated disk", (std / math.sqrt(2.0), step, EXP_MINUS_4 + step / 2, step / 2)
+        )
 
     def narrowed(self, divisor: float) -> Law:
-        return replace(self, std=self.std / divisor)
+        return replace(self, std=divided("std", self.std, divisor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +188,8 @@ class _Kaiming(_Fans):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_mode(self.mode)
+        if isinstance(self.a, numbers.Real) and not isinstance(self.a, bool):
+            set_real(self, "a")  # which names it
         leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
         gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
         object.__setattr__(self, "_gain", gain)

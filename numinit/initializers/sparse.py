@@ -8,7 +8,7 @@ from typing import ClassVar
 from numinit.dtypes import DType
 from numinit.engines.cpu import Formula
 from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import Normal, set_real, set_scale
+from numinit.initializers.laws import Normal, divided, set_real, set_scale
 
 MAX_ROWS = 1 << 32
 
@@ -65,4 +65,4 @@ class _SparseLaw(Law):
         return Normal(0.0, self.std).formula(dtype)._replace(mask="sparse", masked=self.masked)
 
     def narrowed(self, divisor: float) -> Law:
-        return replace(self, std=self.std / divisor)
+        return replace(self, std=divided("std", self.std, divisor))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from numinit.initializers.base import Exactly
 from numinit.initializers.computed import CHUNK, Computed, Index
 from numinit.initializers.laws import real
 
@@ -93,10 +94,10 @@ class STFT(Computed):
                 f"window: {len(self.window)} values were given for a frame of {length}; as many "
                 "are accepted"
             )
-        if length and not self._norm(length) > 0:
+        if length and not 0 < (norm := self._norm(length)) < math.inf:
             raise ValueError(
-                f"window, scaling: a window of {length} with norm 0 cannot be scaled; scaling=None "
-                "is accepted"
+                f"window, scaling: a window of {length} with norm {norm:g} cannot be scaled; "
+                "scaling=None is accepted"
             )
 
     def largest(self, shape: tuple[int, ...]) -> float:
@@ -113,9 +114,9 @@ class STFT(Computed):
         if self.side == "imag":  # -sin x = cos(x + pi / 2)
             turns, period = 4 * turns + period, 4 * period
         wave = _cos(turns, period)
-        if self.window is None:
-            return wave
-        made: np.ndarray = wave * self._window(time, shape[0]) / self._norm(shape[0])
+        if self.window is not None:
+            wave = wave * self._window(time, shape[0]) / self._norm(shape[0])
+        made: np.ndarray = wave + 0.0  # no -0.0
         return made
 
     def _window(self, at: np.ndarray, length: int) -> np.ndarray:
@@ -126,17 +127,23 @@ class STFT(Computed):
         return window
 
     def _norm(self, length: int) -> float:
-        return 1.0 if self.window is None or self.scaling is None else _norm(self, length)
+        return 1.0 if self.window is None or self.scaling is None else _norm(self._exactly, length)
 
 
 @functools.lru_cache(16)
-def _norm(stft: STFT, length: int) -> float:
+def _norm(exactly: Exactly, length: int) -> float:
+    stft = exactly.init
+
     def terms() -> Iterator[float]:
         for begin in range(0, length, CHUNK):
             window = stft._window(np.arange(begin, min(begin + CHUNK, length)), length)
             yield from window * window if stft.scaling == "density" else np.abs(window)
 
-    total = math.fsum(terms())
+    with np.errstate(all="ignore"):
+        try:
+            total = math.fsum(terms())
+        except OverflowError:
+            return math.inf
     return math.sqrt(total) if stft.scaling == "density" else total
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 from numinit import tails
-from numinit.dtypes import DType
+from numinit.dtypes import DTYPES, DType
 from numinit.engines.cpu import Formula
 from numinit.initializers.base import Initializer, Law
-from numinit.initializers.laws import RangeError, set_real, set_scale
+from numinit.initializers.laws import RangeError, divided, set_real, set_scale
 
 FAR = 6  # standard deviations: beyond, `numinit.transforms.truncated` goes from the bound
 FARTHEST = 10**9  # beyond, every value is the bound itself
@@ -56,9 +56,10 @@ class TruncNormal(Law):
                 'with distribution="truncated_normal" truncates complex ones to a disk'
             )
         mean, std = self.mean, self.std
-        least = self.a if math.isinf(self.a) else -dtype.floor(-self.a)
-        most = self.b if math.isinf(self.b) else dtype.floor(self.b)
-        if least > most:
+        reach = math.inf if dtype.infinite else dtype.max
+        least = -reach if self.a == -math.inf else dtype.ceil(self.a)
+        most = reach if self.b == math.inf else dtype.floor(self.b)
+        if least > most or least == math.inf or most == -math.inf:
             raise RangeError(f"a, b: no {dtype.name} lies between {self.a} and {self.b}")
         with localcontext(tails.CONTEXT):
             if std == 0 or self.a == self.b:
@@ -73,14 +74,18 @@ class TruncNormal(Law):
                 inner = _far(nearer, farther, 1.0 if low > 0 else -1.0)
                 return Formula("truncated far", (*outer, *inner))
             narrow = bits == 32 and low <= NEAR and high >= -NEAR and high - low >= THIN
+            narrow = narrow and max(abs(mean), std) <= DTYPES["float32"].max
             inner = _central(low, high, 32 if narrow else 64)
             return Formula(
                 "truncated" if narrow or bits == 64 else "truncated wide", (*outer, *inner)
             )
 
     def narrowed(self, divisor: float) -> Law:
-        a, b = ((bound - self.mean) / divisor + self.mean for bound in (self.a, self.b))
-        return replace(self, std=self.std / divisor, a=a, b=b)
+        a, b = (
+            divided(name, bound - self.mean, divisor) + self.mean
+            for name, bound in (("a", self.a), ("b", self.b))
+        )
+        return replace(self, std=divided("std", self.std, divisor), a=a, b=b)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,13 @@ class TruncatedNormal(Initializer):
         mean, std = self.mean, self.std
         if not std:
             return TruncNormal(mean, std, mean, mean)
-        return TruncNormal(mean, std, mean + self.lower * std, mean + self.upper * std)
+        a, b = mean + self.lower * std, mean + self.upper * std
+        for name, bound, given in (("lower", a, self.lower), ("upper", b, self.upper)):
+            if math.isinf(bound) and all(map(math.isfinite, (mean, std, given))):
+                raise RangeError(
+                    f"{name}: {given} standard deviations of {std} are beyond the largest float64"
+                )
+        return TruncNormal(mean, std, a, b)
 
 
 def _point(value: float, least: float, most: float) -> Formula:

@@ -22,6 +22,7 @@ from numinit.transforms.logarithm import (
 from numinit.transforms.normal import HALF_ULP32, HALF_ULP64, ULP32, ULP64
 
 QUARTER32 = np.float32(0.25)
+ZERO32 = np.float32(0.0)  # added to a product, it makes a zero +0.0
 
 
 @inline
@@ -29,7 +30,7 @@ def disk_float32(word0, word1, p):
     """Uniform on the disk of radius `p[0]` around 0, float32."""
     radius = math.sqrt(fma(np.float32(word0), ULP32, HALF_ULP32)) * np.float32(p[0])
     cos, sin = cos_sin_float32(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, ZERO32), fma(radius, sin, ZERO32)
 
 
 @inline
@@ -37,7 +38,7 @@ def disk_float64(word0, word1, p):
     """As `disk_float32`."""
     radius = math.sqrt(fma(np.float64(word0), ULP64, HALF_ULP64)) * p[0]
     cos, sin = cos_sin_float64(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, 0.0), fma(radius, sin, 0.0)
 
 
 @inline
@@ -54,7 +55,7 @@ def truncated_disk_float32(word0, word1, p):
         exponent, f = np.float32(0.0), -rest
     radius = math.sqrt(minus_2_log_float32(exponent, f)) * np.float32(p[0])
     cos, sin = cos_sin_float32(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, ZERO32), fma(radius, sin, ZERO32)
 
 
 @inline
@@ -66,4 +67,4 @@ def truncated_disk_float64(word0, word1, p):
         exponent, f = 0.0, -rest
     radius = math.sqrt(minus_2_log_float64(exponent, f)) * p[0]
     cos, sin = cos_sin_float64(word1)
-    return radius * cos, radius * sin
+    return fma(radius, cos, 0.0), fma(radius, sin, 0.0)
