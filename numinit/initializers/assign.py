@@ -87,7 +87,7 @@ class Assign(Computed):
             np.broadcast_shapes(*(i.shape for i in index))
         )
 
-    _ready = Computed._prepare  # type: ignore[assignment]  # a cache would keep the array
+    _ready = Computed._prepare  # a cache would keep the array
 
 
 def _copy(value: Any) -> np.ndarray:

@@ -64,7 +64,7 @@ class Exactly:
 
 
 class _Kept:
-    """Decorator: a property that is made once. (That of functools has a lock in Python 3.11.)"""
+    """Decorator: a property that is made once, without the lock of functools' in Python 3.11."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
