@@ -163,7 +163,9 @@ def test_a_complex_constant_needs_a_complex_array():
         ni.Constant(1j).fill_(array)
     assert (array == 7).all()
     assert (ni.Constant(2.0)((3,), "complex64") == 2).all()
-    assert ni.Constant(complex(0, 0.0)) != ni.Constant(complex(0, -0.0))
+    for value in (complex(0, 0.0), complex(0, -0.0), complex(-0.0, 0.0)):
+        made = ni.Constant(value)((2,), "complex128")
+        assert made.tobytes() == np.full(2, value).tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])

@@ -118,8 +118,8 @@ CALLS += [
 ]  # fmt: skip
 CALLS += [
     ("normal_", MATRIX, given, {})
-    for given in [(0, -1), (0, NAN), (NAN, 1), (0, INF), (INF, 1), (0, 0), (0, -0.0), (0, 1e39),
-                  (1e39, 1), ("x", 1), ("1", 1), (0, "1"), (None, 1), (0, None), (0, 1j), (1j, 1),
+    for given in [(0, -1), (0, NAN), (NAN, 1), (0, INF), (INF, 1), (0, 0), (0, -0.0),
+                  ("x", 1), ("1", 1), (0, "1"), (None, 1), (0, None), (0, 1j), (1j, 1),
                   (0, -INF), (torch.tensor(0.0), torch.tensor(1.0))]
 ]  # fmt: skip
 CALLS += [
@@ -128,7 +128,6 @@ CALLS += [
     for gain in [2, 0, -1, -0.0, NAN, "1", None, 1j, torch.tensor(2.0), np.float32(2)]
 ]
 CALLS += [("xavier_uniform_", MATRIX, (gain,), {}) for gain in (INF, 1e39, 1e200)]
-CALLS += [("xavier_normal_", MATRIX, (gain,), {}) for gain in (1e39, 1e200)]
 CALLS += [
     (name, MATRIX, (), given)
     for name in KAIMING

@@ -87,6 +87,8 @@ class DType:
 
     def below(self, x: float) -> float:
         """The largest finite number of this type that is below `x`; -infinity if none is."""
+        if x <= -self.max:
+            return -math.inf
         low = self.floor(x)
         return low if low < x else self.floor(x - self._unit(math.nextafter(x, -math.inf)))
 

@@ -1,4 +1,7 @@
-"""float32 to the bits of the narrower types, rounded once to nearest even."""
+"""float32 to the bits of the narrower types, rounded once to nearest even.
+
+A draw that is zero is +0.0 in every type; one below zero that rounds to zero keeps its sign, -0.0.
+"""
 
 import numpy as np
 
