@@ -20,7 +20,9 @@ def spec_of(initializer: Any, shape: Any, dtype: Any = "float32") -> Spec:
 
 def view_of(array: Any, steps: Any = None, by_rows: bool = False) -> View:
     """An array's memory as a view of a weight, of one of the array's shape if `steps` is left out."""
-    return View(array.shape, array.strides, c_steps(array.shape) if steps is None else steps, by_rows)
+    return View(
+        array.shape, array.strides, c_steps(array.shape) if steps is None else steps, by_rows
+    )
 
 
 def laws_of(recipe: Any, shapes: Any) -> dict[str, Any]:

@@ -123,7 +123,9 @@ def named(law, dtype, pattern="", *layout):
     from numinit.engines.cuda_kernel import Variant
 
     kind = DTYPES[dtype]
-    transform, _ = (COMPLEX if kind.complex else REAL)[law].plan((3, 5), kind).distribution.transform(kind)
+    transform, _ = (
+        (COMPLEX if kind.complex else REAL)[law].plan((3, 5), kind).distribution.transform(kind)
+    )
     return Variant(transform, kind, PATTERNS[pattern], *layout)
 
 
@@ -132,8 +134,8 @@ def compiled(variant):
     """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
     from numba.cuda.cudadrv import nvvm
 
-    from numinit.engines.cuda_kernel import fill_function
     from numinit.compiler.cuda import ptx
+    from numinit.engines.cuda_kernel import fill_function
 
     texts, original = {}, nvvm.compile_ir
 

@@ -5,11 +5,11 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from helpers import law_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from helpers import law_of
 from numinit.weights.fans import MODES, fan
 from numinit.weights.gains import GAINS, VARIANCE_GAINS
 

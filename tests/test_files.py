@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
 from numinit.models import checkpoint
-from numinit.models import untrusted as inputs
 from numinit.models import files as mapped
-from numinit.models.untrusted import InputError
-from numinit.models.integers import INTEGERS, constant
-from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
-from numinit.models.sources import TensorSpec, available, load_model, load_shapes
+from numinit.models import untrusted as inputs
 from numinit.models.checkpoint import Mismatch, verify, write
-from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
+from numinit.models.integers import INTEGERS, constant
 from numinit.models.recipes import RecipeError, parse
+from numinit.models.sources import TensorSpec, available, load_model, load_shapes
+from numinit.models.untrusted import InputError
+from numinit.stream.dtypes import DTYPES, as_dtype
 
 # New processes find the package that is tested, installed or not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}

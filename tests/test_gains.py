@@ -9,9 +9,9 @@ import textwrap
 import numpy as np
 import pytest
 from activations import ACTIVATIONS
+from helpers import law_of
 
 import numinit as ni
-from helpers import law_of
 from numinit.weights.gains import PARAMETERS, VARIANCE_GAINS
 
 

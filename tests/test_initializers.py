@@ -7,11 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import law_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from helpers import law_of
 from numinit.stream.dtypes import as_dtype
 from numinit.stream.uniform import UNIFORM
 from numinit.weights.fans import MODES
@@ -97,7 +97,9 @@ def test_gains_are_not_squared():
     """Their squares would be beyond the range of float64."""
     for gain in (1e-200, 1e200):
         assert laws_agree(law_of(ni.XavierNormal(gain), (3, 4)), gain * math.sqrt(2 / 7), "normal")
-        assert laws_agree(law_of(ni.XavierUniform(gain), (3, 4)), gain * math.sqrt(2 / 7), "uniform")
+        assert laws_agree(
+            law_of(ni.XavierUniform(gain), (3, 4)), gain * math.sqrt(2 / 7), "uniform"
+        )
 
 
 NAMED = [

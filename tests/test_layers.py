@@ -96,7 +96,11 @@ def test_no_cycles():
     [
         ("stream.planted", "from numinit.engines.spec import Spec", "engines.spec"),
         ("engines.planted", "import numinit.arrays.memory as memory", "arrays.memory"),
-        ("initializers.planted", "def late():\n    from numinit.models import recipes", "models.recipes"),
+        (
+            "initializers.planted",
+            "def late():\n    from numinit.models import recipes",
+            "models.recipes",
+        ),
         ("weights.planted", "import numinit", ""),
     ],
 )
@@ -108,7 +112,10 @@ def test_a_planted_upward_import_is_seen(tmp_path, name, text, target):
 
 
 def test_a_planted_cycle_is_seen(tmp_path):
-    texts = {"stream.one": "from numinit.stream import two", "stream.two": "import numinit.stream.one"}
+    texts = {
+        "stream.one": "from numinit.stream import two",
+        "stream.two": "import numinit.stream.one",
+    }
     planted = {name: tmp_path / f"{name}.py" for name in texts}
     for name, file in planted.items():
         file.write_text(texts[name], encoding="utf-8")

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.models import checkpoint
-from numinit.models import recipes
-from numinit.stream.dtypes import DTYPES
 from numinit.engines.by_index import _boxes
+from numinit.models import checkpoint, recipes
+from numinit.stream.dtypes import DTYPES
 
 NAN, INF = math.nan, math.inf
 REAL = [name for name, dtype in DTYPES.items() if not dtype.complex]

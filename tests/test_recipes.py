@@ -11,14 +11,14 @@ from helpers import laws_of
 
 import numinit
 from numinit.engines.zeros import RANGE
-from numinit.models import recipes
-from numinit.models.sources import load_shapes
-from numinit.models.checkpoint import verify, write
 from numinit.initializers import Constant, KaimingUniform, Normal, Ones, Sampled, Uniform, Zeros
 from numinit.initializers.variance_scaling import Spread
-from numinit.weights.keys import Key
+from numinit.models import recipes
+from numinit.models.checkpoint import verify, write
 from numinit.models.init_params import init_params
 from numinit.models.recipes import Recipe, RecipeError, Rule
+from numinit.models.sources import load_shapes
+from numinit.weights.keys import Key
 
 MODELS = {
     "bert-base": ("bert", 109_482_240),

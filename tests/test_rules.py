@@ -4,18 +4,18 @@ import math
 
 import numpy as np
 import pytest
+from helpers import law_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from helpers import law_of
+from numinit.engines.zeros import SPARSE
+from numinit.initializers.variance_scaling import Spread
 from numinit.models import recipes
 from numinit.models.checkpoint import Mismatch, verify, write
-from numinit.engines.zeros import SPARSE
-from numinit.stream.dtypes import DTYPES, as_dtype
-from numinit.initializers.variance_scaling import Spread
-from numinit.weights.keys import Key
 from numinit.models.recipes import RecipeError
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit.weights.keys import Key
 
 KEY = Key(0x0123456789ABCDEF, 0xFEDCBA9876543210)
 

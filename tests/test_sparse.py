@@ -6,13 +6,13 @@ import math
 import numpy as np
 import oracle
 import pytest
+from helpers import law_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from helpers import law_of
-from numinit.weights.keys import Key
 from numinit.stream.permutation import network
+from numinit.weights.keys import Key
 
 KEY = Key(0x0123456789ABCDEF, 0xFEDCBA9876543210)
 

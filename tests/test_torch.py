@@ -757,7 +757,9 @@ def test_every_name_of_torchs_module():
     }
     private = {name for name in functions if name.startswith(("_make", "_no_grad"))}
     deprecated = {name for name in functions if f"{name}_" in functions}
-    missing = [name for name in functions - private - deprecated if not callable(getattr(ni, name, None))]
+    missing = [
+        name for name in functions - private - deprecated if not callable(getattr(ni, name, None))
+    ]
     assert not missing
 
 

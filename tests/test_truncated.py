@@ -8,14 +8,14 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
+from helpers import law_of
 from numba import njit
 
 import numinit as ni
-from helpers import law_of
+from numinit.initializers.variance_scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, TRUNCATED_STD
 from numinit.stream import normal_tail as tails
 from numinit.stream.dtypes import DTYPES, as_dtype
 from numinit.stream.truncated_normal import TRUNCATED_NORMAL
-from numinit.initializers.variance_scaling import EXP_MINUS_4, TRUNCATED_DISK_STD, TRUNCATED_STD
 from numinit.weights.keys import Key
 
 INF = math.inf

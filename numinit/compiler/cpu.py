@@ -55,9 +55,7 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def kernel(
-    name: str, signature: Any, kept: bool = True
-) -> Callable[[Callable[..., Any]], Any]:
+def kernel(name: str, signature: Any, kept: bool = True) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: compile a kernel for one signature, without the GIL, cached as `name` if `kept`.
 
     Nothing is cached, silently, where no cache directory can be written.

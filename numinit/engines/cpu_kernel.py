@@ -16,7 +16,14 @@ from numba import types
 
 from numinit.compiler.cpu import function, kernel
 from numinit.compiler.inline import Inline, inline
-from numinit.compiler.intrinsics import address_of, as_uint32, fetch_add, pointer_to, record, scratch
+from numinit.compiler.intrinsics import (
+    address_of,
+    as_uint32,
+    fetch_add,
+    pointer_to,
+    record,
+    scratch,
+)
 from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
 from numinit.engines.zeros import NoParameters, Pattern
 from numinit.stream.dtypes import DType
@@ -74,9 +81,7 @@ word_scratch = scratch(types.uint64, BATCH)
 
 
 @functools.cache
-def fill_kernel(
-    transform: Transform, dtype: DType, pattern: Pattern | None
-) -> Callable[..., int]:
+def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Callable[..., int]:
     """The compiled kernel of a transform, an element type and a pattern of zeros.
 
     Its arguments, all integers:

@@ -5,6 +5,7 @@ Each has two forms. The one for the CPU clears a run: `out` has the values of el
 for CUDA's threads says whether one element is cleared.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,13 @@ from numinit.stream.philox import block_words, counter_high
 COLUMNS = 256  # made side by side
 PLANE = np.uint64(2)
 
+
 class Pattern(NamedTuple):
     """What a pattern is to the kernels."""
 
     name: str
     """Of the compiled kernels, for good: letters, digits and underscores."""
-    Parameters: type[tuple[int, ...]]
+    Parameters: Callable[..., tuple[int, ...]]
     """A NamedTuple of int."""
     clear: Inline
     """Clears a run."""

@@ -11,7 +11,9 @@ from numinit.initializers.base import Distribution, Initializer
 from numinit.initializers.distributions import Constant, Normal, Ones, Uniform, Zeros
 from numinit.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from numinit.initializers.patterns import Bilinear, Dirac, Eye, Identity
-from numinit.initializers.wrappers import DepthScaled, MuP, Padded
+from numinit.initializers.sparse import Sparse
+from numinit.initializers.stft import STFT
+from numinit.initializers.truncated_normal import TruncatedNormal, TruncNormal
 from numinit.initializers.variance_scaling import (
     EmbeddingUniform,
     GlorotNormal,
@@ -26,9 +28,7 @@ from numinit.initializers.variance_scaling import (
     XavierNormal,
     XavierUniform,
 )
-from numinit.initializers.sparse import Sparse
-from numinit.initializers.stft import STFT
-from numinit.initializers.truncated_normal import TruncatedNormal, TruncNormal
+from numinit.initializers.wrappers import DepthScaled, MuP, Padded
 
 __all__ = [
     "STFT",

@@ -142,7 +142,11 @@ def _central(low: Decimal, high: Decimal, bits: int) -> tuple[float, ...]:
     share = (
         1 - below - above
         if low < 0 < high
-        else (normal_tail.upper_tail(low) - above if low >= 0 else normal_tail.upper_tail(-high) - below)
+        else (
+            normal_tail.upper_tail(low) - above
+            if low >= 0
+            else normal_tail.upper_tail(-high) - below
+        )
     )
     step = 2 * share / 2**bits
     half = step / 2

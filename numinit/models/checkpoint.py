@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numinit._version import STREAM_VERSION, __version__
-from numinit.models.formats import npy, safetensors
-from numinit.models.untrusted import InputError, check_shape, open_regular, show
-from numinit.models.integers import INTEGERS, Integer, constant
-from numinit.models.files import check_target, map_window, new_file, start_writing
-from numinit.models.formats.safetensors import Entry
-from numinit.models.sources import TensorSpec, load_shapes
-from numinit.stream.dtypes import DTYPES, DType, as_dtype
-from numinit.engines.spec import Plan, Whole
 from numinit.engines import driver
 from numinit.engines.by_index import decoded
 from numinit.engines.layout import View
+from numinit.engines.spec import Plan, Whole
 from numinit.initializers.base import Planned
-from numinit.weights.keys import Key, as_key
+from numinit.models.files import check_target, map_window, new_file, start_writing
+from numinit.models.formats import npy, safetensors
+from numinit.models.formats.safetensors import Entry
+from numinit.models.integers import INTEGERS, Integer, constant
 from numinit.models.recipes import Recipe, as_recipe, parse
+from numinit.models.sources import TensorSpec, load_shapes
+from numinit.models.untrusted import InputError, check_shape, open_regular, show
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
+from numinit.weights.keys import Key, as_key
 
 __all__ = ["Mismatch", "Summary", "verify", "write"]
 
@@ -235,7 +235,9 @@ def _resolve(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
     return tensors
 
 
-def _plans(recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors) -> dict[str, Plan]:
+def _plans(
+    recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors
+) -> dict[str, Plan]:
     """Every tensor's plan, after checking that the dtypes of `tensors` can hold it."""
     kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
     plans = recipe.plan(shapes, kinds)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numinit.stream.dtypes import as_dtype
 from numinit.initializers import Initializer
 from numinit.initializers.base import Planned
+from numinit.stream.dtypes import as_dtype
 from numinit.weights.keys import as_key
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def init_params(
     """
     # Imported late: most processes initialize no whole model.
     from numinit.models.integers import INTEGERS, constant
-    from numinit.models.sources import load_shapes
     from numinit.models.recipes import as_recipe
+    from numinit.models.sources import load_shapes
 
     kept = {}
     if isinstance(shapes, str | Path):

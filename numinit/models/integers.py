@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.models.untrusted import InputError, show
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers import Constant
+from numinit.models.untrusted import InputError, show
 
 __all__ = ["INTEGERS", "Integer", "constant"]
 

@@ -7,6 +7,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
+from numinit.models.formats.safetensors import read_header
+from numinit.models.integers import INTEGERS
 from numinit.models.untrusted import (
     InputError,
     check_name,
@@ -15,8 +17,6 @@ from numinit.models.untrusted import (
     parse_json,
     show,
 )
-from numinit.models.integers import INTEGERS
-from numinit.models.formats.safetensors import read_header
 from numinit.stream.dtypes import DTYPES
 
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]

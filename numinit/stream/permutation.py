@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from numinit.stream.philox import LOW, M0, M1, SHIFT, W0, W1
 from numinit.compiler.inline import inline
+from numinit.stream.philox import LOW, M0, M1, SHIFT, W0, W1
 
 
 def network(n: int) -> tuple[int, int, int]:

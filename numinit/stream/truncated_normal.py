@@ -145,7 +145,9 @@ def one_float32(word, p):
     numerator = fma(fma(fma(fma(fma(fma(N6, v, N5), v, N4), v, N3), v, N2), v, N1), v, N0)
     denominator = fma(fma(fma(fma(fma(D5, v, D4), v, D3), v, D2), v, D1), v, D0)
     z = difference * math.sqrt(v + numerator / denominator)
-    return clamp(fma(z, np.float32(p.std), np.float32(p.mean)), np.float32(p.least), np.float32(p.most))
+    return clamp(
+        fma(z, np.float32(p.std), np.float32(p.mean)), np.float32(p.least), np.float32(p.most)
+    )
 
 
 @inline

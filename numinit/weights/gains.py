@@ -74,6 +74,7 @@ VARIANCE_GAINS: dict[str, float] = {
 #: Names whose parameter counts, and its default: the negative slope, or alpha.
 PARAMETERS: dict[str, float] = {"leaky_relu": 0.01, "prelu": 0.25, "elu": 1.0, "celu": 1.0}
 
+
 def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """The recommended gain for an activation, as torch.nn.init.calculate_gain, and for others.
 

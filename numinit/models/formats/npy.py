@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 
-from numinit.models.untrusted import InputError, check_size, show
-from numinit.models.integers import Integer
 from numinit.arrays.numpy import NUMPY_NAMES
+from numinit.models.integers import Integer
+from numinit.models.untrusted import InputError, check_size, show
 from numinit.stream.dtypes import DType
 
 __all__ = ["header"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from numinit.models.integers import Integer
 from numinit.models.untrusted import (
     MAX_BYTES,
     InputError,
@@ -16,7 +17,6 @@ from numinit.models.untrusted import (
     parse_json,
     show,
 )
-from numinit.models.integers import Integer
 from numinit.stream.dtypes import DType
 
 __all__ = ["BITS", "Entry", "layout", "read_header"]
