@@ -109,7 +109,7 @@ def test_the_first_command_of_the_readme(folder, run):
 )
 def test_small_copies_of_the_shipped_models(folder, run, model):
     """The shipped recipe on the shipped names, with every dimension cut to 8."""
-    table = json.loads((Path(ni.__file__).parent / f"data/models/{model}.json").read_bytes())
+    table = json.loads((Path(ni.__file__).parent / f"models/data/models/{model}.json").read_bytes())
     name = table["model"]
     table["tensors"] = {n: [min(d, 8) for d in shape] for n, shape in table["tensors"].items()}
     (folder / "m.json").write_text(json.dumps(table))

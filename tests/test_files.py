@@ -29,7 +29,7 @@ from numinit.models.untrusted import InputError
 from numinit.stream.dtypes import DTYPES, as_dtype
 
 # New processes find the package that is tested, installed or not.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[2])}
 
 RECIPE = parse(
     """
@@ -668,7 +668,7 @@ def test_sources(tmp_path, monkeypatch):
     for name in available():
         model = load_model(name)
         parsed = json.loads(
-            (Path(inputs.__file__).parents[1] / f"data/models/{name}.json").read_bytes()
+            (Path(inputs.__file__).parent / f"data/models/{name}.json").read_bytes()
         )
         assert model.recipe == parsed["recipe"]
         assert sum(math.prod(spec.shape) for spec in model.tensors.values()) == parsed["parameters"]
