@@ -18,17 +18,18 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from numinit.tolerance import outside
 
 from numinit import initializers
-from numinit.models import checkpoint
 from numinit.models import recipes
-from numinit.models.untrusted import InputError
+from numinit.models import verify as verifying
+from numinit.models import write as writing
 from numinit.models.formats.safetensors import BITS, read_header
+from numinit.models.recipes import RecipeError
 from numinit.models.sources import TensorSpec, load_model
+from numinit.models.untrusted import InputError
 from numinit.stream.dtypes import DTYPES
 from numinit.weights.keys import Key
-from numinit.models.recipes import RecipeError
-from numinit.tolerance import outside
 
 SECONDS = 10.0  # for one case, on a machine that others use
 MEGABYTES = 100.0
@@ -189,7 +190,7 @@ def compiled(folder: Path) -> None:
     specs = {f"{name}{code}": TensorSpec((5, 4, 3), code) for name in LAWS for code in CODES[:2]}
     del specs["efloat32"], specs["ebfloat16"]
     specs |= {"q": TensorSpec((2, 2), "float64")}
-    checkpoint.write(folder / "w.safetensors", specs, WRITTEN)
+    writing.write(folder / "w.safetensors", specs, WRITTEN)
 
 
 def damaged(draw: random.Random, folder: Path) -> str:
@@ -200,7 +201,7 @@ def damaged(draw: random.Random, folder: Path) -> str:
         for code in draw.sample(CODES if name in "qd" else CODES[:2], 2)
     }
     path = folder / "w.safetensors"
-    checkpoint.write(path, specs, WRITTEN, seed=draw.getrandbits(64), overwrite=True)
+    writing.write(path, specs, WRITTEN, seed=draw.getrandbits(64), overwrite=True)
     metadata, entries, offset = read_header(path)
     whole = path.read_bytes()
     data = bytearray(whole)
@@ -217,8 +218,8 @@ def damaged(draw: random.Random, folder: Path) -> str:
         path.write_bytes(data)
         end = at >= offset
     try:
-        checkpoint.verify(path)
-    except (checkpoint.Mismatch, InputError):
+        verifying.verify(path)
+    except (verifying.Mismatch, InputError):
         return "found"
     assert end, f"byte {at} of the header was changed and nothing said"
     key = Key(int(metadata["numinit.seed"]))

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 import numinit as ni
-from numinit.dtypes import DTYPES
 from numinit.initializers.base import numpy_dtype
+from numinit.stream.dtypes import DTYPES
 
 GUARD = 0xA5
 KINDS = ("view", "shard", "block", "rows", "runs")

@@ -14,8 +14,7 @@ from helpers import spec_of, view_of
 
 import numinit as ni
 from numinit.compiler.cuda import SIMULATED
-from numinit.engines import cpu
-from numinit.engines import cuda
+from numinit.engines import cpu, cuda
 from numinit.engines.layout import c_steps
 from numinit.stream.dtypes import DTYPES, as_dtype
 

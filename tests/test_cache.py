@@ -72,7 +72,7 @@ def warm(tmp_path_factory):
     """A folder with the package and a cache, made by one process."""
     package = Path(ni.__file__).parent
     folder = copy_package(package, tmp_path_factory.mktemp("warm"), "__pycache__")
-    assert report(folder) == [VALUES, False, str(folder / "numinit" / "__pycache__" / OWN)]
+    assert report(folder) == [VALUES, False, str(folder / "numinit" / "compiler" / "__pycache__" / OWN)]
     return folder
 
 
@@ -110,7 +110,7 @@ def test_an_edit_that_keeps_time_and_size_is_seen(warm, tmp_path):
 def test_works_where_nothing_can_be_written(warm, tmp_path):
     folder = copy_package(warm / "numinit", tmp_path, "__pycache__")
     # Regular files in place of directories stop even a superuser.
-    file = folder / "numinit" / "__pycache__"
+    file = folder / "numinit" / "compiler" / "__pycache__"
     file.write_bytes(b"")
     nowhere = dict.fromkeys(["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"], str(file / "below"))
     assert report(folder, HOME=os.devnull, **nowhere) == [VALUES, False, None]

@@ -109,7 +109,7 @@ def test_the_first_command_of_the_readme(folder, run):
 )
 def test_small_copies_of_the_shipped_models(folder, run, model):
     """The shipped recipe on the shipped names, with every dimension cut to 8."""
-    table = json.loads((Path(ni.__file__).parent / f"data/models/{model}.json").read_bytes())
+    table = json.loads((Path(ni.__file__).parent / f"models/data/models/{model}.json").read_bytes())
     name = table["model"]
     table["tensors"] = {n: [min(d, 8) for d in shape] for n, shape in table["tensors"].items()}
     (folder / "m.json").write_text(json.dumps(table))
@@ -437,15 +437,17 @@ for name in "SIGTERM", "SIGHUP":
 # A run that sends itself a signal before its fourth window: in the middle, without a race.
 SIGNALLED = """
 from numinit import cli
-from numinit.models import checkpoint
-original, count = checkpoint.map_window, 0
+from numinit.models import provenance
+from numinit.models import verify as verifying
+from numinit.models import write as writing
+original, count = writing.map_window, 0
 def map_window(*arguments):
     global count
     count += 1
     if count == 4:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     return original(*arguments)
-checkpoint.map_window = map_window
+writing.map_window = map_window
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -492,8 +494,10 @@ def test_a_burst_of_signals(folder):
     script = """
 import threading, time
 from numinit import cli
-from numinit.models import checkpoint
-original = checkpoint.map_window
+from numinit.models import provenance
+from numinit.models import verify as verifying
+from numinit.models import write as writing
+original = writing.map_window
 def burst():
     while True:
         for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
@@ -504,7 +508,7 @@ def map_window(*arguments):
         sender.start()
     time.sleep(0.01)
     return original(*arguments)
-checkpoint.map_window = map_window
+writing.map_window = map_window
 sys.argv[0] = "numinit"
 code = cli.main()
 time.sleep(0.1)
@@ -540,10 +544,12 @@ def test_a_signal_to_verify(folder, run):
     run(*INIT, "-q")
     script = """
 from numinit import cli
-from numinit.models import checkpoint
+from numinit.models import provenance
+from numinit.models import verify as verifying
+from numinit.models import write as writing
 def compare(*_):
     os.kill(os.getpid(), signal.SIGTERM)
-checkpoint._compare = compare
+verifying._compare = compare
 sys.exit(cli.main(sys.argv[1:]))
 """
     done = run_script(script, "verify", "m.safetensors")

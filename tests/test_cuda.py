@@ -29,9 +29,7 @@ from helpers import spec_of, view_of
 from ptx_machine import Program
 
 import numinit as ni
-from numinit.engines import cpu
-from numinit.engines import cuda
-from numinit.engines import zeros
+from numinit.engines import cpu, cuda, zeros
 from numinit.engines.cpu_kernel import element_of
 from numinit.engines.cuda_driver import Properties, lacking
 from numinit.stream.dtypes import DTYPES, as_dtype

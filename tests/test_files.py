@@ -16,32 +16,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import (
-    Constant,
-    Key,
-    Normal,
-    Ones,
-    Orthogonal,
-    Zeros,
-    __version__,
-    checkpoint,
-    init_params,
-)
-from numinit.models import untrusted as inputs
+from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
+from numinit.models import provenance
+from numinit.models import verify as verifying
+from numinit.models import write as writing
 from numinit.models import files as mapped
-from numinit.models.formats import safetensors
-from numinit.models.untrusted import InputError
-from numinit.models.integers import INTEGERS, constant
+from numinit.models import untrusted as inputs
+from numinit.models.verify import Mismatch, verify
+from numinit.models.write import write
 from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
-from numinit.models.sources import TensorSpec, available, load_model, load_shapes
-from numinit.models.checkpoint import Mismatch, verify, write
-from numinit.stream.dtypes import DTYPES, as_dtype
-from numinit.engines.by_index import decoded
+from numinit.models.integers import INTEGERS, constant
 from numinit.models.recipes import RecipeError, parse
-from numinit.tolerance import _bits
+from numinit.models.sources import TensorSpec, available, load_model, load_shapes
+from numinit.models.untrusted import InputError
+from numinit.stream.dtypes import DTYPES, as_dtype
+from numinit import Orthogonal
+from numinit.engines.by_index import decoded
+from numinit.models.formats import safetensors
+from numinit.models.tolerance import _bits
 
 # New processes find the package that is tested, installed or not.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(writing.__file__).parents[2])}
 
 RECIPE = parse(
     """
@@ -139,8 +134,8 @@ def test_every_tensor_is_aligned_and_dtypes_are_kept(tmp_path):
 
 def test_windows_do_not_show(tmp_path, monkeypatch):
     write(tmp_path / "one.safetensors", SHAPES | MIXED, RECIPE)
-    monkeypatch.setattr(checkpoint, "WINDOW", 1000)
-    monkeypatch.setattr(checkpoint, "BUFFER", 999)
+    monkeypatch.setattr(writing, "WINDOW", 1000)
+    monkeypatch.setattr(verifying, "BUFFER", 999)
     seen = []
     write(tmp_path / "many.safetensors", SHAPES | MIXED, RECIPE, progress=lambda *a: seen.append(a))
     assert (tmp_path / "one.safetensors").read_bytes() == (
@@ -171,7 +166,7 @@ def test_resident_memory_is_bounded(tmp_path):
     resource = pytest.importorskip("resource", reason="needs getrusage")
     del resource
     code = (
-        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
+        "import resource, sys; from numinit.models.verify import verify; from numinit.models.write import write\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "def both(rows):\n"
         "    write(sys.argv[1], {'w': (rows, 1 << 20)}, 'gpt2_like.toml', overwrite=True)\n"
@@ -339,15 +334,15 @@ def test_everything_is_compiled_before_the_file_is_there(tmp_path):
     code = (
         "import sys; from numinit import checkpoint; from numinit.engines import kernels\n"
         "from numinit.models.sources import TensorSpec\n"
-        "new_file, misses = checkpoint.new_file, lambda: kernels.fill_kernel.cache_info().misses\n"
+        "new_file, misses = writing.new_file, lambda: kernels.fill_kernel.cache_info().misses\n"
         "def counted(*arguments):\n"
         "    global before\n"
         "    before = misses()\n"
         "    return new_file(*arguments)\n"
-        "checkpoint.new_file = counted\n"
+        "writing.new_file = counted\n"
         "specs = {'n': (2, 3), 'u': TensorSpec((5,), 'float16'), 'eye': (200, 200), 's': (9, 9),\n"
         "    'q': (4, 4), 'p': (3, 2), 'qd': TensorSpec((3, 3), 'float64')}\n"
-        "checkpoint.write('m.safetensors', specs, 'r.toml')\n"
+        "writing.write('m.safetensors', specs, 'r.toml')\n"
         "print(before, misses())"
     )
     rules = {"u": "Uniform", "eye": "Eye", "s": "Sparse", "q*": "Orthogonal", "*": "Normal"}
@@ -364,7 +359,7 @@ def test_everything_is_compiled_before_the_file_is_there(tmp_path):
 
 locks = pytest.mark.skipif(mapped.fcntl is None, reason="files are not locked on this system")
 WRITER = (
-    "import sys; from numinit.models.checkpoint import write\n"
+    "import sys; from numinit.models.write import write\n"
     "write('m.safetensors', {'w': (3, 1 << 20)}, 'r.toml', overwrite=True,\n"
     "    progress=lambda *_: (print('in', flush=True), sys.stdin.readline()))"
 )
@@ -450,7 +445,7 @@ def test_two_runs_at_once_have_their_own_temporaries(tmp_path):
 
 @pytest.mark.parametrize("tensor", ["a.weight", "a.bias", "ü/层", "scalar"])
 def test_one_flipped_bit_is_named(tmp_path, monkeypatch, tensor):
-    monkeypatch.setattr(checkpoint, "BUFFER", 4096)
+    monkeypatch.setattr(verifying, "BUFFER", 4096)
     path = tmp_path / "m.safetensors"
     write(path, SHAPES, RECIPE, dtype="bfloat16")
     _, entries, offset = read_header(path)
@@ -471,9 +466,9 @@ def rewritten(path, change, seal):
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     body = change(header, body) or body
     if seal and "__metadata__" in header:
-        header["__metadata__"]["numinit.header"] = checkpoint.UNSEALED
+        header["__metadata__"]["numinit.header"] = provenance.UNSEALED
         text = json.dumps(header, separators=(",", ":")).encode()
-        path.write_bytes(checkpoint._sealed(len(text).to_bytes(8, "little") + text) + body)
+        path.write_bytes(provenance.sealed(len(text).to_bytes(8, "little") + text) + body)
         return path
     return safetensors_file(path, header, body)
 
@@ -576,7 +571,7 @@ def test_a_flipped_bit_of_an_orthogonal_tensor_is_found_unless_rounding_explains
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_zeros_around_a_delta_are_exact(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(checkpoint, "BUFFER", 64)  # pieces that begin anywhere
+    monkeypatch.setattr(verifying, "BUFFER", 64)  # pieces that begin anywhere
     path, offset, data = law_file(tmp_path, "DeltaOrthogonal", (5, 4, 3, 2), dtype)
     size = DTYPES[dtype].itemsize
     bits = np.frombuffer(data[offset:], f"<u{size}")
@@ -624,7 +619,7 @@ def test_verify_says_what_it_compared_to_rounding(tmp_path):
 def test_verifying_a_whole_matrix_takes_its_memory_once(tmp_path):
     pytest.importorskip("resource", reason="needs getrusage")
     code = (
-        "import resource, sys; from numinit.models.checkpoint import write, verify\n"
+        "import resource, sys; from numinit.models.verify import verify; from numinit.models.write import write\n"
         "from numinit.models.recipes import parse\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         'recipe = parse(\'[[rules]]\\nmatch = "*"\\ninit = "Orthogonal"\')\n'
@@ -647,7 +642,7 @@ def test_verifying_a_whole_matrix_takes_its_memory_once(tmp_path):
 def test_verify_without_a_second_thread(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     write(path, SHAPES, RECIPE)
-    monkeypatch.setattr(checkpoint, "BUFFER", 4096)
+    monkeypatch.setattr(verifying, "BUFFER", 4096)
 
     def fail(*_):
         raise RuntimeError("can't start new thread")
@@ -695,8 +690,8 @@ def counted(tmp_path):
 
 def test_integer_tensors_keep_their_dtypes(tmp_path, counted, monkeypatch):
     source, recipe = counted
-    monkeypatch.setattr(checkpoint, "WINDOW", 100)
-    monkeypatch.setattr(checkpoint, "BUFFER", 100)
+    monkeypatch.setattr(writing, "WINDOW", 100)
+    monkeypatch.setattr(verifying, "BUFFER", 100)
     path = tmp_path / "m.safetensors"
     assert write(path, source, recipe, dtype="float32") == verify(path)
     _, entries, offset = read_header(path)
@@ -908,7 +903,7 @@ def test_sources(tmp_path, monkeypatch):
     for name in available():
         model = load_model(name)
         parsed = json.loads(
-            (Path(inputs.__file__).parents[1] / f"data/models/{name}.json").read_bytes()
+            (Path(inputs.__file__).parent / f"data/models/{name}.json").read_bytes()
         )
         assert model.recipe == parsed["recipe"]
         assert sum(math.prod(spec.shape) for spec in model.tensors.values()) == parsed["parameters"]

@@ -7,7 +7,8 @@ import pytest
 
 import numinit as ni
 from numinit.initializers import haar
-from numinit.models.checkpoint import Mismatch, verify, write
+from numinit.models.verify import Mismatch, verify
+from numinit.models.write import write
 from numinit.models.recipes import parse
 
 SIZES = [(1, 1), (2, 1), (2, 2), (7, 7), (40, 33), (129, 129), (300, 150), (260, 257)]

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 import numinit as ni
 from numinit.engines.by_index import _boxes
-from numinit.models import checkpoint, recipes
+from numinit.models import recipes
+from numinit.models import verify as verifying
+from numinit.models import write as writing
 from numinit.stream.dtypes import DTYPES
 
 NAN, INF = math.nan, math.inf
@@ -701,10 +703,10 @@ INITS = {
 def test_files(tmp_path, dtype, monkeypatch):
     path = tmp_path / "model.safetensors"
     recipe = recipes.parse(RECIPE)
-    monkeypatch.setattr(checkpoint, "WINDOW", 65536)  # tensors in pieces
-    monkeypatch.setattr(checkpoint, "BUFFER", 40960)
-    checkpoint.write(path, MODEL, recipe, dtype=dtype)
-    assert checkpoint.verify(path).tensors == len(MODEL)
+    monkeypatch.setattr(writing, "WINDOW", 65536)  # tensors in pieces
+    monkeypatch.setattr(verifying, "BUFFER", 40960)
+    writing.write(path, MODEL, recipe, dtype=dtype)
+    assert verifying.verify(path).tensors == len(MODEL)
     params = ni.init_params(MODEL, recipe, dtype=numpy_type(dtype))
     for name, array in params.items():
         expected = INITS[name](MODEL[name], numpy_type(dtype))
@@ -712,8 +714,8 @@ def test_files(tmp_path, dtype, monkeypatch):
     data = path.read_bytes()
     at = data.rindex(np.ascontiguousarray(params["up"]).tobytes())
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    with pytest.raises(checkpoint.Mismatch, match=r"up.*\[0, 0, 0, 0\]"):
-        checkpoint.verify(path)
+    with pytest.raises(verifying.Mismatch, match=r"up.*\[0, 0, 0, 0\]"):
+        verifying.verify(path)
 
 
 def test_recipes_that_do_not_fit():
@@ -732,4 +734,4 @@ def test_recipes_that_do_not_fit():
         parse('init = "Computed"')
     recipe = parse('init = "Eye"\ngain = 1e5')
     with pytest.raises(ValueError, match="tensor 'w': dtype: Eye has values up to 100000; float16"):
-        checkpoint.write("never.safetensors", {"w": (3, 3)}, recipe, dtype="float16")
+        writing.write("never.safetensors", {"w": (3, 3)}, recipe, dtype="float16")

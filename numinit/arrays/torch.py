@@ -101,7 +101,7 @@ _draw = _Draw()
 
 def default_seed(tensor: torch.Tensor) -> int:
     """A seed from torch's global generator, so that torch.manual_seed governs it."""
-    return _draw.place.random_().item()  # 63 bits
+    return int(_draw.place.random_().item())  # 63 bits
 
 
 def seed_from(generator: object) -> int | None:
@@ -109,7 +109,7 @@ def seed_from(generator: object) -> int | None:
     if not isinstance(generator, torch.Generator):
         return None
     place = torch.empty((), dtype=torch.int64, device=generator.device)
-    return place.random_(generator=generator).item()
+    return int(place.random_(generator=generator).item())
 
 
 def written(tensor: torch.Tensor) -> None:

@@ -84,8 +84,7 @@ class Primitive(Inline):
 
         # A function from elsewhere may be half compiled, and its compiler not know them yet.
         cpu_target.typing_context.refresh()
-        function: Callable[..., Any] = intrinsics.PRIMITIVES[self.__name__]
-        return function
+        return intrinsics.PRIMITIVES[self.__name__]
 
 
 fma = Primitive("fma", "``a * b + c`` rounded once, in the type of `a`.")

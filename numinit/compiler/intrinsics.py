@@ -1,5 +1,6 @@
 """Operations that Numba's Python has no words for, as LLVM has them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -185,7 +186,7 @@ def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
 
 
 #: What `numinit.compiler.inline.Primitive` names.
-PRIMITIVES = {
+PRIMITIVES: dict[str, Callable[..., Any]] = {
     "fma": lambda a, b, c: fma(a, b, c),
     "product": lambda a, b: product(a, b),
     "product_of_words": lambda a, b: product_of_words(a, b),

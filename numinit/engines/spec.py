@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Distribution(Protocol):
             If the type cannot hold such values.
         """
 
-    def divided(self, divisor: float) -> Self:
+    def divided(self, divisor: float) -> "Distribution":
         """The same distribution with its standard deviation divided, and its mean kept.
 
         Raises

@@ -431,7 +431,7 @@ class Planned(Initializer):
     def __init__(self, known: Plan) -> None:
         self.known = known
         # Kept as long as this object: a plan may hold arrays.
-        self._ready = functools.lru_cache(4)(self._prepare)  # type: ignore[method-assign]
+        self._ready = functools.lru_cache(4)(self._prepare)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self.known

@@ -1,5 +1,6 @@
 """What a transform is to the engines: the border between words and distributions."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from numinit.compiler.inline import Inline
@@ -20,7 +21,7 @@ class Transform(NamedTuple):
 
     name: str
     """Of the compiled kernels, for good: letters, digits and underscores."""
-    Parameters: type[tuple[float, ...]]
+    Parameters: Callable[..., tuple[float, ...]]
     """A NamedTuple of float: an initializer fills in its names, the two forms read them."""
     float32: Inline
     """Of words in uint32; makes float32."""
