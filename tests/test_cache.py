@@ -72,7 +72,11 @@ def warm(tmp_path_factory):
     """A folder with the package and a cache, made by one process."""
     package = Path(ni.__file__).parent
     folder = copy_package(package, tmp_path_factory.mktemp("warm"), "__pycache__")
-    assert report(folder) == [VALUES, False, str(folder / "numinit" / "compiler" / "__pycache__" / OWN)]
+    assert report(folder) == [
+        VALUES,
+        False,
+        str(folder / "numinit" / "compiler" / "__pycache__" / OWN),
+    ]
     return folder
 
 

@@ -16,24 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import Constant, Key, Normal, Ones, Zeros, __version__, init_params
+from numinit import Constant, Key, Normal, Ones, Orthogonal, Zeros, __version__, init_params
+from numinit.engines.by_index import decoded
+from numinit.models import files as mapped
 from numinit.models import provenance
+from numinit.models import untrusted as inputs
 from numinit.models import verify as verifying
 from numinit.models import write as writing
-from numinit.models import files as mapped
-from numinit.models import untrusted as inputs
-from numinit.models.verify import Mismatch, verify
-from numinit.models.write import write
+from numinit.models.formats import safetensors
 from numinit.models.formats.safetensors import BITS, MAX_HEADER, layout, read_header
 from numinit.models.integers import INTEGERS, constant
 from numinit.models.recipes import RecipeError, parse
 from numinit.models.sources import TensorSpec, available, load_model, load_shapes
-from numinit.models.untrusted import InputError
-from numinit.stream.dtypes import DTYPES, as_dtype
-from numinit import Orthogonal
-from numinit.engines.by_index import decoded
-from numinit.models.formats import safetensors
 from numinit.models.tolerance import _bits
+from numinit.models.untrusted import InputError
+from numinit.models.verify import Mismatch, verify
+from numinit.models.write import write
+from numinit.stream.dtypes import DTYPES, as_dtype
 
 # New processes find the package that is tested, installed or not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(writing.__file__).parents[2])}

@@ -7,9 +7,9 @@ import pytest
 
 import numinit as ni
 from numinit.initializers import haar
+from numinit.models.recipes import parse
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import write
-from numinit.models.recipes import parse
 
 SIZES = [(1, 1), (2, 1), (2, 2), (7, 7), (40, 33), (129, 129), (300, 150), (260, 257)]
 ERROR = {"float32": 3e-6, "float64": 2e-14, "complex64": 3e-6, "complex128": 2e-14}

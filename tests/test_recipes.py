@@ -17,11 +17,11 @@ from numinit.engines.zeros import RANGE
 from numinit.initializers import Constant, KaimingUniform, Normal, Ones, Sampled, Uniform, Zeros
 from numinit.initializers.variance_scaling import Spread
 from numinit.models import recipes
-from numinit.models.verify import verify
-from numinit.models.write import write
 from numinit.models.init_params import init_params
 from numinit.models.recipes import Recipe, RecipeError, Rule
 from numinit.models.sources import load_shapes
+from numinit.models.verify import verify
+from numinit.models.write import write
 from numinit.weights.keys import Key
 
 MODELS = {

@@ -12,9 +12,9 @@ import numinit as ni
 from numinit.engines.zeros import SPARSE
 from numinit.initializers.variance_scaling import Spread
 from numinit.models import recipes
+from numinit.models.recipes import RecipeError
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import write
-from numinit.models.recipes import RecipeError
 from numinit.stream.dtypes import DTYPES, as_dtype
 from numinit.weights.keys import Key
 
