@@ -323,7 +323,8 @@ class Initializer:
         """What `fill_flat` fills so many bytes of a weight with, compiled; None if there are none."""
         kind = as_dtype(dtype)
         size = kind.itemsize
-        return self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))[0]
+        fill, _ = self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))
+        return fill
 
     def _new(
         self,
@@ -364,7 +365,7 @@ class Initializer:
             try:
                 return driver.prepared(plan, whole, dtype, view, on_gpu)
             except RangeError as error:
-                if not isinstance(plan, Sampled) or plan.distribution is self:
+                if not isinstance(plan, Sampled) or isinstance(self, Distribution):
                     raise
                 raise RangeError(f"{error}; {show(self)} makes it for shape {whole}") from None
 

@@ -106,7 +106,7 @@ class Recipe:
         Examples
         --------
         >>> from numinit.models.recipes import parse
-        >>> recipe = parse('[[rules]]\\nmatch = "*"\\ninit = "Normal"\\nstd = 0.02')
+        >>> recipe = parse('rules = [{match = "*", init = "Normal", std = 0.02}]')
         >>> recipe.plan({"w": (2, 3)})
         {'w': Sampled(distribution=Normal(mean=0.0, std=0.02), zeros=None)}
         """
