@@ -1,5 +1,6 @@
 """One of each thing, added from outside of the package by one row of the same tables."""
 
+import json
 import sys
 import types
 from dataclasses import dataclass, replace
@@ -14,6 +15,11 @@ from numinit.arrays import frameworks
 from numinit.arrays.memory import Framework
 from numinit.compiler.inline import inline
 from numinit.initializers import Distribution
+from numinit.models import formats
+from numinit.models.formats.format import Contents, Format
+from numinit.models.recipes import parse
+from numinit.models.verify import Mismatch, verify
+from numinit.models.write import write
 from numinit.stream import dtypes
 from numinit.stream.dtypes import DTYPES, DType
 from numinit.stream.rounding import float8_bits
@@ -125,3 +131,45 @@ def test_a_framework(monkeypatch):
     assert ni.normal_(toy) is toy and written == [toy]
     np.testing.assert_array_equal(toy.inside, ni.Normal()((8, 9), seed=17))
     np.testing.assert_array_equal(ni.Assign(toy)((8, 9)), toy.inside)
+
+
+def toy_layout(tensors, metadata):
+    starts, end = {}, 0
+    for name, (shape, dtype) in tensors.items():
+        starts[name] = end
+        end += int(np.prod(shape)) * dtype.itemsize
+    held = {name: [list(shape), dtype.name] for name, (shape, dtype) in tensors.items()}
+    text = json.dumps([metadata, held], separators=(",", ":")).encode() + b"\n"
+    return text, starts
+
+
+def toy_read(path):
+    with path.open("rb") as file:
+        text = file.readline()
+    metadata, held = json.loads(text)
+    tensors = {name: (tuple(shape), DTYPES[dtype]) for name, (shape, dtype) in held.items()}
+    return Contents(metadata, tensors, len(text))
+
+
+def test_a_file_format(tmp_path, monkeypatch):
+    module = types.ModuleType("toy_format")
+    module.FORMAT = Format(toy_layout, toy_read)
+    monkeypatch.setitem(sys.modules, "toy_format", module)
+    monkeypatch.setitem(formats.FORMATS, ".toy", "toy_format")
+    path = tmp_path / "model.toy"
+    recipe = parse('rules = [{match = "*", init = "Normal"}]')
+    assert write(path, {"b": (3, 4), "a": (5,)}, recipe, seed=3).nbytes == 68
+    values = np.fromfile(path, np.float32, offset=path.stat().st_size - 68)
+    np.testing.assert_array_equal(values[:12].reshape(3, 4), init_params_of("b", (3, 4)))
+    assert verify(path).tensors == 2
+    again = write(tmp_path / "again.safetensors", path, recipe, seed=3)  # as names and shapes, too
+    assert again.tensors == 2
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(Mismatch, match=r"'a' differs, first at element \[4\]"):
+        verify(path)
+
+
+def init_params_of(name, shape):
+    return ni.init_params({name: shape}, {"*": ni.Normal()}, seed=3)[name]

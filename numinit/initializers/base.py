@@ -323,6 +323,7 @@ class Initializer:
         """What `fill_flat` fills so many bytes of a weight with, compiled; None if there are none."""
         kind = as_dtype(dtype)
         size = kind.itemsize
+        fill: Filler | None
         fill, _ = self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))
         return fill
 
