@@ -3,7 +3,7 @@
 ``python -m benchmarks.fuzz_files --seconds 180 --seed 0`` runs all parts in turn. Every case must
 end in a result or in an error of the kinds that the command line reports as bad input, with a short
 message, within seconds and megabytes; and every changed bit of a written file must be found, or be
-a rounding that `numinit.tolerance` allows. A failure prints the case's seed and part.
+a rounding that `numinit.models.tolerance` allows. A failure prints the case's seed and part.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from numinit.tolerance import outside
+from numinit.models.tolerance import outside
 
 from numinit import initializers
 from numinit.models import recipes
@@ -36,7 +36,7 @@ MEGABYTES = 100.0
 MESSAGE = 2500  # characters
 
 SHIPPED = [
-    (resources.files("numinit") / f"data/recipes/{name}.toml").read_text()
+    (resources.files("numinit.models") / f"data/recipes/{name}.toml").read_text()
     for name in recipes.available()
 ]
 WORDS = [

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import numinit as ni
-from numinit.initializers.base import numpy_dtype
+from numinit.arrays.numpy import numpy_dtype
 from numinit.stream.dtypes import DTYPES
 
 GUARD = 0xA5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numinit as ni
-from numinit import floats
+from numinit.compiler import floats
 from numinit.initializers import base
 
 #: C's FE_DOWNWARD, FE_UPWARD and FE_TOWARDZERO, and bits of MXCSR or FPCR that flush to zero.
@@ -110,7 +110,7 @@ def test_values_do_not_depend_on_the_mode(name, dtype):
 
             def under(mode=mode, ask=ask):
                 # Nothing that was prepared in the default mode.
-                base._prepared.clear()
+                base._prepared.cache_clear()
                 with mode:
                     return ask()
 

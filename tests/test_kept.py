@@ -74,11 +74,10 @@ def test_no_activation_is_kept():
 def test_fills_of_small_initializers_are_kept_and_bounded():
     init = ni.Padded(ni.MuP(ni.KaimingNormal(), "hidden", (4, 4)), 0)
     layout = (8, 8), as_dtype("float32"), (8, 8), (32, 4)
-    first = base._ready(init, *layout, None, False, False)
-    assert base._ready(init, *layout, None, False, False) is first
-    for n in range(base.PREPARED + 10):
-        ni.Ones()((n,))
-    assert len(base._prepared) <= base.PREPARED
+    first = init._ready(*layout)
+    assert init._ready(*layout) is first
+    assert ni.Padded(ni.MuP(ni.KaimingNormal(), "hidden", (4, 4)), 0)._ready(*layout) is first
+    assert base._prepared.cache_info().maxsize == 1024
 
 
 def test_repr_of_assigned_arrays_is_short():

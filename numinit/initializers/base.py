@@ -1,8 +1,6 @@
 """What all initializers share: the ways to ask for values, checked and handed to the engines."""
 
-import dataclasses
 import functools
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Plan, Sampled
+from numinit.initializers.kept import Exactly, Kept
 from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.transform import Transform
@@ -22,66 +21,6 @@ from numinit.weights.keys import Key, as_key
 from numinit.weights.shapes import as_rows, as_shape, check_rows, parse_index, window_start
 
 ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
-SMALL = 4096  # characters of an initializer whose fills are kept
-
-
-class Exactly:
-    """An initializer as a cache's key.
-
-    Equality is none, because -0.0 == 0.0 and True == 1 == 1 + 0j.
-
-    Raises
-    ------
-    LookupError
-        For an initializer that is not made of numbers and names, or large: a cache would keep its
-        arrays, or the model that its activation holds.
-    """
-
-    __slots__ = ("_hash", "_key", "init")
-
-    def __init__(self, init: Any) -> None:
-        self.init, self._key = init, _exact(init)
-        if len(repr(self._key)) > SMALL:
-            raise LookupError
-        self._hash = hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Exactly) and self._key == other._key
-
-
-def _exact(value: Any) -> Any:
-    """What tells a value from every other, also from those that are equal to it."""
-    if isinstance(value, Initializer) and dataclasses.is_dataclass(value):
-        return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
-    if isinstance(value, tuple):
-        return type(value), *map(_exact, value)
-    if value is None or isinstance(value, str | bytes):
-        return type(value), value
-    if isinstance(value, numbers.Number):
-        return type(value), repr(value)  # the sign of a zero, too
-    raise LookupError
-
-
-class Kept:
-    """Decorator: a property of a small initializer that is made once.
-
-    functools.cached_property has a lock in Python 3.11, and would keep a large one alive.
-    """
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    def __get__(self, init: Any, owner: Any = None) -> Any:
-        if init is None:
-            return self
-        try:
-            made = init.__dict__[self._make.__name__] = self._make(init)
-        except LookupError:
-            return init._prepare
-        return made
 
 
 class Initializer:

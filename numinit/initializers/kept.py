@@ -1,0 +1,67 @@
+"""Which fills are kept for the next time: a model's layers are alike, and small ones must not wait."""
+
+import dataclasses
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+SMALL = 4096  # characters of an initializer whose fills are kept
+
+
+class Exactly:
+    """An initializer as a cache's key.
+
+    Equality is none, because -0.0 == 0.0 and True == 1 == 1 + 0j.
+
+    Raises
+    ------
+    LookupError
+        For an initializer that is not made of numbers and names, or large: a cache would keep its
+        arrays, or the model that its activation holds.
+    """
+
+    __slots__ = ("_hash", "_key", "init")
+
+    def __init__(self, init: Any) -> None:
+        self.init, self._key = init, _exact(init)
+        if len(repr(self._key)) > SMALL:
+            raise LookupError
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exactly) and self._key == other._key
+
+
+def _exact(value: Any) -> Any:
+    """What tells a value from every other, also from those that are equal to it."""
+    if dataclasses.is_dataclass(value):
+        return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
+    if isinstance(value, tuple):
+        return type(value), *map(_exact, value)
+    if value is None or isinstance(value, str | bytes):
+        return type(value), value
+    if isinstance(value, numbers.Number):
+        return type(value), repr(value)  # the sign of a zero, too
+    raise LookupError
+
+
+class Kept:
+    """Decorator: a property of a small initializer that is made once.
+
+    functools.cached_property has a lock in Python 3.11, and would keep a large one alive.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __get__(self, init: Any, owner: Any = None) -> Any:
+        if init is None:
+            return self
+        try:
+            made = init.__dict__[self._make.__name__] = self._make(init)
+        except LookupError:
+            return init._prepare
+        return made
