@@ -140,12 +140,17 @@ class STFT(Initializer):
 
 @functools.lru_cache(16)
 def _norm(stft: STFT, length: int) -> float:
+    # A window that is equal but for the signs of its zeros has the same norm.
     def terms() -> Iterator[float]:
         for begin in range(0, length, CHUNK):
             window = stft._window(np.arange(begin, min(begin + CHUNK, length)), length)
             yield from window * window if stft.scaling == "density" else np.abs(window)
 
-    total = math.fsum(terms())
+    with np.errstate(all="ignore"):
+        try:
+            total = math.fsum(terms())
+        except OverflowError:
+            return math.inf
     return math.sqrt(total) if stft.scaling == "density" else total
 
 
