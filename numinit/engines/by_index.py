@@ -194,7 +194,8 @@ def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     finite = np.isfinite(values)
     # What NumPy does with NaN here depends on the processor's features.
     magnitude = np.abs(np.where(finite, values, 0.0))
-    exponent = np.maximum(np.frexp(magnitude)[1] - 1, dtype.min_exponent)
+    exponent = np.where(magnitude > 0, np.frexp(magnitude)[1] - 1, dtype.min_exponent)
+    exponent = np.maximum(exponent, dtype.min_exponent)
     rounded = np.rint(np.ldexp(magnitude, fraction - exponent)).astype(np.int64)
     bits = rounded + ((exponent.astype(np.int64) - dtype.min_exponent) << fraction)
     ones = (1 << (8 * dtype.itemsize - 1)) - 1
