@@ -491,13 +491,14 @@ class Host:
 @pytest.fixture
 def host(monkeypatch):
     torch = pytest.importorskip("torch")
-    from numinit import arrays
+    from numinit.arrays import new
+    from numinit.arrays.torch import memory
 
     def empty(shape, dtype):
         tensor = torch.empty(shape, dtype=getattr(torch, dtype.name))
-        return tensor, arrays.adapter_of(tensor).memory(tensor)
+        return tensor, memory(tensor)
 
-    monkeypatch.setitem(arrays.MAKERS, "cuda", lambda device: arrays.Maker(empty, None))
+    monkeypatch.setattr(new, "_torch_maker", lambda index: new.Maker(empty, None))
     monkeypatch.setattr(cuda, "CHUNK", 1 << 12)
     return Host(torch)
 

@@ -1,5 +1,8 @@
 """Philox: the known answers of Random123, and an independent oracle."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import njit
@@ -70,3 +73,21 @@ def test_counter_layout(block, plane):
     counter = (block & 0xFFFFFFFF, (block >> 32) + (plane << 30), 0x76543210, 0xFEDCBA98)
     got = words_of(*map(np.uint64, (block, plane, seed, stream)))
     assert [int(w) for w in got] == oracle_philox(counter, (0x89ABCDEF, 0x01234567))
+
+
+@pytest.mark.parametrize("call", ["normal_float64(word, word, p)", "outer(word, p)"])
+def test_the_first_of_a_process_to_compile_an_inline_function(call):
+    """Nothing of the package's own compiler has been imported then."""
+    code = f"""
+import numpy as np
+from numba import njit
+from numinit.stream.normal import NORMAL, normal_float64
+@njit
+def outer(word, p):
+    return normal_float64(word, word, p)
+word, p = np.uint64(5), NORMAL.Parameters(0.0, 1.0, 0.0)
+x, y = {call}
+assert 9 < x < 10 and 0 < y < 1e-8
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -560,7 +560,7 @@ def test_shapes_that_have_no_such_values(init, shapes, message):
             (init.fill_, (array,)),
             (init.block, (shape, ...)),
             (init.fill_flat, (out, 0, shape, "float32", ni.Key(0))),
-            (init.law, (shape,)),
+            (init.plan, (shape, DTYPES["float32"])),
         ):
             with pytest.raises(ValueError, match=message):
                 method(*arguments)
@@ -616,7 +616,7 @@ def test_what_a_type_cannot_hold():
             init.fill_flat(np.zeros(1, np.uint8), 0, shape, dtype, ni.Key(0))
     for dtype in REAL:
         with pytest.raises(TypeError, match=f"^dtype: Assign has complex values; {dtype}"):
-            ni.Assign([1j]).check((1,), DTYPES[dtype])
+            ni.Assign([1j]).fill_flat(np.zeros(8, np.uint8), 0, (1,), dtype, ni.Key(0))
     assert np.isposinf(ni.Eye(INF)((2, 2), "float16")).sum() == 2
 
 

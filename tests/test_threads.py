@@ -565,7 +565,7 @@ def test_a_child_born_while_another_thread_draws_or_compiles():
         """
 def draw():
     while not stop.is_set():
-        ni.keys.default_generator.next_key()
+        ni.weights.keys.default_generator.next_key()
 def compile():
     for dtype in "float32", "float64", "float16":
         ni.Uniform()(4, dtype, seed=0)

@@ -129,7 +129,7 @@ def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
     --------
     >>> import numinit as ni
     >>> ni.calculate_gain("tanh"), ni.variance_gain("tanh")
-    (1.6666666666666667, 1.5925374197228314)
+    (1.6666666666666667, 1.5925374197228315)
     >>> round(ni.variance_gain(lambda z: abs(z)), 9)
     1.0
     """
