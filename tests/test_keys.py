@@ -256,7 +256,7 @@ def keys_of_children(draw, generations=1):
     return os.fdopen(read).read().splitlines()
 
 own, late = ni.Generator(), ni.Generator()
-process = ni.keys.default_generator
+process = ni.weights.keys.default_generator
 for generator in own, process:
     generator.next_key()
 for draw in own.next_key, late.next_key, process.next_key, lambda: (own.seed, own.next_key()):

@@ -26,7 +26,7 @@ LAYERS = [
 ]
 ANYWHERE = {"_version"}  # two constants
 #: Packages of nothing but a docstring.
-EMPTY = {"arrays", "compiler", "engines", "models", "models.formats", "stream", "weights"}
+EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: What a module may import at its top besides the standard library; anything else is imported where
 #: it is used.
 BASE = {"numpy"}

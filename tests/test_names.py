@@ -108,8 +108,3 @@ def test_torchs_message_of_fans():
 def test_trunc_normal_of_a_complex_tensor():
     with pytest.raises(TypeError, match=r"^tensor: a normal truncated to an interval is real"):
         ni.trunc_normal_(np.empty(3, np.complex64))
-
-
-def test_deprecated_names_of_the_arguments():
-    with pytest.warns(FutureWarning), pytest.raises(RuntimeError, match=r"^a, b: "):
-        ni.uniform(np.empty(3), 1, 0)

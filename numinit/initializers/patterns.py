@@ -47,11 +47,10 @@ class Eye(Initializer):
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         axes = self._matrix(shape)
         if len(axes) != 2:
-            batch = f" and batch_axis {self.batch_axis}" if self.batch_axis != () else ""
-            raise ValueError(
-                "Only tensors with 2 dimensions are supported, and those of batch_axis beside them: "
-                f"shape {shape}{batch} was given"
-            )
+            given = f"shape {shape} was given"
+            if self.batch_axis != ():
+                given = f"beside those of batch_axis {show(self.batch_axis)}, {given}"
+            raise ValueError(f"Only tensors with 2 dimensions are supported: {given}")
         row, column = axes
         largest = abs(self.gain) if np.isfinite(self.gain) else 0.0
         return _selected(self, Selection(row, self.gain, {column: lambda at: at}), largest)

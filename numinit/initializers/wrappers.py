@@ -251,7 +251,7 @@ class Padded(Wrapper):
         row = self.padding_idx
         if not shape or not -shape[0] <= row < shape[0]:
             rows = f"{shape[0]} rows" if shape else "no rows"
-            raise ValueError(f"padding_idx: {row} was given; shape {shape} has {rows}")
+            raise ValueError(f"padding_idx: {show(row)} was given; shape {shape} has {rows}")
         plan = self.init.plan(shape, dtype)
         if not isinstance(plan, Sampled) or plan.zeros is not None:
             raise ValueError(

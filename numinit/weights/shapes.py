@@ -72,7 +72,9 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
             except TypeError:
                 raise IndexError(f"index: {show(item)} on axis {axis} is not of integers") from None
             if stride != 1:
-                raise IndexError(f"index: step {stride} on axis {axis}; only step 1 is accepted")
+                raise IndexError(
+                    f"index: step {show(stride)} on axis {axis}; only step 1 is accepted"
+                )
             parsed.append((low, max(0, high - low)))
             continue
         if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
@@ -81,7 +83,7 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
             )
         low = operator.index(item)
         if not -size <= low < size:
-            raise IndexError(f"index: {low} is out of range for axis {axis} of shape {whole}")
+            raise IndexError(f"index: {show(low)} is out of range for axis {axis} of shape {whole}")
         parsed.append((low % size, None))
     return parsed
 
@@ -107,7 +109,7 @@ def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
     least, most = ids.min(), ids.max()
     for bad in least, most:
         if not -whole[0] <= bad < whole[0]:
-            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
+            raise IndexError(f"ids: {show(bad)} is out of range for {whole[0]} rows")
     return int(least)
 
 
