@@ -8,8 +8,10 @@ from numinit.stream.dtypes import as_dtype
 
 
 def law_of(initializer: Any, shape: Any, dtype: Any = "float32") -> Any:
-    """The distribution that an initializer gives a sampled weight."""
-    return initializer.plan(tuple(shape), as_dtype(dtype)).distribution
+    """The distribution that an initializer gives a sampled weight, one without zeros."""
+    plan = initializer.plan(tuple(shape), as_dtype(dtype))
+    assert plan.zeros is None
+    return plan.distribution
 
 
 def spec_of(initializer: Any, shape: Any, dtype: Any = "float32") -> Spec:
