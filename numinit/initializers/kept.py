@@ -2,10 +2,11 @@
 
 import dataclasses
 import numbers
+import sys
 from collections.abc import Callable
 from typing import Any
 
-SMALL = 4096  # characters of an initializer whose fills are kept
+SMALL = 8192  # bytes of an initializer whose fills are kept
 
 
 class Exactly:
@@ -24,7 +25,7 @@ class Exactly:
 
     def __init__(self, init: Any) -> None:
         self.init, self._key = init, _exact(init)
-        if len(repr(self._key)) > SMALL:
+        if _bytes(self._key) > SMALL:
             raise LookupError
         self._hash = hash(self._key)
 
@@ -41,11 +42,15 @@ def _exact(value: Any) -> Any:
         return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
     if isinstance(value, tuple):
         return type(value), *map(_exact, value)
-    if value is None or isinstance(value, str | bytes):
+    if value is None or isinstance(value, str | bytes | int):
         return type(value), value
     if isinstance(value, numbers.Number):
         return type(value), repr(value)  # the sign of a zero, too
     raise LookupError
+
+
+def _bytes(key: Any) -> int:
+    return sum(map(_bytes, key)) if isinstance(key, tuple) else sys.getsizeof(key)
 
 
 class Kept:
