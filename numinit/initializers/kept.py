@@ -50,7 +50,9 @@ def _exact(value: Any) -> Any:
 
 
 def _bytes(key: Any) -> int:
-    return sum(map(_bytes, key)) if isinstance(key, tuple) else sys.getsizeof(key)
+    if isinstance(key, tuple):
+        return sum(map(_bytes, key))
+    return 0 if isinstance(key, type) else sys.getsizeof(key)
 
 
 class Kept:
