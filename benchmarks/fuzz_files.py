@@ -18,15 +18,16 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from numinit.models.tolerance import outside
 
-from numinit import initializers
+from numinit.engines import driver
+from numinit.engines.spec import Whole
 from numinit.models import recipes
 from numinit.models import verify as verifying
 from numinit.models import write as writing
 from numinit.models.formats.safetensors import BITS, read_header
 from numinit.models.recipes import RecipeError
 from numinit.models.sources import TensorSpec, load_model
+from numinit.models.tolerance import outside
 from numinit.models.untrusted import InputError
 from numinit.stream.dtypes import DTYPES
 from numinit.weights.keys import Key
@@ -228,11 +229,11 @@ def damaged(draw: random.Random, folder: Path) -> str:
         if found.tobytes() == whole[offset + entry.start : offset + entry.stop]:
             continue
         dtype = DTYPES[specs[name].dtype]
-        law = WRITTEN.plan({name: entry.shape})[name]
-        assert isinstance(law, initializers.Orthogonal | initializers.DeltaOrthogonal), name
-        values = law.matrix(entry.shape, dtype, key.fold_in(name)).reshape(-1)
+        plan, own = WRITTEN.plan({name: entry.shape}, {name: dtype})[name], key.fold_in(name)
+        assert isinstance(plan, Whole), name
+        values = driver.matrix(plan, dtype, own.seed, own.stream).reshape(-1)
         # Elements that the tolerance explains, with a margin for this sum's own order: none.
-        assert not outside(found, values, dtype, law.tolerance(dtype)).any(), name
+        assert not outside(found, values, dtype, plan.tolerance(dtype)).any(), name
     return "a rounding"
 
 

@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numinit.models.globs import Globs
 
 from numinit.models import globs as module
+from numinit.models.globs import Globs
 
 GLOBS = st.lists(st.text("ab.*?[]!-\\\n^", max_size=8), max_size=4)
 NAMES = st.lists(st.text("ab.-]!\n^[\\é", max_size=7), max_size=5)

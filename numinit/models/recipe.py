@@ -7,6 +7,7 @@ from numinit.engines.spec import Plan
 from numinit.initializers import DepthScaled, Initializer, MuP, Padded
 from numinit.initializers.wrappers import AtShape, Role
 from numinit.models.globs import Globs
+from numinit.models.shipped import available
 from numinit.show import cut, show
 from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.shapes import Axes
@@ -120,8 +121,8 @@ class Recipe:
             if first is None:
                 raise RecipeError(
                     f"recipe {show(self.name)} has no rule for {_tensor(name, shapes)}: add one "
-                    "that matches its name, or use another recipe (`numinit info` lists those that "
-                    "are shipped)"
+                    "that matches its name, or use another recipe (shipped: "
+                    f"{', '.join(available('recipes'))})"
                 )
             number = globs[first][1]
             rule = self.rules[number]

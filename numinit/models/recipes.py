@@ -56,8 +56,6 @@ import stat
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
-from importlib import resources
-from importlib.resources.abc import Traversable
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -65,6 +63,7 @@ from typing import Any
 from numinit import initializers
 from numinit.initializers import Initializer
 from numinit.initializers.wrappers import ROLES, Role, Wrapper
+from numinit.models import shipped
 from numinit.models.recipe import Recipe, RecipeError, Rule
 from numinit.show import cut, show
 
@@ -93,8 +92,7 @@ WITHOUT_SPREAD = (
 
 def available() -> list[str]:
     """Return the names of the shipped recipes, sorted."""
-    files = _shipped().iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+    return shipped.available("recipes")
 
 
 def load(name_or_path: str | Path) -> Recipe:
@@ -122,7 +120,7 @@ def load(name_or_path: str | Path) -> Recipe:
     try:
         if is_path and not stat.S_ISREG(Path(where).stat().st_mode):
             raise ValueError("not a regular file")  # a pipe would block
-        with (Path(where) if is_path else _shipped() / f"{where}.toml").open("rb") as file:
+        with (Path(where) if is_path else shipped.file_of("recipes", where)).open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise RecipeError(f"recipe {cut(where)}: cannot be read: {cut(error)}") from error
@@ -331,7 +329,3 @@ def _globs(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
         got = "nothing" if value is None else show(value)
         raise RecipeError(f"{where}, key {key!r}: got {got}; accepted: a glob or an array of globs")
     return tuple(globs)
-
-
-def _shipped() -> Traversable:
-    return resources.files("numinit.models") / "data" / "recipes"

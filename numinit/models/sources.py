@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
+from numinit.models import shipped
 from numinit.models.formats import FORMATS, format_of
 from numinit.models.untrusted import (
     MAX_NAME,
@@ -84,13 +83,12 @@ def load_model(source: str | Path) -> Model:
             f"no model {show(name)}{hint}; accepted: {', '.join(available())}, "
             "or a path that ends in .json or .safetensors"
         )
-    return _parse((_shipped() / f"{name}.json").read_bytes(), name, name)
+    return _parse(shipped.file_of("models", name).read_bytes(), name, name)
 
 
 def available() -> list[str]:
     """The names of the shipped models, sorted."""
-    files = _shipped().iterdir()
-    return sorted(f.name.removesuffix(".json") for f in files if f.name.endswith(".json"))
+    return shipped.available("models")
 
 
 def _parse(data: bytes, where: str, default_name: str) -> Model:
@@ -110,7 +108,3 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
         for name, shape in shapes.items()
     }
     return Model(table.get("model") or default_name, table.get("recipe"), tensors)
-
-
-def _shipped() -> Traversable:
-    return resources.files("numinit.models") / "data" / "models"

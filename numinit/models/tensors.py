@@ -1,17 +1,20 @@
 """The tensors of a file: checked, planned, and filled a piece at a time."""
 
+import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numinit.engines.spec import Plan, Whole
+from numinit.engines.spec import Plan, Sampled, Whole
 from numinit.initializers.base import Planned
+from numinit.initializers.kept import Exactly
 from numinit.models.formats.format import Tensors
 from numinit.models.integers import INTEGERS, Integer, constant
 from numinit.models.recipe import Recipe
 from numinit.models.sources import TensorSpec
-from numinit.models.untrusted import InputError, check_shape
+from numinit.models.untrusted import InputError, check_name, check_shape
 from numinit.show import show
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 from numinit.weights.keys import Key
@@ -51,6 +54,7 @@ def checked(specs: Specs) -> dict[str, TensorSpec]:
     for name, given in specs.items():
         if not isinstance(name, str):
             raise InputError(f"tensor names must be strings, got {show(name)}")
+        check_name(name, "specs")
         shape, dtype = given if isinstance(given, TensorSpec) else (given, None)
         made[name] = TensorSpec(check_shape(shape, f"tensor {show(name)}"), dtype)
     return made
@@ -103,10 +107,10 @@ def planned(
             constant(name, plans[name], dtype)
             made[name] = Planned(plans[name])
             continue
-        what = plans[name], shape, dtype
+        what = _exactly(plans[name]), shape, dtype
         if what not in compiled:
             compiled[what] = init = Planned(plans[name])
-            total, step = _bytes(shape, dtype), _step(plans[name], shape, dtype, size)
+            total, step = nbytes_of(shape, dtype), _step(plans[name], shape, dtype, size)
             try:
                 for nbytes in {min(step, total), total % step}:
                     init.prepare_flat(nbytes, shape, dtype)
@@ -116,14 +120,23 @@ def planned(
     return made
 
 
-def _bytes(shape: tuple[int, ...], dtype: DType | Integer) -> int:
-    return int(np.prod(shape, dtype=object)) * dtype.itemsize
+def _exactly(plan: Plan) -> object:
+    """What tells a plan from others while these are alive; alike ones share it where they can."""
+    if isinstance(plan, Sampled):
+        with contextlib.suppress(LookupError):
+            return Exactly(plan.distribution), plan.zeros
+    return id(plan)
+
+
+def nbytes_of(shape: tuple[int, ...], dtype: DType | Integer) -> int:
+    """How many bytes a tensor takes."""
+    return math.prod(shape) * dtype.itemsize
 
 
 def _step(plan: Plan | None, shape: tuple[int, ...], dtype: DType | Integer, size: int) -> int:
     """How many bytes of a tensor are made at a time: at most `size` if they can."""
     step = size // dtype.itemsize * dtype.itemsize
-    return max(step, _bytes(shape, dtype)) if isinstance(plan, Whole) else step
+    return max(step, nbytes_of(shape, dtype)) if isinstance(plan, Whole) else step
 
 
 def pieces(
@@ -139,7 +152,7 @@ def pieces(
     """
     for name, start in starts.items():
         shape, dtype = tensors[name]
-        total = _bytes(shape, dtype)
+        total = nbytes_of(shape, dtype)
         step = _step(None if cut else plans[name].known, shape, dtype, size)
         for begin in range(0, total, step):
             nbytes = min(step, total - begin)

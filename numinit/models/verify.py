@@ -15,7 +15,7 @@ from numinit.engines.spec import Whole
 from numinit.models.formats import format_of
 from numinit.models.integers import Integer
 from numinit.models.provenance import Mismatch, check_header, provenance
-from numinit.models.tensors import Piece, Summary, fill, pieces, planned
+from numinit.models.tensors import Piece, Summary, fill, nbytes_of, pieces, planned
 from numinit.models.tolerance import outside, rounded
 from numinit.models.untrusted import InputError, open_regular
 from numinit.show import show
@@ -34,7 +34,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     Parameters
     ----------
     path : str or Path
-        A ``.safetensors`` file.
+        A safetensors file, under any name but those of other formats.
     progress : callable, optional
         Called as ``progress(bytes_done, bytes_in_all)``.
 
@@ -48,7 +48,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
         If it cannot be read to its end.
     """
     path = Path(path)
-    read = format_of(path).read
+    read = format_of(path, ".safetensors").read
     if read is None:
         raise InputError(
             f"{path}: {path.suffix} records no seed or recipe, so it cannot be verified"
@@ -69,9 +69,9 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     starts, total = {}, 0
     for name, (shape, dtype) in tensors.items():
         starts[name] = total
-        total += int(np.prod(shape, dtype=object)) * dtype.itemsize
-    parts = list(pieces(tensors, starts, plans, BUFFER, cut=True))
-    buffer = np.empty(max((piece.nbytes for piece in parts), default=0), np.uint8)
+        total += nbytes_of(shape, dtype)
+    parts = pieces(tensors, starts, plans, BUFFER, cut=True)
+    buffer = np.empty(min(BUFFER, total), np.uint8)
     matrix: np.ndarray | None = None
     for piece, found in _read_ahead(path, data_offset, parts, buffer.size):
         plan = plans[piece.tensor].known

@@ -12,7 +12,16 @@ from numinit.models.provenance import metadata_of, sealed
 from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe
 from numinit.models.sources import load_shapes
-from numinit.models.tensors import Specs, Summary, checked, fill, pieces, planned, resolved
+from numinit.models.tensors import (
+    Specs,
+    Summary,
+    checked,
+    fill,
+    nbytes_of,
+    pieces,
+    planned,
+    resolved,
+)
 from numinit.models.untrusted import InputError
 from numinit.show import show
 from numinit.weights.keys import as_key
@@ -83,8 +92,7 @@ def write(
     plans = planned(recipe, shapes, tensors, WINDOW)
     header, starts = form.layout(tensors, metadata_of(recipe, key) if form.read else {})
     header = sealed(header)
-    *_, last = [None, *pieces(tensors, starts, plans, WINDOW)]
-    total = last.begin + last.nbytes if last else 0
+    total = max(start + nbytes_of(*tensors[name]) for name, start in starts.items())
     target = check_target(path, overwrite)
     with new_file(target, len(header) + total, overwrite) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)

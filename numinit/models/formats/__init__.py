@@ -13,15 +13,15 @@ FORMATS = {
 }
 
 
-def format_of(path: Path) -> Format:
-    """The format that a file's name asks for.
+def format_of(path: Path, otherwise: str = "") -> Format:
+    """The format that a file's name asks for, or `otherwise` where that is no row of the table.
 
     Raises
     ------
     InputError
-        If the table has no such row.
+        If neither is.
     """
-    module = FORMATS.get(path.suffix)
+    module = FORMATS.get(path.suffix, FORMATS.get(otherwise))
     if module is None:
         raise InputError(f"{path}: the name must end in {' or '.join(FORMATS)}")
     found: Format = importlib.import_module(module).FORMAT

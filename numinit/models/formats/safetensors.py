@@ -151,7 +151,7 @@ def layout(tensors: Tensors, metadata: Mapping[str, str]) -> tuple[bytes, dict[s
     table: dict[str, Any] = {METADATA: dict(metadata)}
     end = 0
     for name, (shape, dtype) in sorted(tensors.items(), key=lambda item: -item[1][1].itemsize):
-        if check_name(name, "safetensors") == METADATA:
+        if name == METADATA:
             raise InputError(f"{METADATA!r} is not a legal tensor name in a safetensors file")
         start, end = end, end + check_size(name, shape, dtype.itemsize)
         if end > MAX_BYTES:
