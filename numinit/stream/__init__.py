@@ -1,10 +1,9 @@
 """Words to values: pure scalar functions, the same source for every engine.
 
-Arithmetic is confined to correctly rounded operations (+, -, *, /, sqrt, fma), and no product
-feeds a sum except through an explicit `fma` (or as a `product`), so that no compiler can contract it
-differently.
+The arithmetic is +, -, *, /, sqrt and fma, which every processor rounds correctly. A product feeds a
+sum only through an explicit `fma` or `product`, so that no compiler can fuse the two in its own way.
 
-Each transform takes a pair of words and the law's parameters `p`, a tuple of float64, and returns
-a pair of values: two neighbouring elements (2j and 2j + 1), or the two parts of a complex one. The
-float64 form takes 64-bit words.
+Read `philox` first: random words from a counter and a key. `elementary` has the logarithm, cosine and
+sine. Each further file is a transform of words to one distribution; `transform` says what that is. Last,
+`rounding` and `dtypes` have the element types.
 """

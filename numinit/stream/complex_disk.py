@@ -3,8 +3,8 @@
 Uniform on the disk |z| < R: |z| = R sqrt(u).
 
 Complex normal truncated to the disk |z| < c: |z|**2 is exponential, cut at c**2, so
-|z| = sqrt(-ln(1 - u (1 - exp(-c**2)))) for a complex normal z with E |z|**2 = 1. With the same u,
-but counted from the other end, that is the radius of Box and Muller on a part of the unit interval.
+|z| = sqrt(-ln(1 - u (1 - exp(-c**2)))) for a complex normal z with E |z|**2 = 1. This is the radius of
+the Box-Muller transform, with its uniform number on a part of the unit interval only.
 """
 
 import math
@@ -29,27 +29,31 @@ ZERO32 = np.float32(0.0)  # added to a product, it makes a zero +0.0
 
 
 class DiskParameters(NamedTuple):
-    """What the uniform disk reads."""
+    """Parameters of the uniform disk."""
 
     radius: float
+    """R."""
 
 
 class TruncatedDiskParameters(NamedTuple):
-    """What the truncated disk reads, with u' = 1 - (1 - u) (1 - rho), uniform on (rho, 1)."""
+    """Parameters of the truncated disk.
+
+    Below, u' is uniform on (rho, 1) with rho = exp(-c**2). It grows with the word.
+    """
 
     scale: float
-    """Of sqrt(-2 ln u')."""
+    """The factor of sqrt(-2 ln u')."""
     step: float
-    """Of u' from word to word."""
+    """By how much u' grows from one word to the next."""
     lowest: float
-    """u' where its word is 0."""
+    """u' of the word 0."""
     rest: float
-    """1 - u' where the word's complement is 0."""
+    """1 - u' of the largest word, whose complement is 0."""
 
 
 @inline
 def disk_float32(word0, word1, p):
-    """Uniform on the disk around 0, of two uint32 words; the two parts, float32."""
+    """Two uint32 words to the two float32 parts of a number uniform on the disk around 0."""
     radius = math.sqrt(fma(np.float32(word0), ULP32, HALF_ULP32)) * np.float32(p.radius)
     cos, sin = cos_sin_float32(word1)
     return fma(radius, cos, ZERO32), fma(radius, sin, ZERO32)
@@ -57,7 +61,7 @@ def disk_float32(word0, word1, p):
 
 @inline
 def disk_float64(word0, word1, p):
-    """As `disk_float32`, of uint64 words, float64."""
+    """As `disk_float32`: two uint64 words to two float64 parts."""
     radius = math.sqrt(fma(np.float64(word0), ULP64, HALF_ULP64)) * p.radius
     cos, sin = cos_sin_float64(word1)
     return fma(radius, cos, 0.0), fma(radius, sin, 0.0)
@@ -65,7 +69,7 @@ def disk_float64(word0, word1, p):
 
 @inline
 def truncated_disk_float32(word0, word1, p):
-    """Complex normal truncated to a disk, of two uint32 words; the two parts, float32."""
+    """Two uint32 words to the two float32 parts of a complex normal truncated to a disk."""
     step = np.float32(p.step)
     rest = fma(np.float32(np.uint32(~word0)), step, np.float32(p.rest))  # 1 - u'
     exponent, f = reduced_float32(fma(np.float32(word0), step, np.float32(p.lowest)))
@@ -78,7 +82,7 @@ def truncated_disk_float32(word0, word1, p):
 
 @inline
 def truncated_disk_float64(word0, word1, p):
-    """As `truncated_disk_float32`, of uint64 words, float64."""
+    """As `truncated_disk_float32`: two uint64 words to two float64 parts."""
     rest = fma(np.float64(~word0), p.step, p.rest)
     exponent, f = reduced_float64(fma(np.float64(word0), p.step, p.lowest))
     if rest < 0.25:

@@ -9,7 +9,7 @@ from numinit.stream.transform import Transform
 
 
 class Parameters(NamedTuple):
-    """What the transform reads."""
+    """Parameters of the transform."""
 
     first: float
     """The value, or the real part of a complex one."""
@@ -19,13 +19,13 @@ class Parameters(NamedTuple):
 
 @inline
 def constant_float32(word0, word1, p):
-    """The two values, float32, whatever the words: the compiler removes the generator."""
+    """The two values as float32. The words are not used: no kernel makes them."""
     return np.float32(p.first), np.float32(p.second)
 
 
 @inline
 def constant_float64(word0, word1, p):
-    """As `constant_float32`, float64."""
+    """As `constant_float32`: the two values as float64."""
     return p.first, p.second
 
 

@@ -15,10 +15,10 @@ from numinit.stream.rounding import (
 
 
 class RangeError(ValueError):
-    """A parameter out of its range, in itself or for an array's type."""
+    """A parameter is out of its range, in itself or for the element type of an array."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed as such
+@dataclass(frozen=True, slots=True, eq=False)  # one object a type: equality is identity
 class DType:
     """A floating-point or complex element type.
 
@@ -31,17 +31,17 @@ class DType:
     safetensors : str or None
         The name in a safetensors header; None if the format lacks the type.
     precision : int
-        Bits of the significand, the hidden one included; of each part of a complex type, as the
-        limits below.
+        Bits of the significand, the hidden one included. This and the limits below are those of one
+        part of a complex type.
     min_exponent : int
         The smallest normal number is 2**min_exponent.
     max : float
         The largest finite number.
     rounding : Inline or None
-        The bits, an unsigned integer of `itemsize` bytes, of a float32 rounded once; None where values
-        are made in the type itself.
+        A function of a float32 that rounds it once to the type and returns the bits, an unsigned
+        integer of `itemsize` bytes. None where values are made in the type itself.
     infinite : bool
-        Whether the type has infinities; without them all ones are NaN.
+        Whether the type has infinities. In a type without them, NaN is the pattern of all ones.
     complex : bool
         Whether an element has two parts, which share `itemsize`.
     """
@@ -58,7 +58,7 @@ class DType:
 
     @property
     def wide(self) -> bool:
-        """Whether values are made in float64, of 64-bit words; else in float32, of 32-bit ones."""
+        """Whether values are made in float64 from uint64 words; else in float32 from uint32 words."""
         return self.precision == 53
 
     @property
@@ -68,7 +68,7 @@ class DType:
 
     @property
     def real(self) -> str:
-        """The type that values are made in before the one rounding to this type."""
+        """The type that values are made in, "float64" or "float32", before they are rounded once."""
         return "float64" if self.wide else "float32"
 
     def floor(self, x: float) -> float:
@@ -98,16 +98,16 @@ class DType:
         Parameters
         ----------
         name : str
-            The parameter's.
+            The parameter's name.
         value : float
-            As it was given.
+            Its value, as it was given.
         bound : float, optional
-            What must be in the range of the type, if not `value`.
+            The largest value that follows from the parameter. It is checked instead of `value`.
 
         Raises
         ------
         RangeError
-            Naming the parameter.
+            If the value or the bound is beyond the largest number of the type.
         """
         largest = abs(value if bound is None else bound)
         if largest > self.max and math.isfinite(value):
@@ -117,7 +117,7 @@ class DType:
             )
 
     def _unit(self, x: float) -> float:
-        """The distance of neighbours in the binade of `x`; exact, being a power of two."""
+        """The distance between neighbouring numbers near `x`: a power of two, so it is exact."""
         exponent = max(math.frexp(x)[1] - 1 if x else self.min_exponent, self.min_exponent)
         return math.ldexp(1.0, exponent - self.precision + 1)
 
@@ -139,12 +139,17 @@ DTYPES: dict[str, DType] = {
 
 
 def as_dtype(dtype: Any) -> DType:
-    """The `DType` that a name, a NumPy or torch dtype, or a scalar type stands for.
+    """Look up the `DType` of a name, a NumPy or torch dtype, or a scalar type.
 
     Raises
     ------
     TypeError
-        For any other type, and for other byte orders than the machine's.
+        If the type is not in `DTYPES`, or its byte order is not the machine's.
+
+    Examples
+    --------
+    >>> as_dtype("bfloat16").itemsize
+    2
     """
     if isinstance(dtype, DType):
         return dtype
@@ -171,7 +176,13 @@ def as_dtype(dtype: Any) -> DType:
 
 
 def quotient(name: str, value: float, divisor: float) -> float:
-    """A parameter divided, refused if only the quotient is infinite."""
+    """Divide a parameter, called `name` in the error.
+
+    Raises
+    ------
+    RangeError
+        If the value is finite and the quotient is not.
+    """
     divided = value / divisor
     if math.isinf(divided) and math.isfinite(value):
         raise RangeError(f"{name}: {value!r} divided by {divisor!r} is beyond the largest float64")

@@ -1,8 +1,9 @@
-"""Logarithm, cosine and sine, by correctly rounded operations alone: the same on every machine.
+"""Logarithm, cosine and sine from correctly rounded operations alone: the same on every machine.
 
-The logarithm is reduced to [sqrt(1/2), sqrt(2)), an angle to the nearest quarter of a turn; then come
-polynomials. Those here and in the transforms were fitted in 50 digits at Chebyshev nodes; the error
-given is relative to the whole function on the stated interval, with the coefficients as rounded.
+The logarithm's argument is reduced to [sqrt(1/2), sqrt(2)), an angle to the nearest quarter of a turn.
+Polynomials do the rest. Those here and in the transforms were fitted in 50 digits at Chebyshev nodes.
+The error beside each is relative to the whole function on the stated interval, for the coefficients as
+they are rounded here.
 """
 
 import math
@@ -28,8 +29,8 @@ F1 = np.float32(1.0)
 MINUS_2_LN2_32 = np.float32(-2.0 * math.log(2.0))
 MINUS_2_LN2_64 = -2.0 * math.log(2.0)
 
-# -2 ln(1 + f) = -2f + f**2 + f**3 A(f) for 1 + f in [sqrt(1/2), sqrt(2)]: 1.3e-7, largest where
-# the result is below 1.
+# -2 ln(1 + f) = -2f + f**2 + f**3 A(f) for 1 + f in [sqrt(1/2), sqrt(2)]: error 1.3e-7, which is
+# reached where the result is below 1.
 A0 = np.float32(-0.6666682958602905)
 A1 = np.float32(0.500014066696167)
 A2 = np.float32(-0.39968445897102356)
@@ -38,7 +39,7 @@ A4 = np.float32(-0.29407799243927)
 A5 = np.float32(0.2806178331375122)
 A6 = np.float32(-0.18097569048404694)
 
-# -2 ln(1 + f) = -4s + s**3 B(s**2) with s = f / (2 + f), the same interval: 4.6e-18.
+# -2 ln(1 + f) = -4s + s**3 B(s**2) with s = f / (2 + f) on the same interval: error 4.6e-18.
 B0 = -1.333333333333334
 B1 = -0.7999999999979891
 B2 = -0.5714285725199711
@@ -50,7 +51,7 @@ B6 = -0.2923312484420929
 
 @inline
 def reduced_float32(t):
-    """Exponent and f with t = 2**exponent * (1 + f), for a normal float32 t > 0."""
+    """Split a normal float32 t > 0 as t = 2**exponent * (1 + f); both results are float32."""
     shifted = np.uint32(float32_bits(t) - ROOT_BITS32)
     exponent = np.float32(np.int32(shifted) >> np.int32(23))
     return exponent, bits_float32(np.uint32((shifted & MANTISSA32) + ROOT_BITS32)) - F1
@@ -58,7 +59,7 @@ def reduced_float32(t):
 
 @inline
 def minus_2_log_float32(exponent, f):
-    """-2 ln(2**exponent * (1 + f)), 1 + f in [sqrt(1/2), sqrt(2)], float32."""
+    """-2 ln(2**exponent * (1 + f)) for 1 + f in [sqrt(1/2), sqrt(2)], all float32."""
     # By pairs (Estrin's scheme): the chain of dependent operations is half as long.
     f2 = f * f
     a0 = fma(fma(A3, f, A2), f2, fma(A1, f, A0))
@@ -69,7 +70,7 @@ def minus_2_log_float32(exponent, f):
 
 @inline
 def reduced_float64(t):
-    """As `reduced_float32`, float64."""
+    """As `reduced_float32`, in float64."""
     shifted = np.uint64(float64_bits(t) - ROOT_BITS64)
     exponent = np.float64(np.int64(shifted) >> np.int64(52))
     return exponent, bits_float64(np.uint64((shifted & MANTISSA64) + ROOT_BITS64)) - 1.0
@@ -77,14 +78,14 @@ def reduced_float64(t):
 
 @inline
 def minus_2_log_float64(exponent, f):
-    """As `minus_2_log_float32`, float64."""
+    """As `minus_2_log_float32`, in float64."""
     s = f / (2.0 + f)
     z = s * s
     b = fma(fma(fma(fma(fma(fma(B6, z, B5), z, B4), z, B3), z, B2), z, B1), z, B0)
     return fma(exponent, MINUS_2_LN2_64, fma(b * z, s, -4.0 * s))
 
 
-# Angles are words: 2 pi (word + 1/2) / 2**32 (2**64).
+# A word is the angle 2 pi (word + 1/2) / 2**32; a 64-bit word has 2**64 instead.
 
 SIGN32 = np.uint32(0x80000000)
 EIGHTH32 = np.uint32(0x20000000)  # an eighth of a turn
@@ -99,20 +100,20 @@ TURN64 = math.pi * 2.0**-65
 HALF_TURN64 = math.pi * 2.0**-64
 
 # sin x = x + x**3 S(x**2) and cos x = 1 - x**2/2 + x**4 C(x**2) for |x| <= pi/4.
-S0 = np.float32(-0.166666641831398)  # 1.3e-8
+S0 = np.float32(-0.166666641831398)  # error 1.3e-8
 S1 = np.float32(0.008332747966051102)
 S2 = np.float32(-0.00019587865972425789)
-C0 = np.float32(0.0416666641831398)  # 5.9e-10
+C0 = np.float32(0.0416666641831398)  # error 5.9e-10
 C1 = np.float32(-0.001388830249197781)
 C2 = np.float32(2.454791683703661e-05)
 
-T0 = -0.16666666666666666  # 2.0e-17, float64
+T0 = -0.16666666666666666  # float64: error 2.0e-17
 T1 = 0.008333333333330948
 T2 = -0.00019841269836756774
 T3 = 2.7557316101617874e-06
 T4 = -2.505113165023518e-08
 T5 = 1.5918115263265974e-10
-D0 = 0.041666666666666664  # 9.0e-19, float64
+D0 = 0.041666666666666664  # float64: error 9.0e-19
 D1 = -0.0013888888888887398
 D2 = 2.480158729876456e-05
 D3 = -2.7557317271145144e-07
@@ -122,9 +123,9 @@ D5 = -1.1382623647474604e-11
 
 @inline
 def cos_sin_float32(word):
-    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**32, float32."""
+    """Cosine and sine, float32, of 2 pi v with v = (word + 1/2) / 2**32, for a uint32 word."""
     turned = np.uint32(word + EIGHTH32)  # its top two bits are the nearest quadrant
-    rest = np.int32(np.uint32(word << np.uint32(2)))  # from there, four times as large
+    rest = np.int32(np.uint32(word << np.uint32(2)))  # four times the distance from its middle
     x = fma(np.float32(rest), TURN32, HALF_TURN32)
     z = x * x
     sin = fma(fma(fma(S2, z, S1), z, S0) * z, x, x)
@@ -142,7 +143,7 @@ def cos_sin_float32(word):
 
 @inline
 def cos_sin_float64(word):
-    """Cos and sin of 2 pi v with v = (word + 1/2) / 2**64, float64."""
+    """Cosine and sine, float64, of 2 pi v with v = (word + 1/2) / 2**64, for a uint64 word."""
     turned = np.uint64(word + EIGHTH64)
     rest = np.int64(word << np.uint64(2))
     x = fma(np.float64(rest), TURN64, HALF_TURN64)

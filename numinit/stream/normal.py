@@ -1,14 +1,15 @@
 """Normal values by the Box-Muller transform: two words make two values.
 
-Box and Muller, "A note on the generation of random normal deviates", Ann. Math. Stat. 29 (1958).
+G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates", Ann. Math. Stat. 29 (1958).
 
     u = (word0 + 1/2) / 2**32,  v = (word1 + 1/2) / 2**32      (2**64 for float64)
     z0 = sqrt(-2 ln u) cos(2 pi v),  z1 = sqrt(-2 ln u) sin(2 pi v)
 
 Both intervals are open and symmetric, so the logarithm needs no guard. |z| reaches 6.76 in
-float32 (u = 2**-33) and 9.49 in float64 (u = 2**-65). The words stay integers for as long as
-that is exact: the logarithm works from the complement of the word where u is near 1, and the
-quadrant of the angle comes from the word's top bits.
+float32 (u = 2**-33) and 9.49 in float64 (u = 2**-65).
+
+Two steps work on the integer words, where nothing is rounded. Where u is near 1, the logarithm takes
+1 - u from the complement of the word. The quadrant of the angle comes from the word's top bits.
 """
 
 import math
@@ -38,20 +39,21 @@ HALF_ULP64 = 2.0**-65
 
 
 class Parameters(NamedTuple):
-    """What the transform reads."""
+    """Parameters of the transform."""
 
     mean: float
-    """Of the first value."""
+    """Mean of the first value, or of the real part."""
     std: float
+    """Standard deviation of each value."""
     second_mean: float
-    """Of the second value: 0 in the imaginary part of a complex one."""
+    """Mean of the second value, or of the imaginary part."""
 
 
 @inline
 def radius_float32(word):
-    """sqrt(-2 ln u) with u = (word + 1/2) / 2**32, float32."""
+    """sqrt(-2 ln u), float32, with u = (word + 1/2) / 2**32, for a uint32 word."""
     near_one = word >= ROOT_WORD32
-    # t is u, or 1 - u where u is near 1: either way small, and exact to a rounding.
+    # t is u, or 1 - u where u is near 1. Either is exact but for one rounding.
     t = fma(np.float32(np.uint32(~word) if near_one else word), ULP32, HALF_ULP32)
     exponent, f = reduced_float32(t)
     if near_one:
@@ -61,7 +63,7 @@ def radius_float32(word):
 
 @inline
 def normal_float32(word0, word1, p):
-    """``z * std + mean`` of two uint32 words, float32; z is at most 1e-6 from the exact one."""
+    """Two uint32 words to two float32 values ``z * std + mean``; z is exact to 1e-6."""
     radius, std = radius_float32(word0), np.float32(p.std)
     cos, sin = cos_sin_float32(word1)
     first = fma(radius * cos, std, np.float32(p.mean))
@@ -70,7 +72,7 @@ def normal_float32(word0, word1, p):
 
 @inline
 def radius_float64(word):
-    """sqrt(-2 ln u) with u = (word + 1/2) / 2**64, float64."""
+    """sqrt(-2 ln u), float64, with u = (word + 1/2) / 2**64, for a uint64 word."""
     near_one = word >= ROOT_WORD64
     t = fma(np.float64(~word if near_one else word), ULP64, HALF_ULP64)
     exponent, f = reduced_float64(t)
@@ -81,7 +83,7 @@ def radius_float64(word):
 
 @inline
 def normal_float64(word0, word1, p):
-    """As `normal_float32` of two uint64 words, float64; z is at most 1e-14 from the exact one."""
+    """As `normal_float32`: two uint64 words to two float64 values; z is exact to 1e-14."""
     radius = radius_float64(word0)
     cos, sin = cos_sin_float64(word1)
     return fma(radius * cos, p.std, p.mean), fma(radius * sin, p.std, p.second_mean)

@@ -1,16 +1,16 @@
-"""Tail probabilities of the normal distribution, in decimal arithmetic: the same on every platform.
+"""Tail probabilities of the normal distribution, in decimal arithmetic.
 
-What a kernel takes must not depend on a platform's libm, and tails are wanted where float64 has
-none: 1 - Phi(40) is 4e-350.
+The parameters of a truncated normal follow from them. They must not depend on a platform's libm, and
+some are too small for float64: 1 - Phi(40) is 4e-350.
 """
 
 from decimal import Context, Decimal, Overflow, localcontext
 
 DIGITS = 60
-#: Traps nothing but an overflow, and its numbers reach down to 1e-999999: below is 0.
+#: Only an overflow raises. Numbers below 1e-999999 are 0.
 CONTEXT = Context(prec=DIGITS, traps=[Overflow])
-FRACTION_FROM = 4  # the series would cancel, the continued fraction converges fast
-TERMS = 400  # of the continued fraction: 1e-40 and better from 4 on
+FRACTION_FROM = 4  # from here on the series would cancel, and the continued fraction converges fast
+TERMS = 400  # of the continued fraction: an error of 1e-40 or less
 with localcontext(CONTEXT):
     ROOT_2_PI = (
         2 * Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
@@ -20,7 +20,7 @@ with localcontext(CONTEXT):
 def mills(x: Decimal) -> Decimal:
     """(1 - Phi(x)) / phi(x) for x >= 0, to 30 digits.
 
-    Up to 4 from Phi(x) = 1/2 + phi(x) (x + x**3/3 + x**5/(3*5) + ...), beyond by the continued
+    Below 4 from Phi(x) = 1/2 + phi(x) (x + x**3/3 + x**5/(3*5) + ...), beyond by the continued
     fraction 1/(x + 1/(x + 2/(x + 3/(x + ...)))): Abramowitz and Stegun, 26.2.11 and 26.2.14.
     """
     with localcontext(CONTEXT):
@@ -38,10 +38,10 @@ def mills(x: Decimal) -> Decimal:
 
 
 def upper_tail(x: Decimal) -> Decimal:
-    """1 - Phi(x), to 30 digits, for any x, infinite ones included."""
+    """1 - Phi(x) for any x, infinite ones included, to 30 digits."""
     with localcontext(CONTEXT):
         if x < 0:
             return 1 - upper_tail(-x)
-        if x > 1000:  # 1e-217150
+        if x > 1000:  # 1 - Phi(1000) is 1e-217150
             return Decimal(0)
         return mills(x) * (-x * x / 2).exp() / ROOT_2_PI

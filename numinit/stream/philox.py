@@ -1,10 +1,10 @@
-"""Random bits: Philox4x32-10, a pure function of a counter and a key.
+"""Random words: Philox4x32-10, a pure function of a counter and a key.
 
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The names
 of the constants are the paper's.
 
-Words are 32 bits wide and held in 64-bit integers: a product of two is then one 64-bit multiply,
-whose halves are the paper's mulhi and mullo.
+Words have 32 bits and are held in uint64, so that one 64-bit product of two words has the paper's mulhi
+and mullo as its halves.
 """
 
 import numpy as np
@@ -23,11 +23,11 @@ SHIFT = np.uint64(32)
 
 @inline
 def philox(c0, c1, c2, c3, k0, k1):
-    """Four random words for the counter words `c0` to `c3` under the key words `k0`, `k1`."""
+    """Four random words for the counter words `c0` to `c3` and the key words `k0`, `k1`; all uint64."""
     for _ in range(ROUNDS):
         p0 = product_of_words(c0, M0)
         p1 = product_of_words(c2, M1)
-        # A word's upper half may hold rubbish between rounds: every use looks at the lower one.
+        # The upper half of a word is left as it is between rounds, because no use reads it.
         c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1, (p0 >> SHIFT) ^ c3 ^ k1, p0
         k0 = (k0 + W0) & LOW
         k1 = (k1 + W1) & LOW
@@ -36,11 +36,10 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 @inline
 def block_words(low, high, seed, stream):
-    """The four words of a block of a stream.
+    """The four words of a block of a stream; all arguments and results are uint64.
 
-    The block's index is below 2**62 and there are four planes: `low` is the index's lower 32
-    bits, `high` its upper 30 bits + plane * 2**30 (see `counter_high`). The order of seed,
-    stream and index in the key and the counter is written down here only:
+    A block's index is below 2**62, and there are four planes. `low` has the lower 32 bits of the index.
+    `high` has its upper 30 bits and the plane (see `counter_high`). Only this function knows the order:
     counter = (low, high, stream low, stream high), key = (seed low, seed high).
     """
     return philox(low, high, stream & LOW, stream >> SHIFT, seed & LOW, seed >> SHIFT)
@@ -48,5 +47,5 @@ def block_words(low, high, seed, stream):
 
 @inline
 def counter_high(block, plane):
-    """The second counter word of `block` in `plane` (0 to 3)."""
+    """The second counter word of `block` in `plane` (0 to 3); all uint64."""
     return (block >> SHIFT) | (plane << np.uint64(30))

@@ -1,6 +1,6 @@
 """float32 to the bits of the narrower types, rounded once to nearest even.
 
-A draw that is zero is +0.0 in every type; one below zero that rounds to zero keeps its sign, -0.0.
+A zero keeps its sign. So does a negative number that rounds to zero: it becomes -0.0.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numinit.compiler.inline import bits_float32, float32_bits, inline
 
 @inline
 def bfloat16_bits(x):
-    """The bits of `x` as bfloat16 (uint16); infinities and quiet NaNs stay what they are."""
+    """The bits of a float32 as bfloat16, uint16. Infinities and quiet NaNs stay what they are."""
     bits = float32_bits(x)
     odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
@@ -18,7 +18,7 @@ def bfloat16_bits(x):
 
 @inline
 def float16_bits(x):
-    """The bits of `x` as IEEE float16 (uint16); overflows to infinity, NaN becomes 0x7e00."""
+    """The bits of a float32 as IEEE float16, uint16. Overflows to infinity; NaN becomes 0x7e00."""
     bits = float32_bits(x)
     magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
     odd = np.uint32(np.uint32(magnitude >> np.uint32(13)) & np.uint32(1))
@@ -30,16 +30,17 @@ def float16_bits(x):
         # Subnormal: adding 1/2 makes the hardware round to a multiple of 2**-24.
         sum_bits = float32_bits(bits_float32(magnitude) + np.float32(0.5))
         half = np.uint32(sum_bits - np.uint32(0x3F000000))
-    if magnitude >= np.uint32(0x477FF000):  # 65520, half way beyond the largest
+    if magnitude >= np.uint32(0x477FF000):  # 65520: half a step beyond the largest number
         half = np.uint32(0x7E00) if magnitude > np.uint32(0x7F800000) else np.uint32(0x7C00)
     return np.uint16(np.uint32(bits >> np.uint32(16)) & np.uint32(0x8000) | half)
 
 
 @inline
 def float8_bits(x, mantissa, bias, infinity, overflow):
-    """The bits of `x` in an 8-bit type with `mantissa` bits of fraction and an exponent bias.
+    """The bits of a float32 in an 8-bit type, uint8.
 
-    From the magnitude bits `overflow` on, the result is `infinity`, as is NaN.
+    The type has `mantissa` bits of fraction and an exponent `bias`. Where the bits of the magnitude
+    are `overflow` or more, the result is `infinity`. NaN becomes 0x7f.
     """
     bits = float32_bits(x)
     magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
@@ -50,7 +51,7 @@ def float8_bits(x, mantissa, bias, infinity, overflow):
     byte = np.uint32(np.uint32(magnitude - rebias + half + odd) >> drop)
     smallest = np.uint32((128 - bias) << 23)
     if magnitude < smallest:
-        # Subnormal: adding a power of two makes the hardware round to a multiple of the least.
+        # Subnormal: adding a power of two makes the hardware round to a multiple of the smallest.
         shift = np.uint32((127 + 24 - bias - mantissa) << 23)
         byte = np.uint32(float32_bits(bits_float32(magnitude) + bits_float32(shift)) - shift)
     if magnitude >= np.uint32(overflow):
@@ -62,11 +63,11 @@ def float8_bits(x, mantissa, bias, infinity, overflow):
 
 @inline
 def float8_e4m3fn_bits(x):
-    """The bits of `x` as float8_e4m3fn (uint8); beyond 464 (and NaN): NaN, for there is no infinity."""
+    """The bits of a float32 as float8_e4m3fn, uint8. Beyond 464 it is NaN: there is no infinity."""
     return float8_bits(x, 3, 7, 0x7F, 0x43E80001)
 
 
 @inline
 def float8_e5m2_bits(x):
-    """The bits of `x` as float8_e5m2 (uint8); infinity from 61440 on."""
+    """The bits of a float32 as float8_e5m2, uint8. From 61440 on it is infinity."""
     return float8_bits(x, 2, 15, 0x7C, 0x47700000)

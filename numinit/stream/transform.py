@@ -1,4 +1,4 @@
-"""What a transform is to the engines: the border between words and distributions."""
+"""The border between words and distributions: a transform, as initializers and engines see it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from numinit.compiler.inline import Inline
 class Transform(NamedTuple):
     """How words become values of one distribution.
 
-    Both forms take a pair of words and an instance of `Parameters`, and return a pair of values: those
-    of two neighbouring elements (2j and 2j + 1), or the two parts of a complex one.
+    Both forms take two words and an instance of `Parameters`, and return two values. These are elements
+    2j and 2j + 1 of a real array, or the two parts of one complex element.
 
     Examples
     --------
@@ -20,12 +20,12 @@ class Transform(NamedTuple):
     """
 
     name: str
-    """Of the compiled kernels, for good: letters, digits and underscores."""
+    """Part of the names of compiled kernels, unique: letters, digits and underscores."""
     Parameters: Callable[..., tuple[float, ...]]
-    """A NamedTuple of float: an initializer fills in its names, the two forms read them."""
+    """A NamedTuple of float64. An initializer fills in its fields; the two forms read them by name."""
     float32: Inline
-    """Of words in uint32; makes float32."""
+    """Takes uint32 words and returns float32 values."""
     float64: Inline
-    """Of words in uint64; makes float64."""
+    """Takes uint64 words and returns float64 values."""
     draws: bool = True
-    """Whether the values depend on the words."""
+    """Whether the values depend on the words. If not, kernels make none."""

@@ -2,16 +2,15 @@
 
     u = (word + 1/2) / 2**32,  z = Phi^-1(Phi(a) + u (Phi(b) - Phi(a)))      (2**64 for float64)
 
-Both tails of z are known with full relative accuracy, each from the end of the interval where it
-is small: lower = Phi(z) counts up from Phi(a) with the word, upper = 1 - Phi(z) counts down to
-1 - Phi(b) with the word's complement. Then (after Giles, "Approximating the erfinv function", GPU
-Computing Gems 2, 2011)
+Both tail probabilities of z are made with full relative accuracy. lower = Phi(z) counts up from Phi(a)
+with the word. upper = 1 - Phi(z) counts up from 1 - Phi(b) with the word's complement. Then, after
+M. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2011),
 
     z = (lower - upper) R(v),  v = -2 ln(4 lower upper),
 
-where R is smooth and even in z: here a ratio of polynomials, in float64 one on each of three
-intervals. Where a whole interval lies 6 or more standard deviations out, z follows from the
-distance to its nearer bound instead (`far_float64`), which no distance makes inaccurate.
+where R is smooth and even in z. It is a ratio of polynomials here, in float64 one on each of three
+intervals. Where all of [a, b] lies 6 or more standard deviations from the mean, z follows from the
+distance to the nearer bound instead (`far_float64`), which is accurate in every tail.
 """
 
 import math
@@ -29,15 +28,16 @@ from numinit.stream.elementary import (
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import clamp
 
-#: A float32 v may not be beyond; a float64 v neither.
+#: The largest v in float32 and in float64 for which R is accurate.
 LIMIT32, LIMIT64 = 52.0, 130.0
+#: From so many standard deviations on, intervals are far.
 FAR = 6.0
 
 SIGN32 = np.uint32(0x80000000)
 SIGN64 = np.uint64(0x8000000000000000)
 
-# R(v)**2 = v + N(v) / D(v) on [0, 52], float32: z within 8.8e-8. (What is large, v, is added last,
-# so that roundings before count little: a ratio for R itself errs by 2e-6.)
+# R(v)**2 = v + N(v) / D(v) on [0, 52], float32: z within 8.8e-8. The large term v is added last, so
+# that the roundings before it are relatively small. A ratio for R itself has an error of 2e-6.
 N0 = np.float32(1.5707981586456299)
 N1 = np.float32(-0.4989870488643646)
 N2 = np.float32(0.019355181604623795)
@@ -92,7 +92,7 @@ G10 = -924385016.281196
 
 
 class Parameters(NamedTuple):
-    """What `truncated_float32` and `truncated_float64` read."""
+    """Parameters of `truncated_float32` and `truncated_float64`."""
 
     mean: float
     std: float
@@ -101,17 +101,20 @@ class Parameters(NamedTuple):
     most: float
     """The greatest one."""
     step: float
-    """Of 2 lower and 2 upper from word to word."""
+    """By how much 2 lower grows, and 2 upper shrinks, from one word to the next."""
     lower: float
-    """2 lower where its word is 0."""
+    """2 lower of the word 0."""
     upper: float
-    """2 upper where its word is 0."""
+    """2 upper of the largest word, whose complement is 0."""
     middle: float
-    """lower - upper half way between the words 2**31 - 1 and 2**31 (2**63)."""
+    """lower - upper of the word 2**31; of 64 bits, 2**63."""
 
 
 class FarParameters(NamedTuple):
-    """What `far_float64` reads, with t = (1 - Phi(z)) / (1 - Phi(a)) for the nearer bound a."""
+    """Parameters of `far_float64`.
+
+    Below, a is the magnitude of the bound nearer to the mean, and t = (1 - Phi(|z|)) / (1 - Phi(a)).
+    """
 
     mean: float
     std: float
@@ -120,9 +123,9 @@ class FarParameters(NamedTuple):
     most: float
     """The greatest one."""
     step: float
-    """Of t from word to word."""
+    """By how much t grows from one word to the next, or from one complement in the upper tail."""
     rest: float
-    """t where its word is 0."""
+    """t where that word or complement is 0."""
     sign: float
     """1 for the upper tail, -1 for the lower one."""
     square: float
@@ -130,12 +133,12 @@ class FarParameters(NamedTuple):
     inverse: float
     """1 / a**2."""
     beyond: float
-    """beyond(1 / a**2)."""
+    """`beyond` of 1 / a**2."""
 
 
 @inline
 def one_float32(word, p):
-    """One value, float32."""
+    """One uint32 word to one float32 value."""
     step = np.float32(p.step)
     lower = fma(np.float32(word), step, np.float32(p.lower))
     upper = fma(np.float32(np.uint32(~word)), step, np.float32(p.upper))
@@ -152,19 +155,19 @@ def one_float32(word, p):
 
 @inline
 def truncated_float32(word0, word1, p):
-    """``z * std + mean`` of each of two uint32 words, float32; z within 1e-6 of the exact one."""
+    """Two uint32 words to two float32 values ``z * std + mean``; z is exact to 1e-6."""
     return one_float32(word0, p), one_float32(word1, p)
 
 
 @inline
 def pick(v, row):
-    """The coefficient of a row for the interval that `v` lies in."""
+    """The element of `row`, a float64 for each of the three intervals, for that of `v`."""
     return row[0] if v < 12.0 else (row[1] if v < 45.0 else row[2])
 
 
 @inline
 def one_float64(word, p):
-    """One value, float64."""
+    """One uint64 word to one float64 value."""
     lower = fma(np.float64(word), p.step, p.lower)
     upper = fma(np.float64(~word), p.step, p.upper)
     difference = fma(np.float64(np.int64(word ^ SIGN64)), p.step, p.middle)
@@ -181,13 +184,13 @@ def one_float64(word, p):
 
 @inline
 def truncated_float64(word0, word1, p):
-    """As `truncated_float32` of uint64 words, float64; z within 1e-14 of the exact one."""
+    """As `truncated_float32`: two uint64 words to two float64 values; z is exact to 1e-14."""
     return one_float64(word0, p), one_float64(word1, p)
 
 
 @inline
 def beyond(v):
-    """2 ln(z (1 - Phi(z)) / phi(z)) with v = 1 / z**2, z >= 6."""
+    """2 ln(z (1 - Phi(z)) / phi(z)), float64, for v = 1 / z**2 and z >= 6."""
     g = fma(fma(fma(fma(fma(G10, v, G9), v, G8), v, G7), v, G6), v, G5)
     g = fma(fma(fma(fma(fma(g, v, G4), v, G3), v, G2), v, G1), v, G0)
     return product(g + g, v)
@@ -195,13 +198,13 @@ def beyond(v):
 
 @inline
 def one_far(word, p):
-    """One value of an interval in the upper or lower tail, float64."""
+    """One uint64 word to one float64 value of a far interval, in the upper or lower tail."""
     word = ~word if p.sign > 0.0 else word
     exponent, f = reduced_float64(fma(np.float64(word), p.step, p.rest))
     target = minus_2_log_float64(exponent, f)
     # Solve h + ln(1 + h / a**2) - beyond(1 / z**2) + beyond(1 / a**2) = target for h = z**2 - a**2.
     h = target
-    for _ in range(3):  # Newton's method: from at most 1.3 to 2e-5, 1e-9, 1e-16
+    for _ in range(3):  # Newton's method: an error of at most 1.3 falls to 2e-5, 1e-9, 1e-16
         v = 1.0 / (p.square + h)
         exponent, f = reduced_float64(fma(h, p.inverse, 1.0))
         log = minus_2_log_float64(exponent, f)
@@ -213,31 +216,32 @@ def one_far(word, p):
 
 @inline
 def far_float64(word0, word1, p):
-    """As `truncated_float64`, for an interval 6 or more standard deviations from the mean."""
+    """As `truncated_float64`, for an interval that lies `FAR` or more from the mean."""
     return one_far(word0, p), one_far(word1, p)
 
 
 @inline
 def widened(word):
-    """A 32-bit word as the 64-bit word in the middle of those that begin with it."""
+    """The uint64 in the middle of those whose upper half is the uint32 `word`."""
     return (np.uint64(word) << np.uint64(32)) | np.uint64(0x80000000)
 
 
 @inline
 def wide_float32(word0, word1, p):
-    """`truncated_float64` of 32-bit words, rounded once to float32."""
+    """`truncated_float64` of two uint32 words, rounded once to float32."""
     x, y = truncated_float64(widened(word0), widened(word1), p)
     return np.float32(x), np.float32(y)
 
 
 @inline
 def far_float32(word0, word1, p):
-    """`far_float64` of 32-bit words, rounded once to float32."""
+    """`far_float64` of two uint32 words, rounded once to float32."""
     x, y = far_float64(widened(word0), widened(word1), p)
     return np.float32(x), np.float32(y)
 
 
 TRUNCATED_NORMAL = Transform("truncated", Parameters, truncated_float32, truncated_float64)
-#: The same by way of float64: for narrow intervals, and those far from the mean.
+#: The same, computed in float64: for intervals too thin or too far out for float32.
 WIDE_TRUNCATED_NORMAL = Transform("truncated_wide", Parameters, wide_float32, truncated_float64)
+#: For intervals that lie `FAR` or more standard deviations from the mean.
 FAR_TRUNCATED_NORMAL = Transform("truncated_far", FarParameters, far_float32, far_float64)

@@ -12,7 +12,7 @@ UNIT53 = 2.0**-53
 
 
 class Parameters(NamedTuple):
-    """What the transform reads."""
+    """Parameters of the transform."""
 
     width: float
     """high - low."""
@@ -25,14 +25,14 @@ class Parameters(NamedTuple):
 
 @inline
 def clamp(x, least, most):
-    """`x` moved into [least, most]."""
+    """`x` moved into [least, most], in the type of its arguments."""
     x = x if x < most else most
     return x if x > least else least
 
 
 @inline
 def uniform_float32(word0, word1, p):
-    """``u * width + low`` with u = (word >> 8) * 2**-24 in [0, 1); uint32 words, float32."""
+    """Two uint32 words to two float32 ``u * width + low``; u = (word >> 8) * 2**-24 in [0, 1)."""
     width, low = np.float32(p.width), np.float32(p.low)
     least, most = np.float32(p.least), np.float32(p.most)
     u0 = np.float32(np.int32(word0 >> np.uint32(8))) * UNIT24
@@ -42,7 +42,7 @@ def uniform_float32(word0, word1, p):
 
 @inline
 def uniform_float64(word0, word1, p):
-    """As `uniform_float32`, with u = (word >> 11) * 2**-53; uint64 words, float64."""
+    """As `uniform_float32`: two uint64 words to two float64; u = (word >> 11) * 2**-53."""
     u0 = np.float64(np.int64(word0 >> np.uint64(11))) * UNIT53
     u1 = np.float64(np.int64(word1 >> np.uint64(11))) * UNIT53
     first, second = fma(u0, p.width, p.low), fma(u1, p.width, p.low)
