@@ -1,18 +1,16 @@
-"""Files of compiled code, each of use only under its own seal, and only where nobody else writes.
+"""Files of compiled kernels: each is sealed, and lies where no other user may write.
 
-Numba's own cache looks at the file of the cached function only, so an edited helper in another
-file would keep serving old code, and its index is written before the code: a process killed in
-between, or two at once, can leave the one pointing at another version of the other. Here a kernel
-is one file, sealed with a digest of itself and of all that it was made from.
+Numba's own cache can return old code. It looks at the file of the cached function only, and misses an
+edited helper in another file. It also writes its index before the code, so that a process killed in
+between leaves an index of one version beside code of another. Here a kernel is one file. It is sealed
+with a digest of itself and of everything that the kernel is compiled from.
 
-That is taken from the functions in memory, not from their files: what a file says when it is read
-need not be what this process runs, which may come from a stale .pyc. Nor need the code of their
-modules be: what the modules computed is what the compiler sees. So `made_from` goes where the
-compiler goes: from a function to its constants, its closure and the globals that it names, and on
-through every function found there. No list of files can fall behind that, nothing is read from
-disk, and it works for a program that is frozen or in a zip file.
+`made_from` makes the latter digest from the functions in memory, because a source file may differ from
+what this process runs, such as a stale .pyc. It goes where the compiler goes: from a function to its
+constants, its closure and the globals that it names, and on through every function found there. Nothing
+is read from disk, so that it also works for a frozen program or one in a zip file.
 
-What was saved is unpickled, which runs it. So it is kept in a folder of this user alone.
+A saved kernel is unpickled, which can run any code. So it is kept in a folder of this user alone.
 """
 
 import contextlib
@@ -35,7 +33,7 @@ from llvmlite import ir
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 
-#: What of Numba's configuration changes the code that it makes, for CPUs or for CUDA.
+#: The settings of Numba that change the code it makes, for CPUs or for CUDA.
 SETTINGS = (
     "BOUNDSCHECK",
     "CPU_FEATURES",
@@ -63,10 +61,10 @@ SETTINGS = (
     "USING_SVML",
 )
 
-#: Packages whose parts are named, not looked into: their versions are in the name of each file.
+#: Packages whose functions are described by name only: their versions are in the name of each file.
 VERSIONED = sys.stdlib_module_names | {"cuda", "llvmlite", "numba", "numpy"}
 
-# Of a code object; not where it came from and on which lines, which change no value.
+# What matters of a code object. Its file and line numbers do not, because they change no value.
 CODE = (
     "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names",
     "co_varnames", "co_freevars", "co_cellvars", "co_exceptiontable",
@@ -77,13 +75,13 @@ def _settings() -> list[str]:
     return [f"{name}={getattr(config, name, None)!r}" for name in SETTINGS]
 
 
-# The compiler's target is made once, and keeps what was in force then.
+# Numba makes its target once, with the settings of that moment.
 _SETTINGS_AT_FIRST = _settings()
 
 
 @functools.cache  # kernels share most of their functions
 def _of_code(code: types.CodeType) -> tuple[str, frozenset[str]]:
-    """A digest of a code object; the global names and attributes that it may look up."""
+    """A digest of a code object, and the names of globals and attributes that it may look up."""
     own = [repr(getattr(code, name)) for name in CODE]
     constants = [_Description().of(x) for x in code.co_consts]
     inner = (_of_code(x)[1] for x in code.co_consts if isinstance(x, types.CodeType))
@@ -92,18 +90,18 @@ def _of_code(code: types.CodeType) -> tuple[str, frozenset[str]]:
 
 
 class _Description:
-    """Objects as text that is the same in every process, and differs where they do."""
+    """Describes objects: the same in every process for equal objects, different for others."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def of(self, x: Any) -> Any:
-        """Nested tuples of strings.
+        """Describe an object as nested tuples of strings.
 
         Raises
         ------
         TypeError
-            If nothing stable can be said of the object.
+            If the object has no description that is the same in every process.
         """
         if x is None or x is ... or type(x) in (bool, int, str, bytes, float, complex):
             return type(x).__name__, repr(x)
@@ -139,7 +137,7 @@ class _Description:
             return "function", module, name, *map(self.of, parts), *reached
         if isinstance(x, type) and hasattr(x, "_fields"):  # a NamedTuple
             return "record", module, name, x._fields
-        # Of what is marked to be compiled, of what Numba compiles, and of intrinsics.
+        # An `Inline`, a dispatcher of Numba or an intrinsic.
         made_by = getattr(x, "py_func", None) or getattr(x, "__wrapped__", None)
         if isinstance(made_by, types.FunctionType):
             options = sorted(getattr(x, "targetoptions", {}).items())
@@ -148,18 +146,23 @@ class _Description:
 
 
 def made_from(name: str, *functions: Any) -> bytes | None:
-    """A digest of all that functions are compiled from; None, with a warning, if there is none.
+    """A digest of everything that functions are compiled from.
 
     Parameters
     ----------
     name : str
-        What the warning calls them.
+        A name for them in the warning.
     *functions : callable
-        Python functions, or what Numba makes of them.
+        Python functions, or Numba's dispatchers of them.
+
+    Returns
+    -------
+    bytes or None
+        None, with a warning, where there is no such digest.
     """
     try:
         description = _Description().of(functions)
-    except (TypeError, ValueError) as error:  # the latter: a closure that is not yet complete
+    except (TypeError, ValueError) as error:  # ValueError: a closure that is not yet complete
         _warn(f"{name} is compiled again in every process: it is made from a {error}")
         return None
     return hashlib.sha256(repr(description).encode()).digest()
@@ -171,11 +174,11 @@ def _warn(message: str) -> None:
 
 
 def directory() -> Path | None:
-    """Where compiled kernels are kept; None where none can be written, or others may write.
+    """The folder of compiled kernels; None where it cannot be written, or other users may write.
 
-    Numba chooses it, for a function of this file: in $NUMBA_CACHE_DIR, __pycache__ where it is
-    writable, or in the user's cache directory. Any of these may be open to a group of users, and
-    __pycache__ is under the usual umask of some systems; so the user has a folder of their own there.
+    Numba chooses where: in $NUMBA_CACHE_DIR, else in __pycache__ if that is writable, else in the user's
+    cache directory. A group of users may be able to write there. So each user has a folder of their own
+    inside of it.
     """
     try:
         found = Path(CompileResultCacheImpl(directory).locator.get_cache_path())
@@ -186,14 +189,14 @@ def directory() -> Path | None:
             found.mkdir(0o700)
         with _inside(found):
             return found
-    except (RuntimeError, OSError):  # read-only install and home directory; refused
+    except (RuntimeError, OSError):  # nothing can be written, or the folder is refused
         return None
 
 
 def _check(descriptor: int, path: Path) -> None:
-    """Refuse, with a warning, what other users own or may write.
+    """Refuse, with a warning, a file or folder that other users own or may write.
 
-    The open file is asked, for its name can become another's at any time.
+    The open descriptor is checked, because the path may name another file a moment later.
 
     Raises
     ------
@@ -218,12 +221,12 @@ def _check(descriptor: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """What to put before a file's name, and its `dir_fd`: they stay in the folder checked.
+    """Check a folder; yields a prefix for names in it and a `dir_fd`, which stay in that folder.
 
     Raises
     ------
     OSError
-        Without the folder, or if it is refused.
+        If there is no such folder, or it is refused.
     """
     if not hasattr(os, "geteuid"):
         yield folder, None
@@ -240,17 +243,25 @@ _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def file_of(name: str, suffix: str, *made_by: Any) -> Path | None:
-    """The file of a kernel that has a name and depends, besides its code, on what made it.
+    """The file of a kernel, None without a cache.
 
-    The compiler's settings and the versions of what it consists of are added.
+    Parameters
+    ----------
+    name : str
+        The kernel's name.
+    suffix : str
+        Of the file.
+    *made_by : object
+        What the machine code depends on besides the kernel's source, such as the processor. The
+        compiler's settings and versions are added here.
     """
     where = directory()
     if where is None:
         return None
     config.reload_config()  # as the compiler does
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
-    all_of_it = made_by, versions, _SETTINGS_AT_FIRST, _settings()
-    return where / f"{name}-{hashlib.sha256(repr(all_of_it).encode()).hexdigest()[:16]}{suffix}"
+    everything = made_by, versions, _SETTINGS_AT_FIRST, _settings()
+    return where / f"{name}-{hashlib.sha256(repr(everything).encode()).hexdigest()[:16]}{suffix}"
 
 
 def _seal(file: Path, source: bytes, code: bytes) -> bytes:
@@ -258,14 +269,19 @@ def _seal(file: Path, source: bytes, code: bytes) -> bytes:
 
 
 def load(file: Path, source: bytes) -> bytes | None:
-    """What was saved; None if it was not, or was made from another source, or is damaged or refused.
+    """Load the code in a file.
 
     Parameters
     ----------
     file : Path
-        As of `file_of`.
+        From `file_of`.
     source : bytes
-        As of `made_from`.
+        From `made_from`.
+
+    Returns
+    -------
+    bytes or None
+        None if there is no file, or it is damaged, refused or made from another source.
     """
     try:
         with _inside(file.parent) as (prefix, dir_fd):
@@ -280,7 +296,7 @@ def load(file: Path, source: bytes) -> bytes | None:
 
 
 def save(file: Path, source: bytes, code: bytes) -> None:
-    """Save what `load` is to find, or nothing where that is not possible."""
+    """Save code for `load`; does nothing where the file cannot be written."""
     with contextlib.suppress(OSError), _inside(file.parent) as (prefix, dir_fd):
         draft, final = prefix / f"{file.stem}.{uuid.uuid4().hex}.tmp", prefix / file.name
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
@@ -288,8 +304,8 @@ def save(file: Path, source: bytes, code: bytes) -> None:
         try:
             with open(descriptor, "wb") as stream:
                 stream.write(_seal(file, source, code) + code)
-            # Whole or not at all.
+            # In one step, so that readers see a whole file or none.
             os.replace(draft, final, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        except BaseException:  # a full disk; on Windows, a reader
+        except BaseException:  # such as a full disk or, on Windows, a file that is being read
             os.unlink(draft, dir_fd=dir_fd)
             raise

@@ -13,7 +13,7 @@ from numinit.compiler import cache
 
 
 class _KernelCache(caching.NullCache):
-    """The file of one kernel, named by what it runs on."""
+    """The cache of one kernel: a file for each processor and signature."""
 
     def __init__(self, name: str, source: bytes) -> None:
         self._impl = caching.CompileResultCacheImpl(cache.directory)
@@ -37,9 +37,12 @@ class _KernelCache(caching.NullCache):
 def function(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: compile a helper of a kernel on its own, to be linked into it.
 
-    `name` must say all that the code depends on, closures included. Numba numbers functions per
-    process, so that two helpers of one name, cached by different processes, would become the
-    same symbol, and one kernel would call the other's helper.
+    Parameters
+    ----------
+    name : str
+        A name for the symbol. It must differ for functions with other closures: Numba numbers functions
+        per process, so that two helpers of one name, cached by different processes, would become one
+        symbol, and one kernel would call the other's helper.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -52,10 +55,19 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
 
 
 def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: compile a kernel for one signature, without the GIL, cached as `name`.
+    """Decorator: compile a kernel for one signature, to run without the GIL.
 
-    Nothing is cached where no cache directory can be written, or where others may write it; see
-    `numinit.compiler.cache`.
+    Parameters
+    ----------
+    name : str
+        A name for the kernel and its file; see `numinit.compiler.cache`.
+    signature : numba signature
+        The types of its arguments and its result.
+
+    Raises
+    ------
+    RuntimeError
+        If NUMBA_DISABLE_JIT is set.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

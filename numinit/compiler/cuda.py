@@ -1,10 +1,10 @@
 """How kernels are compiled for CUDA, and the memory operations that only they need.
 
-What `numinit.compiler.inline` marks (the scalar functions, `fma`, the casts of bits) is taken as it
-is. Nothing here asks for a driver, or for a GPU.
+The functions that `numinit.compiler.inline` marks are used as they are. Nothing here needs a driver or
+a GPU.
 
-Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function, which calls
-the inline functions as compiled for the CPU, and device memory is the process's own.
+Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function. It calls the inline
+functions as compiled for the CPU, and device memory is the process's own.
 """
 
 import functools
@@ -22,23 +22,23 @@ from numba.extending import intrinsic
 from numinit.compiler import cache
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-GLOBAL = 1  # the address space
+GLOBAL = 1  # LLVM's number for the address space of device memory
 WIDEST = 16  # bytes that a thread stores at once
 
 
 class Image(NamedTuple):
-    """What the driver loads: the machine code of one kernel."""
+    """The machine code of one kernel, for the driver to load."""
 
     name: bytes
-    """The kernel's in the code."""
+    """Of the kernel in the code."""
     code: bytes
 
 
 def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
     """The PTX of a kernel's function for a compute capability.
 
-    Without fastmath: products and sums are then contracted to a fused multiply-add only where a
-    product feeds a sum, which the transforms avoid, and divide and sqrt round correctly.
+    It is compiled without fastmath, so that division and sqrt round correctly. The compiler may still
+    fuse a product that feeds a sum, which is why the transforms have none.
     """
     function.__qualname__ = function.__name__
     code, _ = cuda.compile(
@@ -49,12 +49,12 @@ def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: An
 
 
 def assembled(text: str, *options: str) -> tuple[bytes, str]:
-    """The machine code of PTX, by CUDA's own assembler, and what that says.
+    """Assemble PTX with CUDA's own assembler; returns the machine code and the messages.
 
     Raises
     ------
     RuntimeError
-        With the assembler's message.
+        If it fails, with the assembler's message.
     """
     from cuda.bindings import nvjitlink
 
@@ -90,7 +90,15 @@ def _text(log: bytearray) -> str:
 def image(
     function: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int]
 ) -> Image:
-    """A kernel for a compute capability, cached under the function's name."""
+    """Compile a kernel's function for a compute capability, or load it from the cache.
+
+    Raises
+    ------
+    ImportError
+        If a part of CUDA's toolkit is missing.
+    RuntimeError
+        If the assembler fails.
+    """
     source = cache.made_from(function.__name__, function, ptx, assembled)
     made_by = capability, str(signature), _toolkit()
     file = cache.file_of(function.__name__, ".cubin", *made_by) if source else None
@@ -107,7 +115,7 @@ def image(
 
 @functools.cache
 def _toolkit() -> list[Any]:
-    """What compiles, and in which version.
+    """The versions of all that compiles for CUDA, for the name of a cached file.
 
     Raises
     ------
@@ -131,11 +139,12 @@ def _toolkit() -> list[Any]:
 
 
 def simulated(function: Callable[..., Any], signature: tuple[Any, ...]) -> Any:
-    """A kernel under the simulator, as Numba calls it."""
+    """Numba's kernel of a function under the simulator."""
     return cuda.jit(types.void(*signature))(function)
 
 
 def _leaves(kind: Any) -> Iterator[Any]:
+    """The types of the numbers in a nested tuple."""
     if isinstance(kind, types.BaseTuple):
         for item in kind:
             yield from _leaves(item)
@@ -144,7 +153,7 @@ def _leaves(kind: Any) -> Iterator[Any]:
 
 
 def _flattened(builder: Any, kind: Any, value: Any) -> list[Any]:
-    """The scalars of a number or of a (nested) tuple of numbers."""
+    """LLVM's values of the numbers in a nested tuple."""
     if not isinstance(kind, types.BaseTuple):
         return [value]
     parts = (builder.extract_value(value, i) for i in range(len(kind)))
@@ -154,7 +163,7 @@ def _flattened(builder: Any, kind: Any, value: Any) -> list[Any]:
 
 
 def _words(builder: Any, scalars: list[Any], size: int) -> list[Any]:
-    """Numbers of `size` bytes side by side, as 32-bit words."""
+    """Numbers of `size` bytes each, packed into 32-bit words."""
     i32, i64 = ir.IntType(32), ir.IntType(64)
     whole = [builder.bitcast(x, ir.IntType(8 * size)) for x in scalars]
     if size == 8:
@@ -171,13 +180,14 @@ def _words(builder: Any, scalars: list[Any], size: int) -> list[Any]:
 
 
 def _place(builder: Any, address: Any, offset: int, kind: Any) -> Any:
+    """A pointer to device memory, `offset` bytes after an address."""
     where = builder.add(address, ir.Constant(ir.IntType(64), offset))
     return builder.inttoptr(where, kind.as_pointer(GLOBAL))
 
 
 @intrinsic
 def store_element(typingctx: Any, address: Any, values: Any) -> Any:
-    """Store a number, or the parts of a complex one, from an address on."""
+    """Store a number, or the two parts of a complex one, at an int64 address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for i, scalar in enumerate(_flattened(builder, values, args[1])):
@@ -190,9 +200,9 @@ def store_element(typingctx: Any, address: Any, values: Any) -> Any:
 
 @intrinsic
 def packed(typingctx: Any, values: Any) -> Any:
-    """The 32-bit words, in memory order, of a nested tuple of numbers of one type, as a tuple.
+    """Pack a nested tuple of numbers of one type into a tuple of uint32, in memory order.
 
-    Packed by hand, for NVVM stores a vector of narrow numbers in parts.
+    Packed here, because NVVM would store a vector of narrow numbers in parts.
     """
     numbers = list(_leaves(values))
     count = len(numbers) * numbers[0].bitwidth // 32
@@ -209,7 +219,7 @@ def packed(typingctx: Any, values: Any) -> Any:
 
 @intrinsic
 def store_words(typingctx: Any, address: Any, words: Any) -> Any:
-    """Store a tuple of 32-bit words, a multiple of four, at a multiple of `WIDEST`."""
+    """Store a tuple of uint32, a multiple of four, at an int64 address, a multiple of `WIDEST`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scalars = _flattened(builder, words, args[1])
@@ -227,7 +237,7 @@ def store_words(typingctx: Any, address: Any, words: Any) -> Any:
 
 @intrinsic
 def load_int64(typingctx: Any, address: Any) -> Any:
-    """The int64 at an address."""
+    """Load the int64 at an int64 address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer(GLOBAL))

@@ -1,6 +1,6 @@
 """Scalar functions that kernels share: marked here, compiled where a kernel calls them.
 
-Nothing here imports Numba, so that what only describes values can be imported without it.
+Nothing here imports Numba before a function is compiled or called.
 """
 
 import functools
@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 class Inline:
     """A pure scalar function that is inlined into every kernel that calls it.
 
-    That happens before type inference, so that kernels of the CPU and of CUDA share one source.
-    (Without it the kernels' loops are not vectorized.) Numba inlines any object that has a
-    dispatcher's `targetoptions` and `py_func`.
+    It is inlined before type inference, so that kernels for the CPU and for CUDA share one source. Inlining
+    also lets LLVM vectorize the kernels' loops. Numba inlines any object that has the attributes
+    `targetoptions` and `py_func` of its dispatchers.
 
     Parameters
     ----------
     function : callable
-        Of numbers and tuples of them.
+        A function of numbers and tuples of numbers.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Inline:
         return self.compiled._numba_type_
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the compiled function, whose numbers are those of the kernels."""
+        """Call the function as compiled for the CPU; its results are those of the kernels."""
         return self.compiled(*arguments)
 
     def __repr__(self) -> str:
@@ -62,14 +62,14 @@ inline = Inline
 
 
 class Primitive(Inline):
-    """An operation of `numinit.compiler.intrinsics`, which is imported when it is compiled.
+    """An operation of `numinit.compiler.intrinsics`, imported when it is first compiled.
 
     Parameters
     ----------
     name : str
         A key of `numinit.compiler.intrinsics.PRIMITIVES`.
     doc : str
-        What it does.
+        Its docstring.
     """
 
     def __init__(self, name: str, doc: str) -> None:
@@ -82,7 +82,7 @@ class Primitive(Inline):
 
         from numinit.compiler import intrinsics
 
-        # A function from elsewhere may be half compiled, and its compiler not know them yet.
+        # Numba may be in the middle of another function, before it knows these intrinsics.
         cpu_target.typing_context.refresh()
         return intrinsics.PRIMITIVES[self.__name__]
 
@@ -92,7 +92,7 @@ product = Primitive(
     "product",
     """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
 
-    CUDA's compilers, but not the CPU's, make one fused operation of a plain product and a sum.
+    CUDA's compilers would fuse a plain product with the sum that it feeds.
     """,
 )
 product_of_words = Primitive("product_of_words", "The product of the lower 32 bits of two uint64.")
@@ -102,5 +102,5 @@ float64_bits = Primitive("float64_bits", "The bits of a float64 as uint64.")
 bits_float64 = Primitive("bits_float64", "The float64 of the bits in a uint64.")
 
 scratch_words = Primitive(
-    "scratch_words", "A pointer to so many uint64, a constant, on the stack of the caller."
+    "scratch_words", "A pointer to `count` uint64, a constant, on the stack of the caller."
 )

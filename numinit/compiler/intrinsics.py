@@ -1,4 +1,4 @@
-"""Operations that Numba's Python has no words for, as LLVM has them."""
+"""Operations that Numba lacks, built as LLVM code: fma, casts of bits, pointers, atomics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def default_mode(typingctx: Any) -> Any:
-    """Set the thread's floating-point mode to the default; returns the one that it had."""
+    """Set the thread's floating-point mode to the default; returns the mode that it had, int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         mode = default(builder.module.triple)
@@ -32,14 +32,14 @@ def default_mode(typingctx: Any) -> Any:
 
 @intrinsic
 def restore_mode(typingctx: Any, mode: Any) -> Any:
-    """Set the thread's floating-point mode to one that `default_mode` returned."""
+    """Set the thread's floating-point mode to an int64 that `default_mode` returned."""
     return types.int64(types.int64), lambda context, builder, signature, args: exchange(
         builder, args[0]
     )
 
 
 def _for_cuda(builder: Any) -> bool:
-    """Whether it is a GPU's code that is made."""
+    """Whether the code is for a GPU."""
     return bool(builder.module.triple.startswith("nvptx"))
 
 
@@ -52,7 +52,7 @@ def product_of_words(typingctx: Any, a: Any, b: Any) -> Any:
         if not _for_cuda(builder):
             low = ir.Constant(i64, 0xFFFFFFFF)
             return builder.mul(builder.and_(args[0], low), builder.and_(args[1], low))
-        # NVVM does not see that the upper halves are zeros, and would add their products.
+        # NVVM does not see that the upper halves are zeros, and would multiply them, too.
         kind = ir.FunctionType(i64, (i32, i32))
         wide = ir.InlineAsm(kind, "mul.wide.u32 $0, $1, $2;", "=l,r,r")
         return builder.call(wide, [builder.trunc(x, i32) for x in args])
@@ -64,7 +64,7 @@ def product_of_words(typingctx: Any, a: Any, b: Any) -> Any:
 def product(typingctx: Any, a: Any, b: Any) -> Any:
     """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
 
-    CUDA's compilers, but not the CPU's, make one fused operation of a plain product and a sum.
+    CUDA's compilers would fuse a plain product with the sum that it feeds.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -81,6 +81,8 @@ def product(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
+    """A function that reinterprets the bits of a number as another type."""
+
     def typing(typingctx: Any, x: Any) -> Any:
         return target(source), lambda context, builder, signature, args: builder.bitcast(
             args[0], llvm_target
@@ -89,7 +91,6 @@ def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
     return intrinsic(typing)
 
 
-#: Reinterpret the bits of a float32 as uint32, and back; the same for 64 bits.
 float32_bits = _bitcast(types.float32, types.uint32, ir.IntType(32))
 bits_float32 = _bitcast(types.uint32, types.float32, ir.FloatType())
 float64_bits = _bitcast(types.float64, types.uint64, ir.IntType(64))
@@ -97,7 +98,7 @@ bits_float64 = _bitcast(types.uint64, types.float64, ir.DoubleType())
 
 
 def pointer_to(element: Any) -> Any:
-    """A function that takes an integer address and returns a pointer to Numba type `element`."""
+    """A function that takes an int64 address and returns a pointer to a type of Numba's."""
 
     @intrinsic
     def pointer(typingctx: Any, address: Any) -> Any:
@@ -110,7 +111,7 @@ def pointer_to(element: Any) -> Any:
 
 
 def scratch(element: Any, count: int) -> Any:
-    """A function that returns a pointer to `count` elements on the stack of its caller."""
+    """A function that returns a pointer to `count` numbers of a type on the stack of its caller."""
 
     @intrinsic
     def allocate(typingctx: Any) -> Any:
@@ -121,7 +122,7 @@ def scratch(element: Any, count: int) -> Any:
 
 @intrinsic(prefer_literal=True)
 def scratch_words(typingctx: Any, count: Any) -> Any:
-    """A pointer to so many uint64, a constant, on the stack of the caller."""
+    """A pointer to `count` uint64, a constant, on the stack of the caller."""
     if not isinstance(count, types.IntegerLiteral):
         return None
     return types.CPointer(types.uint64)(count), _allocation(types.uint64, count.literal_value)
@@ -130,7 +131,7 @@ def scratch_words(typingctx: Any, count: Any) -> Any:
 def _allocation(element: Any, count: int) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         space = ir.ArrayType(context.get_data_type(element), count)
-        with builder.goto_entry_block():  # and not zero-filled, as cgutils would
+        with builder.goto_entry_block():  # not by cgutils, which would fill it with zeros
             place = builder.alloca(space)
         place.align = 64
         return builder.bitcast(place, context.get_value_type(signature.return_type))
@@ -140,7 +141,7 @@ def _allocation(element: Any, count: int) -> Any:
 
 @intrinsic
 def as_uint32(typingctx: Any, words: Any) -> Any:
-    """A pointer to uint64 as a pointer to the uint32 halves, in memory order."""
+    """A pointer to uint64 numbers as a pointer to their uint32 halves, in memory order."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(signature.return_type))
@@ -150,7 +151,7 @@ def as_uint32(typingctx: Any, words: Any) -> Any:
 
 @intrinsic
 def address_of(typingctx: Any, place: Any) -> Any:
-    """The address in a pointer, as an integer."""
+    """The int64 address of a pointer."""
     return types.int64(place), lambda context, builder, signature, args: builder.ptrtoint(
         args[0], ir.IntType(64)
     )
@@ -158,7 +159,7 @@ def address_of(typingctx: Any, place: Any) -> Any:
 
 @intrinsic
 def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
-    """Atomically add to the int64 at `address`; returns what it held before."""
+    """Add to the int64 at an address in one atomic step; returns its former value."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -168,16 +169,15 @@ def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
 
 
 def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
-    """A function that loads an instance of a NamedTuple of Numba type `element` from an address."""
+    """A function that loads an instance of a NamedTuple, all of one type, from an int64 address."""
     loaded = types.NamedUniTuple(element, len(kind._fields), kind)  # type: ignore[attr-defined]
 
     @intrinsic
     def load(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             place = builder.inttoptr(args[0], context.get_value_type(element).as_pointer())
-            items = []
-            for i in range(loaded.count):
-                items.append(builder.load(builder.gep(place, [ir.Constant(ir.IntType(32), i)])))
+            indices = (ir.Constant(ir.IntType(32), i) for i in range(loaded.count))
+            items = [builder.load(builder.gep(place, [index])) for index in indices]
             return context.make_tuple(builder, loaded, items)
 
         return loaded(types.int64), codegen
@@ -185,7 +185,7 @@ def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
     return load
 
 
-#: What `numinit.compiler.inline.Primitive` names.
+#: The operations by their names in `numinit.compiler.inline`, as functions that Numba can inline.
 PRIMITIVES: dict[str, Callable[..., Any]] = {
     "fma": lambda a, b, c: fma(a, b, c),
     "product": lambda a, b: product(a, b),

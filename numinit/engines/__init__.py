@@ -1,1 +1,1 @@
-"""Memory and what is wanted of it: how index ranges are spread over threads and devices."""
+"""From a plan and memory to filled memory: layouts, threads, kernels for the CPU and for GPUs."""

@@ -1,4 +1,4 @@
-"""Weights whose values follow from the indices: made by NumPy on the host, a box at a time."""
+"""Weights whose values follow from the indices: NumPy makes them on the host, window by window."""
 
 import functools
 import math
@@ -14,27 +14,44 @@ from numinit.stream.constant import CONSTANT
 from numinit.stream.dtypes import DType
 
 CHUNK = 1 << 16  # elements made at a time: 512 KiB of float64, which a core's cache holds
-FEW = 64  # elements for each that is selected: below, all values are made
+FEW = 64  # below so many elements for each nonzero one, all values are made
 
 HostFill = Callable[[int, int, int, int, int], None]
 
 
-class Box(NamedTuple):
+class Window(NamedTuple):
     """Where an array lies in a weight."""
 
     low: tuple[int, ...]
     """The first index along each axis of the weight."""
     axes: tuple[int | None, ...]
-    """The array's axis for each of the weight's, None where there is one index only."""
+    """For each axis of the weight the axis of the array, None where there is one index only."""
     ids: np.ndarray | None = None
-    """The indices of the weight's axis 0 instead."""
+    """The indices along axis 0 of the weight where they are not consecutive, int64, one dimension."""
 
 
-Write = Callable[[ByIndex, np.ndarray, DType, Box], None]
+Write = Callable[[ByIndex, np.ndarray, DType, Window], None]
 
 
 def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) -> HostFill:
-    """What fills a view, not empty, of such a weight; called as `numinit.engines.cpu.Fill` is."""
+    """A function that fills a view of a weight.
+
+    Parameters
+    ----------
+    plan : ByIndex
+        The values.
+    whole : tuple of int
+        The shape of the whole weight.
+    dtype : DType
+        The element type.
+    asked : View
+        The memory, not empty.
+
+    Returns
+    -------
+    callable
+        With the parameters of a call of `numinit.engines.cpu.Fill`.
+    """
     selection = plan.selection
     if selection is None or asked.by_rows:
         return _filled(plan, whole, dtype, asked, _write)
@@ -51,18 +68,18 @@ def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) ->
 
 
 def selected(selection: Selection, index: Index) -> np.ndarray:
-    """The values of a selection at some indices, as `ByIndex.values` gives them."""
+    """The values of a selection at some indices, float64, as `ByIndex.values` returns them."""
     axis, value, places = selection
-    ones = (index[other] == place(index[axis]) for other, place in places.items())
-    return np.where(functools.reduce(np.logical_and, ones), value, 0.0)
+    equal = (index[other] == place(index[axis]) for other, place in places.items())
+    return np.where(functools.reduce(np.logical_and, equal), value, 0.0)
 
 
 def _filled(
     plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View, write: Write
 ) -> HostFill:
-    """What fills a view, box by box."""
+    """A function that fills a view by calls of `write`, one for each window."""
     shape, strides, steps, by_rows = asked
-    flat = steps == (1,) and not by_rows  # a run in C order, over the ends of rows
+    flat = steps == (1,) and not by_rows  # a run of elements in C order, across rows
 
     def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
         target = view(address, shape, strides, dtype)
@@ -70,9 +87,9 @@ def _filled(
             axes: tuple[int | None, ...] = tuple(range(len(whole)))
             for begin, low, size in _boxes(whole, first, shape[0]):
                 run = target[begin : begin + math.prod(size)]
-                write(plan, run.reshape(size), dtype, Box(low, axes))
+                write(plan, run.reshape(size), dtype, Window(low, axes))
             return
-        # An axis along which there is more than one index has its step to itself.
+        # Among the axes with more than one index, no two have the same step.
         owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
         ids = _view(rows, shape[:1], (8,), "int64") if by_rows else None
         low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
@@ -80,16 +97,16 @@ def _filled(
             owner.get(step) if size > 1 else None
             for step, size in zip(c_steps(whole), whole, strict=True)
         )
-        write(plan, target, dtype, Box(low, axes, ids))
+        write(plan, target, dtype, Window(low, axes, ids))
 
     return fill
 
 
-def _write(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
-    """Write a box of a weight: its values."""
+def _write(plan: ByIndex, target: np.ndarray, dtype: DType, window: Window) -> None:
+    """Write all values of a window into the array `target`."""
     for block in blocks(target.shape):
         index = []
-        for begin, axis in zip(box.low, box.axes, strict=True):
+        for begin, axis in zip(window.low, window.axes, strict=True):
             along = [1] * target.ndim
             if axis is None:
                 at = np.array([begin], np.int64)
@@ -97,23 +114,23 @@ def _write(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
                 along[axis] = -1
                 at = np.arange(begin + block[axis].start, begin + block[axis].stop, dtype=np.int64)
             index.append(at.reshape(along))
-        if box.ids is not None:
-            index[0] = box.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
+        if window.ids is not None:
+            index[0] = window.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
         target[block] = stored(plan.values(tuple(index)), dtype)
 
 
-def _select(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
-    """Write a box of a weight: what is selected, without the zeros."""
+def _select(plan: ByIndex, target: np.ndarray, dtype: DType, window: Window) -> None:
+    """Write the nonzero values of a window into the array `target`, which has zeros already."""
     assert plan.selection is not None
     axis, value, places = plan.selection
     made = stored(np.asarray(value), dtype)
-    own = {other: box.axes[other] for other in (axis, *places)}  # the target's axes
+    own = {other: window.axes[other] for other in (axis, *places)}  # the target's axes
     size = {other: 1 if n is None else target.shape[n] for other, n in own.items()}
     free = [n for n in range(target.ndim) if n not in own.values()]
     for here, *parts in blocks((size[axis], *(target.shape[n] for n in free))):
         at = {axis: np.arange(here.start, here.stop, dtype=np.int64)}
         for other, place in places.items():
-            at[other] = place(at[axis] + box.low[axis]) - box.low[other]
+            at[other] = place(at[axis] + window.low[axis]) - window.low[other]
         inside = functools.reduce(
             np.logical_and, ((i >= 0) & (i < size[other]) for other, i in at.items())
         )
@@ -124,7 +141,7 @@ def _select(plan: ByIndex, target: np.ndarray, dtype: DType, box: Box) -> None:
 
 
 class _Memory:
-    """Memory for NumPy to look at; its owner keeps it alive."""
+    """Memory as NumPy takes it. The caller keeps it alive."""
 
     def __init__(self, **interface: Any) -> None:
         self.__array_interface__ = {"version": 3, **interface}
@@ -139,12 +156,12 @@ def _view(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype:
 def view(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: DType
 ) -> np.ndarray:
-    """Memory as an array, of a type's bits where NumPy lacks the type; see `stored`."""
+    """Memory as a NumPy array; where NumPy lacks the type, an array of the bits as `stored` returns them."""
     return _view(address, shape, strides, _bits_of(dtype) or dtype.name)
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Parts of at most CHUNK elements, in C order."""
+    """The slices of parts of at most CHUNK elements that cover an array, in C order."""
     sizes: list[int] = []
     room = CHUNK
     for size in reversed(shape):
@@ -160,7 +177,10 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 def _boxes(
     shape: tuple[int, ...], first: int, count: int
 ) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-    """Cut a run of elements in C order into boxes: begin in the run, first indices, size."""
+    """Cut a run of elements in C order into windows.
+
+    Yields where each begins in the run, its first index along each axis, and its shape.
+    """
     if len(shape) < 2:
         yield 0, (first,) * len(shape), (count,) * len(shape)
         return
@@ -169,7 +189,7 @@ def _boxes(
     while done < count:
         row, column = divmod(first + done, inner)
         rows = 0 if column else (count - done) // inner
-        if rows:  # whole ones
+        if rows:  # whole rows
             yield done, (row, *[0] * (len(shape) - 1)), (rows, *shape[1:])
             done += rows * inner
             continue
@@ -180,19 +200,32 @@ def _boxes(
 
 
 def _bits_of(dtype: DType) -> str:
-    """The type that a type's bits are kept in where NumPy lacks it; nothing where NumPy has it."""
+    """The unsigned integer type for the bits of a type that NumPy lacks; "" where NumPy has it."""
     if dtype.rounding is None or dtype.name == "float16":
         return ""
     return f"uint{8 * dtype.itemsize}"
 
 
 def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
-    """Float64 values, none beyond the type's largest, rounded once; as `view` of it takes them."""
+    """Round values once, for an array that `view` returns.
+
+    Parameters
+    ----------
+    values : array
+        float64 or complex128, finite ones not beyond the largest number of the type.
+    dtype : DType
+        The element type.
+
+    Returns
+    -------
+    array
+        Values of the type, or its bits where NumPy lacks it.
+    """
     if dtype.rounding is None:
-        return values  # which NumPy rounds once
+        return values  # NumPy rounds them once when they are written
     fraction = dtype.precision - 1
     finite = np.isfinite(values)
-    # What NumPy does with NaN here depends on the processor's features.
+    # Without NaN: what NumPy makes of it in these steps depends on the processor.
     magnitude = np.abs(np.where(finite, values, 0.0))
     exponent = np.where(magnitude > 0, np.frexp(magnitude)[1] - 1, dtype.min_exponent)
     exponent = np.maximum(exponent, dtype.min_exponent)
@@ -211,7 +244,7 @@ def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def decoded(bits: np.ndarray, dtype: DType) -> np.ndarray:
-    """The values of a type's bits, as an array of a type that NumPy has."""
+    """The values of an array of bits: in the type itself, or in float64 where NumPy lacks it."""
     if not (name := _bits_of(dtype)):
         return bits.view(dtype.name)
     words = bits.view(name).astype(np.int64)

@@ -1,8 +1,8 @@
-"""The CPU engine: plans a strided view and spreads its chunks over threads.
+"""The CPU engine: cuts a strided view into chunks and fills them with several threads.
 
-Threads are Python's own, running kernels without the GIL, and take chunks from one atomic
-counter. Numba's threading layers are not used: one of them ends a forked child, another aborts
-when two Python threads meet, and neither can be interrupted. The number of threads is Numba's.
+The threads are Python's own. They run kernels without the GIL and take chunks from one atomic counter.
+Numba's threading layers are not used: one of them ends a forked child, another aborts the process when
+two Python threads use it at once, and neither can be interrupted.
 """
 
 import contextlib
@@ -25,32 +25,33 @@ from numinit.engines.zeros import NO_ZEROS, Pattern
 from numinit.stream.dtypes import DType
 from numinit.stream.transform import Transform
 
-SERIAL = 1 << 17  # elements that one thread fills sooner than a second one wakes up
-SERIAL_BYTES = 4 << 20  # the same of a constant that is contiguous
-SLICE = 0.02  # seconds, about, that the calling thread fills between two looks at signals
+SERIAL = 1 << 17  # elements that one thread fills before a second one would be awake
+SERIAL_BYTES = 4 << 20  # the same for a constant in contiguous memory
+SLICE = 0.02  # seconds, about, after which the calling thread lets Python handle signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
 
-class _Helpers:
-    """The helper threads of a process, which live as long as it does and wait for jobs.
+class _Pool:
+    """The worker threads of a process. They wait for jobs and live as long as the process.
 
-    Nothing is locked, for a signal's handler may fill while this thread is anywhere here. Nor is
-    anybody waited for who a forked child would not have: threading.Thread does when it starts.
+    Nothing here is locked, because a signal's handler may interrupt this code at any place and fill an
+    array itself. Nor does it wait for a thread that a forked child would lack, as the start of a
+    threading.Thread does.
     """
 
     def __init__(self) -> None:
-        # (concurrent.futures has locks that an interrupt can leave locked; this has none.)
+        # Unlike concurrent.futures, it has no lock that an interrupt can leave locked.
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._started: list[int] = []
 
     def submit(self, job: Callable[[], None], count: int) -> None:
-        """Let `count` threads run a job; fewer where no more can be started.
+        """Let `count` threads run a job, fewer if no more can be started.
 
-        Python threads that come here at once may start one more each.
+        Python threads that call this at once may start one thread too many each.
         """
         with contextlib.suppress(RuntimeError):  # out of threads, or shutting down
             while len(self._started) < count:
-                # In one step, so that no interrupt leaves one out.
+                # Start and record in one step, so that no interrupt comes between.
                 name = f"numinit-{len(self._started)}"
                 self._started.extend(map(start_new_thread, (self._serve,), ((name,),)))
         for _ in range(min(count, len(self._started))):
@@ -62,14 +63,13 @@ class _Helpers:
             self._jobs.get()()
 
 
-_helpers: dict[int, _Helpers] = {}
+_pools: dict[int, _Pool] = {}  # a forked child has none of its parent's threads
 
 
 def _submit(job: Callable[[], None], count: int) -> None:
-    """Let `count` helper threads of this process run a job."""
-    (_helpers.get(process := forks()) or _helpers.setdefault(process, _Helpers())).submit(
-        job, count
-    )
+    """Let `count` worker threads of this process run a job."""
+    pool = _pools.get(process := forks()) or _pools.setdefault(process, _Pool())
+    pool.submit(job, count)
 
 
 class Fill:
@@ -98,7 +98,7 @@ class Fill:
         if not transform.draws and layout.inner_stride == dtype.itemsize and layout.tile == 1:
             serial = max(serial, SERIAL_BYTES // dtype.itemsize)
         self._chunks, self._serial = layout.chunks, layout.elements <= serial
-        # Kept, because the kernel has their addresses.
+        # Kept alive, because the kernel reads them by address.
         self._kept = (
             layout.outer,
             np.array(parameters, np.float64),
@@ -115,11 +115,11 @@ class Fill:
         Parameters
         ----------
         address : int
-            Of the first element; nobody frees the memory during the call.
+            Of the first element. The memory stays allocated during the call.
         first : int
-            The first element's global index.
+            The global index of the first element.
         rows : int
-            Address of the global rows, int64, or 0.
+            Address of the global row of each index of axis 0, contiguous int64, or 0.
         seed, stream : int
             The key, each below 2**64.
         """
@@ -133,27 +133,27 @@ class Fill:
         work = (chunks, address, first, rows, seed, stream, *self._fixed)
         begun = -1
         while begun != (begun := forks()):
-            # Once, and again in a child that was born in between, by a signal's handler: it does
-            # not know what its parent's helpers had done.
-            crew = _Crew(self, kernel, chunks, work)
+            # Once, and again in a child that a signal's handler forked meanwhile: it lacks its
+            # parent's workers and does not know which chunks they have filled.
+            workers = _Workers(self, kernel, chunks, work)
             try:
-                crew.call(min(num_threads(), chunks) - 1)
+                workers.call(min(num_threads(), chunks) - 1)
                 limit, begin = 1, time.monotonic()
-                while kernel(crew.place, limit, *work):
+                while kernel(workers.place, limit, *work):
                     # Between two slices Python handles signals: Ctrl-C is raised here.
                     end = time.monotonic()
                     limit = 2 * limit if end - begin < SLICE else max(limit // 2, 1)
                     begin = end
             finally:
-                crew.counter[0] = NO_MORE  # first of all: nobody starts another chunk
-                # The handlers of two signals may raise, each on the way into a call.
+                workers.counter[0] = NO_MORE  # first of all, so that nobody starts another chunk
+                # Handlers of two signals may raise, each just before a call begins.
                 try:
-                    crew.dismiss()
+                    workers.dismiss()
                 finally:
                     try:
-                        crew.dismiss()
+                        workers.dismiss()
                     finally:
-                        crew.dismiss()
+                        workers.dismiss()
 
 
 _kernels: dict[tuple[Transform, DType, Pattern | None], Any] = {}
@@ -165,12 +165,11 @@ def _kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
     return fill_kernel(transform, dtype, pattern)
 
 
-class _Crew:
-    """The helper threads of one fill.
+class _Workers:
+    """The worker threads of one fill.
 
-    An interrupt can come at any moment, and a job can wait until all helpers are free. So a helper
-    that starts when the fill is over finds a counter, kept alive by this object, with no chunk
-    left, and touches nothing else.
+    A worker may start late, when the fill is over or was interrupted. It then finds no chunk left in the
+    counter, which this object keeps alive, and touches nothing else.
     """
 
     __slots__ = ("_alive", "_arguments", "_born", "_busy", "_done", "_kernel", "counter", "place")
@@ -181,15 +180,15 @@ class _Crew:
         self.place = self.counter.ctypes.data
         self._kernel, self._arguments = kernel, (self.place, chunks, *work)
         self._born = forks()
-        self._busy: list[None] = []  # as long as there are helpers at work
+        self._busy: list[None] = []  # one element for each worker that runs the kernel
         self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes `dismiss`
 
     def call(self, count: int) -> None:
-        """Let up to `count` more threads run the kernel."""
+        """Let up to `count` other threads run the kernel, too."""
         if count > 0:
-            _submit(self._help, count)
+            _submit(self._work, count)
 
-    def _help(self) -> None:
+    def _work(self) -> None:
         self._busy.append(None)  # before the counter is read
         try:
             self._kernel(*self._arguments)
@@ -198,11 +197,11 @@ class _Crew:
             self._done.put(None)
 
     def dismiss(self) -> None:
-        """Wait for those at work, whatever interrupts: they write the user's memory."""
+        """Wait for the workers, whatever interrupts, because they write the user's memory."""
         interrupt: BaseException | None = None
         while True:
             try:
-                while self._busy and self._born == forks():  # a child has none of them
+                while self._busy and self._born == forks():  # a forked child has no workers
                     with contextlib.suppress(queue.Empty):
                         self._done.get(timeout=0.1)
                 break

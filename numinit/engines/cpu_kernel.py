@@ -2,9 +2,9 @@
 
 A view is a set of *rows*: `inner` elements at consecutive global indices, `inner_stride` bytes
 apart. The outer dimensions say where each row starts, in memory and in the global order. Rows are
-cut into *segments*; a *unit* is one segment of one row or, where the last outer dimension is the
-one that is dense in memory (a transposed view), of `tile` rows at once, so that whole cache lines
-are written. Every unit's values depend on global indices alone.
+cut into *segments*. A *unit* is one segment of one row. In a transposed view, the last outer dimension is
+the one with neighbours in memory. There a unit is a *tile*: the same segment of `tile` rows, so that whole
+cache lines are written. The values of a unit depend on global indices alone.
 """
 
 import functools
@@ -32,23 +32,27 @@ from numinit.stream.dtypes import DType
 from numinit.stream.philox import LOW, SHIFT, block_words, counter_high
 from numinit.stream.transform import Transform
 
-BATCH = 128  # blocks between the two stages: their words and values stay in the first-level cache
+BATCH = 128  # blocks made at a time: their words and values stay in the first-level cache
 FIRST, SECOND, THIRD, FOURTH = (np.uint64(plane) for plane in range(4))
 LANES = LEAST // 4  # batches are padded to two of the widest vectors: no scalar tail runs
 
 
 @inline
 def same(x):
-    """The value itself: the store of float32 and float64."""
+    """The value itself: float32 and float64 are not rounded."""
     return x
 
 
 @inline
 def store_words(even, odd, block, blocks, plane, seed, stream):
-    """First stage: words 0, 2 of each block to `even`, 1, 3 to `odd`, two in each uint64.
+    """First stage: make the words of `blocks` blocks from `block` on.
 
-    The blocks do not cross a multiple of 2**32, so that the second counter word is the same for
-    all and much of the first rounds is computed once.
+    They do not cross a multiple of 2**32, so that the second counter word is the same for all, and
+    much of the first rounds is computed once.
+
+    even, odd : OUT pointers to uint64 (blocks,); words 0 and 2 of each block, words 1 and 3, the
+        first in the lower half
+    block, plane, seed, stream : uint64
     """
     low, high = block & LOW, counter_high(block, plane)
     for j in range(blocks):
@@ -58,14 +62,14 @@ def store_words(even, odd, block, blocks, plane, seed, stream):
 
 
 def element_of(dtype: DType) -> tuple[Any, Inline]:
-    """The Numba type in memory of each part of an element, and how a value becomes that."""
+    """Numba's type of each part of an element in memory, and the function that rounds a value to it."""
     if dtype.rounding is not None:
         return getattr(types, f"uint{8 * dtype.itemsize}"), dtype.rounding
     return (types.float64 if dtype.wide else types.float32), same
 
 
 def kernel_name(transform: Transform, dtype: DType, pattern: Pattern | None) -> str:
-    """The name of a kernel, by which its machine code is kept."""
+    """The name of a kernel, and of the file of its machine code."""
     return "_".join(filter(None, (transform.name, dtype.name, pattern and pattern.name)))
 
 
@@ -79,24 +83,24 @@ word_scratch = scratch(types.uint64, BATCH)
 def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Callable[..., int]:
     """The compiled kernel of a transform, an element type and a pattern of zeros.
 
-    Its arguments, all integers:
+    Its arguments are int64:
 
-    counter : address of the chunk counter, which all threads share; 0 for a single thread
+    counter : IN OUT address of one int64, the next chunk, which all threads share; 0 for one thread
     limit : return after this many chunks even if there are more
-    chunks : the work ends when the counter reaches it
-    address : of the first element
-    first : its global index
-    ids : address of the global row numbers, or 0 where they follow from `outer`
+    chunks : number of chunks in all
+    address : OUT address of the first element
+    first : global index of the first element
+    ids : IN address of the global rows, int64 (rows,), or 0 where they follow from `outer`
     seed, stream : the key, in two's complement
-    grain, units : units in a chunk; units
+    grain, units : units in a chunk; units in all
     inner, inner_stride : elements in a row; their distance in bytes
     segment, tile : elements of a row in a unit; rows in a unit
-    dims, outer : number of outer dimensions; address of their int64 triples (size, stride in
-        bytes, step in the global order)
-    parameters : address of the transform's parameters, float64
-    zeros : address of the pattern's parameters, int64
+    dims : number of outer dimensions
+    outer : IN address of int64 (dims, 3): size, stride in bytes, step in the global order
+    parameters : IN address of the transform's parameters, float64
+    zeros : IN address of the pattern's parameters, int64
 
-    Returns 1 if chunks may be left, else 0.
+    It returns 1 if chunks may be left, else 0.
     """
     wide, parts = dtype.wide, dtype.parts
     element, convert = element_of(dtype)
@@ -106,7 +110,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     load_parameters = record(transform.Parameters, types.float64)
     load_zeros = record(pattern.Parameters if has_zeros else NoParameters, types.int64)
     needs_words = transform.draws
-    # Plane 0 has the (high) words of real elements and of the first part of complex ones.
+    # Plane 0 has the words of real elements and of first parts; in float64, their upper halves.
     needs_low = needs_words and wide
     needs_second = needs_words and parts == 2
     itemsize = element.bitwidth // 8 * parts
@@ -117,11 +121,12 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
 
     @inline
     def joined(high, low, j):
+        """Word j: uint64 of two halves if `wide`, else uint32."""
         return (np.uint64(high[j]) << SHIFT) | np.uint64(low[j]) if wide else high[j]
 
     @function(f"run_{name}")
     def run(address, stride, count, index, seed, stream, p, m):
-        """Elements index, index + 1, ... of the global order, `stride` bytes apart."""
+        """Fill `count` elements from the global index `index` on, `stride` bytes apart."""
         even0, odd0, spare = word_scratch(), word_scratch(), value_scratch()
         even, odd = as_uint32(even0), as_uint32(odd0)
         low_even, low_odd, even_y, odd_y, low_even_y, low_odd_y = even, odd, even, odd, even, odd
@@ -189,7 +194,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
         counter, limit, chunks, address, first, ids, seed, stream,
         grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,
     ):  # fmt: skip
-        mode = default_mode()  # before the parameters are loaded: all arithmetic comes after
+        mode = default_mode()  # before the parameters are loaded, so that all arithmetic follows it
         key0, key1 = np.uint64(seed), np.uint64(stream)
         p, m = load_parameters(parameters), load_zeros(zeros)
         tiles = tile_scratch()
@@ -225,7 +230,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
                 if ids:
                     index += rows_of[row] * inner
                 height = tile if tile < rows - row else rows - row
-                # A tile is made in order and then copied column by column.
+                # A tile is made row by row, and then copied column by column.
                 for t in range(height):
                     where, stride = place, inner_stride
                     if tile > 1:

@@ -1,18 +1,17 @@
-"""Which process this is, of those that were forked."""
+"""A number that tells a forked child from its parent."""
 
 import functools
 import os
 
 _forks: list[None] = []
 if hasattr(os, "register_at_fork"):
-    # In C alone: a signal's handler that raises cannot come between.
+    # A function in C, which no handler of a signal can interrupt.
     os.register_at_fork(after_in_child=functools.partial(_forks.append, None))
 
 
 def forks() -> int:
     """How many forks lie between this process and the one that imported numinit.
 
-    Whoever keeps this number sees by it that a child is another process, also where a process
-    number is used again.
+    A child's number differs from its parent's. Process IDs would not do: the system uses them again.
     """
     return len(_forks)

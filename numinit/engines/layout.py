@@ -1,4 +1,4 @@
-"""Layouts: a strided view as rows, tiles and chunks, the way the kernels take it.
+"""Layouts: a strided view as the rows, tiles and chunks that kernels take.
 
 See `numinit.engines.cpu_kernel` for the terms.
 """
@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 SEGMENT = 1 << 13  # elements of a long row in one unit: some microseconds of work
-TILE = 16  # rows of a tile: 64 bytes of float32, a whole cache line
+TILE = 16  # rows in a tile: 64 bytes of float32, a cache line
 TILE_SEGMENT = 512  # elements of a row in a tile
-LEAST = 64  # elements that a kernel computes at once, of however short a row
-GRAIN = 1 << 20  # elements in a chunk, what one thread takes at a time: a few huge pages
-CHUNKS = 64  # in a smaller array, for the threads to share evenly
+LEAST = 64  # elements that a kernel computes at once, also for a shorter row
+GRAIN = 1 << 20  # elements in a chunk, which one thread takes at a time: a few huge pages
+CHUNKS = 64  # number of chunks in a smaller array, so that threads share it evenly
 
 
 class View(NamedTuple):
-    """Memory, and the elements of a weight that belong there.
+    """The layout of memory, and which elements of a weight belong there.
 
     Element (i0, i1, ...) lies ``sum(i * strides)`` bytes after the first, and its global index is
     ``sum(i * steps)`` after the first one's.
@@ -27,13 +27,12 @@ class View(NamedTuple):
     shape: tuple[int, ...]
     """Without a zero."""
     strides: tuple[int, ...]
-    """Distances of neighbours in bytes."""
+    """Distances of neighbours along each axis, in bytes."""
     steps: tuple[int, ...]
-    """Distances of neighbours in the global order; the last is 1, or its axis has size 1 or was
-    indexed away."""
+    """Distances of neighbours along each axis, in the global order. The last is 1, unless the last axis
+    has size 1 or is missing because it was indexed by an integer."""
     by_rows: bool = False
-    """Whether the global row of each index of axis 0 is given at the call; the memory is contiguous
-    then."""
+    """Whether a call gives the global row of each index of axis 0. The memory is contiguous then."""
 
 
 class Layout(NamedTuple):
@@ -47,13 +46,18 @@ class Layout(NamedTuple):
     inner_stride: int
     segment: int
     tile: int
-    outer: np.ndarray  # (dimensions, 3): size, stride, step
+    outer: np.ndarray  # int64 (dimensions, 3): size, stride, step
 
 
 def laid_out(view: View, weight: int = 1) -> Layout:
     """Choose rows, segments, tiles and chunks for a view that is not empty.
 
-    An element takes `weight` times as long as usual, so that chunks have fewer.
+    Parameters
+    ----------
+    view : View
+        The memory.
+    weight : int, optional
+        How many times as long as usual an element takes. Chunks have so many times fewer.
     """
     shape, strides, steps, by_rows = view
     dims = _merged(shape, strides, steps, by_rows)
@@ -80,7 +84,7 @@ def laid_out(view: View, weight: int = 1) -> Layout:
 def _merged(
     shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
 ) -> list[tuple[int, int, int]]:
-    """(size, stride, step) of the dimensions but those of size 1, neighbours merged."""
+    """The (size, stride, step) of each dimension, without those of size 1, mergeable ones merged."""
     dims: list[tuple[int, int, int]] = []
     for axis, (size, stride, step) in enumerate(zip(shape, strides, steps, strict=True)):
         row_axis = by_rows and axis == 0
@@ -95,7 +99,7 @@ def _merged(
 
 @functools.lru_cache(1024)
 def c_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Distances in C order, in elements, of neighbours along each axis."""
+    """Distances of neighbours along each axis in C order, in elements."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -105,7 +109,8 @@ def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
     Raises
     ------
     ValueError
-        Views that interleave without overlapping in a way no slicing can make are refused too.
+        If elements overlap. Interleaved axes that do not overlap are refused as well, unless slicing an
+        array can make them.
     """
     extent = itemsize
     for stride, size in sorted(

@@ -1,9 +1,8 @@
-"""When kernels are imported, compiled and loaded: one at a time, never inside of another, and not
-while the process forks.
+"""Locks: kernels are compiled and loaded one at a time, and not while the process forks.
 
-Numba's compiler and Python's imports do not survive being entered from their own middle, which is
-where a signal's handler or a destructor may run: LLVM aborts the process. And a child that is born
-while another thread is at it would find their locks locked for ever.
+A handler of a signal or a destructor may run in the middle of a compilation. If it compiles as well,
+LLVM aborts the process. A child that is forked while another thread compiles would find Numba's and
+Python's locks locked for ever.
 """
 
 import atexit
@@ -20,24 +19,24 @@ from numinit.engines.forks import forks
 
 T = TypeVar("T")
 
-#: Held while a kernel is compiled or loaded, and over a fork. Whoever holds Numba's compiler's lock
-#: does not wait for it.
+#: Held while a kernel is compiled or loaded, and during a fork. A thread that holds the lock of Numba's
+#: compiler never waits for it.
 preparing = threading.RLock()
 
 
 def prepared(work: Callable[[], T]) -> T:
-    """The result of a function that imports or compiles, run on its own.
+    """Run a function that imports or compiles, while no other does; returns its result.
 
-    The main thread, in which handlers run, only waits for another one, so that a handler that
-    fills may wait, too.
+    Handlers of signals run in the main thread. So the main thread lets another thread do the work and
+    waits, and a handler that needs a kernel can wait as well.
 
     Raises
     ------
     RuntimeError
-        Where this thread is in the middle of compiling: waiting would be for ever.
+        If this thread is in the middle of a compilation, so that waiting would never end.
     """
     compiler = _compiler_lock()
-    forking = bool(_holds) and _is_owned(preparing)  # a handler, while a fork waits or begins
+    forking = bool(_holds) and _is_owned(preparing)  # a handler in the middle of `_before_fork`
     if _at_work if forking else _is_owned(preparing) or (compiler and _is_owned(compiler)):
         raise RuntimeError(
             "a signal's handler or a destructor fills an array, which needs a kernel to be compiled, "
@@ -54,7 +53,7 @@ def prepared(work: Callable[[], T]) -> T:
             try:
                 result, error = results.get(timeout=0.1)
             except queue.Empty:
-                if forks() != born:  # a child, to which the thread did not come along
+                if forks() != born:  # a forked child, which lacks that thread
                     break
                 continue
             if error is not None:
@@ -73,7 +72,7 @@ def _run(work: Callable[[], T], results: Any) -> None:
             results.put((None, error))
 
 
-_at_work: list[None] = []  # as long as whoever holds `preparing` is at it
+_at_work: list[None] = []  # not empty while the owner of `preparing` compiles
 
 
 def _at(work: Callable[[], T]) -> T:
@@ -85,7 +84,7 @@ def _at(work: Callable[[], T]) -> T:
 
 
 def _importing() -> bool:
-    """Whether a module is being imported, perhaps by this thread, and others would wait for it."""
+    """Whether a module is being imported: if by this thread, another thread would wait for it."""
     return any(map(_is_initializing, list(sys.modules.values())))
 
 
@@ -105,28 +104,30 @@ def _is_owned(lock: Any) -> bool:
 
 
 def _settle() -> None:
-    """Let a compilation end before the process does: LLVM would lose its ground."""
+    """At exit, let a compilation end first, because LLVM may crash otherwise."""
     if preparing.acquire(timeout=10):
         preparing.release()
 
 
 atexit.register(_settle)
 
-# Python prints what is raised in a hook of a fork and goes on. So a handler's exception must leave
-# neither a fork without the locks nor locks without a fork: what takes and records a lock, and what
-# lets it go, are steps of C alone, between which no handler runs.
-_holds: list[int] = []  # dropping an element lets go of its lock
+# Python forks even if a hook raises, as a handler of a signal may do in it. Such an exception must leave
+# neither a fork without the locks nor a lock held after the fork. So a lock is taken and recorded in
+# one step of C, and released in another, which no handler can interrupt.
+_holds: list[int] = []  # the locks that are held; an element that is dropped releases its lock
 
 
 @functools.cache
 def _hold(lock: Any) -> type[int]:
+    """A class whose objects release a lock when they are dropped."""
     return type("_Hold", (int,), {"__del__": staticmethod(lock.release)})
 
 
 def _before_fork() -> None:
-    """Wait for both locks, whatever interrupts."""
+    """Take `preparing` and the lock of Numba's compiler, whatever interrupts."""
     compiler, interrupt = _compiler_lock(), None
-    # A handler may fork in the middle of a compilation, which another thread's waits for.
+    # A handler may fork in the middle of a compilation by this thread. Another thread may hold
+    # `preparing` and wait for that compilation: then `preparing` is not waited for.
     inside = compiler is not None and _is_owned(compiler)
     for lock in (preparing, *[compiler] * (compiler is not None)):
         waiting = True
@@ -145,7 +146,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    """Another thread's locks are nobody's in a child."""
+    """Release, in a child, the locks of threads that it lacks."""
     locks: tuple[Any, ...] = preparing, _compiler_lock()
     for lock in locks:
         if lock is not None and lock.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""How many threads a fill may use: what Numba was told, else what the process may have."""
+"""How many threads a fill may use: as set for Numba, else as many as the process has CPUs."""
 
 import functools
 import math
@@ -9,26 +9,26 @@ from pathlib import Path, PurePosixPath
 
 
 def num_threads() -> int:
-    """Threads a fill may use now.
+    """The number of threads that a fill may use now.
 
-    ``numba.get_num_threads()`` where somebody has set it, or NUMBA_NUM_THREADS; else `default`.
+    It is that of ``numba.set_num_threads`` or NUMBA_NUM_THREADS if one was set, else that of `default`.
     """
     return _chosen()[0]
 
 
 def source() -> str:
-    """Where `num_threads` comes from."""
+    """The setting that `num_threads` comes from, in words."""
     return _chosen()[1]
 
 
 def _chosen() -> tuple[int, str]:
-    from numba import config  # late: importing Numba takes longer than all the rest
+    from numba import config  # late: importing Numba takes 0.5 s
 
     number = int(config.NUMBA_NUM_THREADS)
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     if parallel is not None and getattr(parallel, "_is_initialized", True):
-        # Somebody may have called set_num_threads. The public get_num_threads takes locks first,
-        # one of them shared with other processes, that a fork or a killed child leaves locked.
+        # set_num_threads may have been called. The public get_num_threads takes locks, one of
+        # them shared with other processes, which a fork or a killed child can leave locked.
         ask = getattr(parallel, "_get_num_threads", parallel.get_num_threads)
         if (now := int(ask())) != number:
             return now, "numba.set_num_threads"
@@ -39,10 +39,10 @@ def _chosen() -> tuple[int, str]:
 
 @functools.cache
 def default(root: str = "/") -> tuple[int, str]:
-    """The number of threads where nobody has told Numba one, and where it comes from.
+    """The number of threads where none was set for Numba, and where that number comes from.
 
-    OMP_NUM_THREADS, its first number, or the least of the CPUs that the process may run on and
-    those that its container's quota is worth. Read once.
+    It is the first number in OMP_NUM_THREADS, if there is one. Else it is the number of CPUs that the
+    process may run on, or that its container's quota is worth, whichever is smaller. It is read once.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def default(root: str = "/") -> tuple[int, str]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The CPUs' worth of time that each control group around the process may take."""
+    """The number of CPUs that the quota of each control group around the process is worth."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 is a line without controllers. A container often sees its own group as the
-        # root of what is mounted, whatever the path says, hence all the way up.
+        # A line of version 2 names no controllers. The path may be the host's, while the container
+        # sees its own group at the root of the mount. So all groups on the way up are read.
         folders = ("",) if not controllers else (controllers, "cpu", "cpu,cpuacct")
         own = PurePosixPath("/", path).relative_to("/")
         for folder in folders:
@@ -86,12 +86,13 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _quota(group: Path) -> Iterator[float]:
+    """The quota of one control group in CPUs, if it has one."""
     words = _read(group / "cpu.max").split() or [
         *_read(group / "cpu.cfs_quota_us").split(),
         *_read(group / "cpu.cfs_period_us").split(),
     ]
     try:
-        quota, period = map(int, words)  # "max", or -1: there is none
+        quota, period = map(int, words)  # "max": no quota, as is -1
     except ValueError:
         return
     if quota > 0 and period > 0:

@@ -1,8 +1,13 @@
-"""Patterns of zeros: which elements of a sampled weight are cleared after they were made.
+"""Patterns of zeros: which elements of a sampled weight are set to 0 after they were made.
 
-Each has two forms. The one for the CPU clears a run: `out` has the values of elements `index` to
-`index` + `taken` - 1 from `skip` on, each of `parts` numbers; `m` are the pattern's parameters. The one
-for CUDA's threads says whether one element is cleared.
+Each pattern has two forms, because a CPU's thread makes a run of elements and a GPU's thread a few. In
+both, `seed` and `stream` are the key, uint64, and `m` has the pattern's parameters, int64.
+
+clear(out, parts, skip, index, taken, seed, stream, m)
+    For the CPU: clears elements of a run in place. `out` is an IN OUT pointer to the values, `parts`
+    numbers an element. Elements `index` to `index` + `taken` - 1 begin at its element `skip`.
+cleared(index, seed, stream, m)
+    For CUDA: whether element `index`, int64, is cleared.
 """
 
 from typing import Any, NamedTuple
@@ -13,21 +18,21 @@ from numinit.compiler.inline import Inline, inline, scratch_words
 from numinit.stream.permutation import permuted, shifted
 from numinit.stream.philox import block_words, counter_high
 
-COLUMNS = 256  # made side by side
-PLANE = np.uint64(2)
+COLUMNS = 256  # columns whose rows are permuted side by side
+PLANE = np.uint64(2)  # of the stream, for the keys of the permutations
 
 
 class Pattern(NamedTuple):
-    """What a pattern is to the kernels."""
+    """A pattern, as kernels see it."""
 
     name: str
-    """Of the compiled kernels, for good: letters, digits and underscores."""
+    """Part of the names of compiled kernels, unique: letters, digits and underscores."""
     Parameters: Any
-    """A NamedTuple of int, whose `cost` says how many times as long as usual an element takes."""
+    """A NamedTuple of int. Its property `cost` is how many times as long as usual an element takes."""
     clear: Inline
-    """Clears a run."""
+    """The form for the CPU."""
     cleared: Inline
-    """Whether an element is cleared."""
+    """The form for CUDA."""
 
 
 class Zeros(NamedTuple):
@@ -39,7 +44,7 @@ class Zeros(NamedTuple):
 
 
 class NoParameters(NamedTuple):
-    """Of no pattern."""
+    """The parameters of a kernel without a pattern: it reads none."""
 
     nothing: int = 0
 
@@ -55,7 +60,7 @@ class RangeParameters(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """As usual."""
+        """The time per element relative to a weight without zeros."""
         return 1
 
 
@@ -65,15 +70,16 @@ class SparseParameters(NamedTuple):
     rows: int
     columns: int
     zeros: int
-    """In each column."""
+    """Zeros in each column."""
     left: int
     """The digits of the network that permutes the rows are below `left` and `right`."""
     right: int
     rounds: int
+    """Rounds of that network."""
 
     @property
     def cost(self) -> int:
-        """Most of the time goes into the rounds."""
+        """The time per element relative to a weight without zeros; the rounds take most of it."""
         return 1 + self.rounds // 4
 
 
@@ -90,8 +96,8 @@ def clear_range(out, parts, skip, index, taken, seed, stream, m):
 def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
     """Clear `m.zeros` elements of each column.
 
-    The row r is cleared where its place in the column's permutation is below `m.zeros`. The keys of
-    column c's network are the words of block c in plane 2.
+    Row r is cleared if the column's permutation moves it to a place below `m.zeros`. The keys of the
+    permutation of column c are the words of block c in plane 2.
     """
     key0, key1 = scratch_words(COLUMNS), scratch_words(COLUMNS)
     key2, key3 = scratch_words(COLUMNS), scratch_words(COLUMNS)
@@ -116,7 +122,7 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
                 right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number)
         for j in range(count):
             place = left[j] * b + right[j]
-            # A row that is none, of numbers that another thread writes, might never come back.
+            # If another thread overwrites the parameters, `row` may be no row: the walk would not end.
             while place >= rows and np.uint64(row) < rows:
                 place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])
             if place < cleared:
@@ -144,7 +150,7 @@ def in_sparse(index, seed, stream, m):
         block & np.uint64(0xFFFFFFFF), counter_high(block, PLANE), seed, stream
     )
     a, b = np.uint64(m.left), np.uint64(m.right)
-    # A unit may reach beyond the last row, from where the walk might never come back.
+    # A unit may reach beyond the last row, where the walk might never end.
     walking = place < np.uint64(m.rows)
     while walking:
         place = permuted(place, a, b, m.rounds, key0, key1, key2, key3)

@@ -28,8 +28,6 @@ from numinit.stream.elementary import (
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import clamp
 
-#: The largest v in float32 and in float64 for which R is accurate.
-LIMIT32, LIMIT64 = 52.0, 130.0
 #: From so many standard deviations on, intervals are far.
 FAR = 6.0
 
