@@ -65,7 +65,7 @@ def play(seed: int) -> None:
         try:
             done[act] += 1
             if act == "draw":
-                drawn.append(ni.keys.default_generator.next_key())
+                drawn.append(ni.weights.keys.default_generator.next_key())
             elif act == "fill":
                 ni.normal_(np.empty(shape, np.float32))
             elif (
@@ -85,7 +85,7 @@ def play(seed: int) -> None:
             act = own.choice(["draw", "fill", "fork", "njit"])
             done[f"thread {act}"] += 1
             if act == "draw":
-                drawn.append(ni.keys.default_generator.next_key())
+                drawn.append(ni.weights.keys.default_generator.next_key())
             elif act == "fill":
                 check(law(shape, seed=1))
             elif act == "njit" and done["njit"] < 3:

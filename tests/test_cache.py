@@ -16,6 +16,8 @@ from numba import types
 import numinit as ni
 from numinit.compiler import cache as sealed
 from numinit.compiler import cpu as jit
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import pointer_to
 
 REPORT = """
 import json
@@ -265,10 +267,10 @@ def test_a_digest_is_of_what_is_compiled():
     one = function(A=1)
     alike = [digest(A=1), digest(A=1, file="b.py"), digest("return x + A  # this", A=1, unused=2)]
     assert set(alike) == {sealed.made_from("f", one)}
-    late, inner = function(A=1), digest("return A(x)", A=jit.inline(one))
+    late, inner = function(A=1), digest("return A(x)", A=inline(one))
     late.__defaults__ = (2,)
-    outer, other = [jit.inline(function("return B(x)", B=f)) for f in (one, function(A=2))]
-    assert digest("return A(x)", A=jit.inline(function(A=1))) == inner
+    outer, other = [inline(function("return B(x)", B=f)) for f in (one, function(A=2))]
+    assert digest("return A(x)", A=inline(function(A=1))) == inner
     values = [
         2,
         True,
@@ -287,8 +289,8 @@ def test_a_digest_is_of_what_is_compiled():
         alike[0], inner, sealed.made_from("f", late), digest("return x - A", A=1),
         digest("return A(x)", A=jit.function("g")(function(A=1))),  # other options
         digest("return A(x)", A=outer), digest("return A(x)", A=other),  # a helper's helper
-        digest("return A(x)", A=jit.pointer_to(types.int64)),
-        digest("return A(x)", A=jit.pointer_to(types.int32)),  # a closure
+        digest("return A(x)", A=pointer_to(types.int64)),
+        digest("return A(x)", A=pointer_to(types.int32)),  # a closure
         digest("return [A for _ in x]", A=1), digest("return [A for _ in x]", A=2),
         *(digest(A=value) for value in values),
     ]  # fmt: skip
@@ -324,7 +326,7 @@ def test_what_nothing_can_be_said_of_is_not_cached(cache):
 def test_code_of_a_stale_pyc_is_not_taken_for_its_source(warm, tmp_path):
     """The kernel of old code, which Python has from a .pyc, is none of the file's new source."""
     folder = copy_package(warm / "numinit", tmp_path, "__pycache__")
-    file = folder / "numinit" / "transforms" / "uniform.py"
+    file = folder / "numinit" / "stream" / "uniform.py"
     text, status = file.read_bytes(), file.stat()
     assert report(folder, PYTHONDONTWRITEBYTECODE="")[:2] == [VALUES, False]
     for kernel in kernels(folder):
@@ -351,7 +353,9 @@ def test_what_changes_generated_code_names_the_file(cache, monkeypatch, name):
                 "DEBUGINFO=1", "BOUNDSCHECK=1"],
 )  # fmt: skip
 def test_settings_in_the_environment_have_kernels_of_their_own(setting, tmp_path):
-    script = "import numinit\nfrom numinit import cache\nprint(cache.file_of('a', '.nbc').name)"
+    script = (
+        "import numinit\nfrom numinit.compiler import cache\nprint(cache.file_of('a', '.nbc').name)"
+    )
     name, value = setting.split("=")
     folder = Path(ni.__file__).parents[1]
     own = {"NUMBA_CACHE_DIR": str(tmp_path)}

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import numinit as ni
-from numinit.compiler import floats
+from numinit.compiler import floats as compiler_floats
+from numinit.engines import floats
+from numinit.engines.floats import _ready
 from numinit.initializers import base
 
 #: C's FE_DOWNWARD, FE_UPWARD and FE_TOWARDZERO, and bits of MXCSR or FPCR that flush to zero.
@@ -48,7 +50,7 @@ INITIALIZERS |= {"stft": ni.STFT(), "bilinear": ni.Bilinear()}
 
 
 def exchange(mode):
-    return floats._compiled()[0](mode)
+    return _ready()[0](mode)
 
 
 @contextlib.contextmanager
@@ -66,7 +68,7 @@ def mode_of_c(bits):
 
 @contextlib.contextmanager
 def flushed():
-    default = floats._compiled()[1]
+    default = _ready()[1]
     flush = default | MODES[MACHINE][1]
     before = exchange(flush)
     try:
@@ -164,7 +166,7 @@ def test_the_mode_after_an_error():
         raise ZeroDivisionError
 
     def under():
-        before = exchange(floats._compiled()[1] | MODES[MACHINE][1])
+        before = exchange(_ready()[1] | MODES[MACHINE][1])
         try:
             with pytest.raises(ZeroDivisionError):
                 fails()
@@ -186,6 +188,6 @@ def test_the_mode_after_an_error():
     ],
 )
 def test_code_for_each_processor(triple, instruction):
-    code = str(floats.module(triple))
+    code = str(compiler_floats.module(triple))
     llvmlite.binding.parse_assembly(code).verify()
     assert instruction in code if instruction else "asm" not in code

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import law_of
+from helpers import spec_of
 
 import numinit as ni
 from numinit.engines import threads
+from numinit.engines.layout import View
 from numinit.initializers import base
+from numinit.weights import shapes
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
@@ -298,7 +300,8 @@ def test_row_numbers_are_copied_before_they_are_checked(init, monkeypatch):
 
     original = base.check_rows
     want = init.rows((5, 3), ids.copy(), seed=1)
-    monkeypatch.setattr(base, "check_rows", check)
+    for module in shapes, base:
+        monkeypatch.setattr(module, "check_rows", check)
     with pytest.raises(IndexError, match=r"^ids: 1099511627776 is out of range for 5 rows"):
         init.rows((5, 3), ids, seed=1)  # changed after the first look, noticed at the second
     ids[:] = 0
@@ -310,10 +313,8 @@ def test_row_numbers_are_copied_before_they_are_checked(init, monkeypatch):
 def test_a_row_that_is_none_ends():
     """The walk of Sparse would not come back to a row that there is."""
     from numinit.engines import cpu
-    from numinit.stream.dtypes import as_dtype
 
-    law = law_of(ni.Sparse(0.5), (5, 3))
-    layout = (4, 3), (12, 4), (0, 1), "float32", law.transform(as_dtype("float32")), True
+    layout = View((4, 3), (12, 4), (0, 1), True), *spec_of(ni.Sparse(0.5), (5, 3), "float32")
     out, rows = np.zeros((4, 3), np.float32), np.array([5, 8, 2**40, -(2**40)])
     done = threading.Thread(
         target=cpu.Fill(*layout), args=(out.ctypes.data, 0, rows.ctypes.data, 1, 0), daemon=True

@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers import law_of
 
 import numinit as ni
 from numinit.initializers.kept import Exactly

@@ -1,8 +1,7 @@
 """The CUDA engine: one launch fills a strided view on a GPU, on the caller's stream.
 
-Nothing is imported of CUDA before a GPU's memory is to be filled, and no driver is asked for
-anything before then. A launch allocates nothing, waits for nothing, and leaves the current device
-as it was.
+No package of CUDA is imported, and no driver is called, before a GPU's memory is filled. A launch
+allocates nothing, waits for nothing, and leaves the current device as it was.
 """
 
 import functools
@@ -29,13 +28,14 @@ from numinit.engines.spec import Spec
 from numinit.engines.zeros import NO_ZEROS
 from numinit.stream.dtypes import DType
 
-#: Blocks of threads for a multiprocessor at most: some rounds, so that the last is a small part.
-BLOCKS = 64
-THREADS = 256  # of a block
+BLOCKS = (
+    64  # most thread blocks for each multiprocessor: several waves, so that the last costs little
+)
+THREADS = 256  # in a thread block
 
 
 class Fill:
-    """A fill that is ready to run, as `numinit.engines.cpu.Fill`, for memory of a GPU.
+    """A fill of a GPU's memory that is ready to run, as `numinit.engines.cpu.Fill` is for the CPU.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Fill:
     Raises
     ------
     ImportError
-        Without what compiles for GPUs.
+        If the packages that compile for GPUs are missing.
     """
 
     __slots__ = ("_fixed", "_inner", "_loose", "_outer", "_span", "_variant", "_words")
@@ -64,7 +64,7 @@ class Fill:
             transform, dtype, zeros and zeros.pattern, len(outer), layout.tile > 1, view.by_rows
         )
         self._inner = layout.inner
-        # Whether a row may begin inside of a block although the first one does not.
+        # Whether rows may begin at different places within a block of the stream.
         self._loose = any(step % 4 for _, _, step in (*outer, dense)) or (
             view.by_rows and layout.inner % 4 > 0
         )
@@ -86,8 +86,8 @@ class Fill:
         Parameters
         ----------
         address, first, rows, seed, stream
-            As `numinit.engines.cpu.Fill` takes them; `address` and `rows` are the GPU's, and stay
-            allocated until the work is done.
+            As `numinit.engines.cpu.Fill` takes them. `address` and `rows` are in the GPU's memory, which
+            stays allocated until the work is done.
         device : int
             The ordinal of the GPU.
         queue : int
@@ -110,15 +110,15 @@ class Fill:
 
 @functools.cache
 def _loaded(variant: Any, device: int) -> tuple[Any, int]:
-    """A kernel loaded on the GPU, which is the current one; how many blocks keep it busy.
+    """A kernel, loaded on the current GPU, and the most thread blocks to launch.
 
-    Under the simulator what Numba calls, and 0 blocks.
+    Under the simulator it is Numba's kernel, and 0.
     """
-    with preparing:  # Numba's compiler has one lock for all that it compiles for
+    with preparing:  # as for the CPU: Numba has one compiler lock for both
         return _load(variant, device)
 
 
-@functools.cache  # of several threads that want a kernel, one loads it
+@functools.cache  # looked up inside the lock, so that only the first of several threads loads it
 def _load(variant: Any, device: int) -> tuple[Any, int]:
     from numinit.compiler.cuda import SIMULATED, simulated
     from numinit.engines.cuda_kernel import fill_function
@@ -129,7 +129,7 @@ def _load(variant: Any, device: int) -> tuple[Any, int]:
     return load(*_image(variant, gpu.capability)), BLOCKS * gpu.multiprocessors
 
 
-@functools.cache  # for all GPUs of a kind
+@functools.cache  # one for all GPUs of a compute capability
 def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
     from numinit.compiler.cuda import image
     from numinit.engines.cuda_kernel import fill_function
@@ -138,22 +138,23 @@ def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
 
 
 class Copied:
-    """A fill of the CPU's, for memory of a GPU: made on the host, then copied, gaps left alone.
+    """A fill that runs on the host and is then copied to a GPU. Gaps between elements are not written.
 
     Parameters
     ----------
     fill : callable
-        Fills host memory in the order that `shape` and `strides` give.
+        Fills host memory of this layout; called as `numinit.engines.cpu.Fill` is.
     shape : tuple of int
         Without a zero.
     strides : tuple of int
         In bytes.
     itemsize : int
+        Bytes of an element.
 
     Raises
     ------
     ImportError
-        Without what compiles for GPUs.
+        If the packages that compile for GPUs are missing.
     """
 
     __slots__ = ("_before", "_fill", "_outer", "_rows", "_size")
@@ -168,14 +169,14 @@ class Copied:
         check_installed()
         reach = [stride * (size - 1) for stride, size in zip(strides, shape, strict=True)]
         self._fill = fill
-        self._before = -sum(min(0, r) for r in reach)  # bytes below the first element
+        self._before = -sum(min(0, r) for r in reach)  # bytes at lower addresses than element 0
         self._size = sum(map(abs, reach)) + itemsize
         width, outer = itemsize, list[tuple[int, int]]()
         for pitch, size in sorted(
             (abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1
         ):
             if pitch == width:
-                width *= size  # without a gap
+                width *= size  # no gap: one longer row
             else:
                 outer.append((pitch, size))
         pitch, height = outer.pop(0) if outer else (width, 1)
@@ -185,7 +186,7 @@ class Copied:
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
-        """Fill the memory at `address`; returns when the values were copied. See `Fill`."""
+        """Fill the memory at `address`, and wait until the values are copied. See `Fill`."""
         host = np.empty(self._size, np.uint8)
         self._fill(host.ctypes.data + self._before, first, rows, seed, stream)
         offsets = map(sum, itertools.product(*self._outer))

@@ -1,7 +1,7 @@
-"""What is asked of CUDA's driver: where memory is, the context to work in, launches and copies.
+"""Calls of CUDA's driver: where memory is, the context to work in, launches and copies.
 
-The context is always the GPU's primary one, which the CUDA runtime, torch, CuPy and Numba share.
-Under Numba's simulator there is no driver, and a GPU's memory is the process's own.
+The context is always the primary one of the GPU, which the CUDA runtime, torch, CuPy and Numba share.
+Under Numba's simulator there is no driver, and device memory is the process's own.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from numinit.engines.preparing import preparing
 
-ANY_GPU = (0, 1, 2)  # handles of the default streams, which every context has
-DEVICE = 2  # the driver's type of a GPU's own memory
-MOST_PITCH = 2**31 - 1  # bytes from row to row in one copy
+DEFAULT_STREAMS = (0, 1, 2)  # handles of the default streams, which every context has
+DEVICE = 2  # CU_MEMORYTYPE_DEVICE
+MOST_PITCH = 2**31 - 1  # most bytes from row to row in one copy
 
-#: What compiles for GPUs. An older numba-cuda does not work beside a numba that has no CUDA of its
-#: own any more; beside an older numba, which has, it does not see numba.extending's intrinsics.
+#: The oldest versions that compile for GPUs. An older numba-cuda does not work beside a numba without its
+#: own CUDA target. Beside an older numba, which has one, intrinsics of numba.extending are not found.
 OLDEST = {"numba-cuda": (0, 30, 4), "numba": (0, 67)}
 
 
@@ -29,6 +29,7 @@ class MissingError(ImportError):
 
 
 def _installed(package: str) -> str:
+    """The version of a package, "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -36,12 +37,12 @@ def _installed(package: str) -> str:
 
 
 def check_installed() -> None:
-    """Refuse to work without what compiles for GPUs.
+    """Refuse to go on without the packages that compile for GPUs.
 
     Raises
     ------
     MissingError
-        Naming the extras.
+        If one is missing or too old. It names the extras.
     """
     if what := lacking():
         raise MissingError(f"array: it is in the memory of a GPU, for which {what}")
@@ -49,7 +50,7 @@ def check_installed() -> None:
 
 @functools.cache
 def lacking() -> str:
-    """What must be installed to compile for GPUs; nothing if all of it is."""
+    """A sentence that says what must be installed to compile for GPUs; "" if all of it is."""
     found = {package: _installed(package) for package in OLDEST}
     numbers = (tuple(map(int, re.findall(r"\d+", version)[:3])) for version in found.values())
     if all(number >= oldest for number, oldest in zip(numbers, OLDEST.values(), strict=True)):
@@ -66,8 +67,8 @@ def lacking() -> str:
 
 @functools.cache
 def _driver() -> Any:
-    """NVIDIA's own module, None under the simulator."""
-    with preparing:  # a fork in the middle of an import leaves a child its locks
+    """NVIDIA's bindings of the driver, initialized; None under the simulator."""
+    with preparing:  # a fork in the middle of an import would leave its locks locked in the child
         from numinit.compiler.cuda import SIMULATED
 
         if SIMULATED:
@@ -79,12 +80,12 @@ def _driver() -> Any:
 
 
 def checked(result: tuple[Any, ...]) -> Any:
-    """What a function of the driver returns, a tuple if it is more than one thing.
+    """The result of a call of the driver without its error code: None, one value, or a tuple.
 
     Raises
     ------
     RuntimeError
-        With the driver's name for the error.
+        If the call failed, with the driver's name for the error.
     """
     error, *values = result
     if int(error):
@@ -115,9 +116,9 @@ def current(device: int) -> Iterator[None]:
 
 @functools.cache
 def _pointer_attribute() -> Any:
-    """The driver's function, for the bindings read some attributes wrongly.
+    """The driver's function itself, because its bindings read some attributes wrongly.
 
-    (NVIDIA/cuda-python#2928. The runtime's function would leave a context of its own behind.)
+    See NVIDIA/cuda-python#2928. The runtime's function would create a context and leave it behind.
     """
     address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttribute", 12000, 0))
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64)
@@ -125,19 +126,27 @@ def _pointer_attribute() -> Any:
 
 
 def _of_pointer(attribute: Any, address: int) -> int | None:
-    """An attribute of memory, None if the driver does not know the memory."""
+    """An attribute of the memory at an address, None if the driver does not know that memory."""
     value = ctypes.c_uint64(0)  # the driver writes 32 bits or 64
     error = _pointer_attribute()(ctypes.addressof(value), int(attribute), address)
     return None if error else value.value
 
 
 def device_of(address: int, queue: int) -> int:
-    """The ordinal of the GPU that memory belongs to, and a stream if it is not a default one.
+    """The ordinal of the GPU that the memory at an address belongs to.
+
+    Parameters
+    ----------
+    address : int
+        Of the memory.
+    queue : int
+        The handle of the stream to work on.
 
     Raises
     ------
     ValueError
-        If it is no GPU's, another context's, or the stream another GPU's.
+        If the memory is not a GPU's or of another context than the primary one, or the stream is another
+        GPU's.
     """
     driver = _driver()
     if driver is None:
@@ -153,7 +162,7 @@ def device_of(address: int, queue: int) -> int:
     owner = _of_pointer(names.CU_POINTER_ATTRIBUTE_CONTEXT, address)
     if owner and owner != primary:  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
-    if queue not in ANY_GPU and int(checked(driver.cuStreamGetCtx(queue))) != primary:
+    if queue not in DEFAULT_STREAMS and int(checked(driver.cuStreamGetCtx(queue))) != primary:
         raise ValueError(
             f"array: it is on GPU {device}, and the stream that it exports is another GPU's; make "
             "its device the current one"
@@ -162,7 +171,7 @@ def device_of(address: int, queue: int) -> int:
 
 
 def wait(device: int, queue: int = 0) -> None:
-    """Wait for a stream of a GPU, the default one if left out."""
+    """Wait until the work on a stream of a GPU, by default the default one, is done."""
     driver = _driver()
     if driver is not None:
         with current(device):
@@ -170,7 +179,7 @@ def wait(device: int, queue: int = 0) -> None:
 
 
 class Properties(NamedTuple):
-    """Of a GPU."""
+    """Properties of a GPU."""
 
     capability: tuple[int, int]
     """The compute capability."""
@@ -193,14 +202,26 @@ def properties(device: int) -> Properties:
 
 
 def load(name: bytes, code: bytes) -> int:
-    """Load machine code on the current GPU, for good; returns the handle of its kernel."""
+    """Load a kernel's machine code on the current GPU; returns its handle, which is never unloaded."""
     driver = _driver()
     module = checked(driver.cuModuleLoadData(code))
     return int(checked(driver.cuModuleGetFunction(module, name)))
 
 
 def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:
-    """Start a kernel of the current GPU, whose arguments all have 64 bits."""
+    """Launch a kernel on the current GPU.
+
+    Parameters
+    ----------
+    kernel : int
+        Its handle.
+    blocks, threads : int
+        The number of thread blocks, and of threads in each.
+    queue : int
+        The handle of the stream.
+    words : array.array
+        The arguments side by side, 64 bits each.
+    """
     address, count = words.buffer_info()
     size = array("q", (words.itemsize * count,))
     # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END
@@ -210,7 +231,7 @@ def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int
 
 
 class Rows(NamedTuple):
-    """Equal rows of bytes, `pitch` apart."""
+    """The layout of some rows: `height` rows of `width` bytes, `pitch` bytes apart."""
 
     width: int
     height: int
@@ -220,9 +241,20 @@ class Rows(NamedTuple):
 def copy(
     address: int, host: int, rows: Rows, offsets: Iterable[int], device: int, queue: int
 ) -> None:
-    """Copy rows that begin at each offset from the host's memory to the same place of a GPU's.
+    """Copy rows from the host's memory to a GPU's, in the order of a stream, and wait until it is done.
 
-    Nothing else is touched. Returns when it is done, in the order of the stream.
+    Parameters
+    ----------
+    address : int
+        OUT, in the GPU's memory.
+    host : int
+        IN, an address in the host's memory.
+    rows : Rows
+        The layout, the same on both sides. Bytes between rows are not written.
+    offsets : iterable of int
+        Where the rows begin, in bytes after `address` and after `host`: once for each.
+    device, queue : int
+        The ordinal of the GPU and the handle of the stream.
     """
     driver = _driver()
     width, height, pitch = rows

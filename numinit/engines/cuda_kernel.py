@@ -1,10 +1,9 @@
-"""CUDA kernels: fill any strided view, a few blocks of the stream a thread at a time.
+"""CUDA kernels: fill any strided view, where each thread makes a few blocks of the stream at a time.
 
-A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a
-time: whole blocks of the stream, as many as fill 16 bytes at least, of one row. Units are counted
-with the outer dimensions slowest; then come the units of a row and last, where the last outer
-dimension is the one that is dense in memory (a transposed view), that dimension, so that
-neighbouring threads write neighbouring memory in either case.
+A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a time:
+whole blocks of the stream that belong to one row, as many as fill 16 bytes or more. Neighbouring threads
+take units that are neighbours in memory. So units are counted along a row first, then along the outer
+dimensions. In a transposed view, they are counted along the dense outer dimension before the row.
 """
 
 import functools
@@ -31,7 +30,7 @@ from numinit.stream.transform import Transform
 
 
 def unit_blocks(dtype: DType) -> int:
-    """Blocks of the stream in a unit: those that fill a store of the widest kind."""
+    """The number of blocks of the stream in a unit: as many as fill the widest store."""
     return max(1, WIDEST // (4 * dtype.itemsize))
 
 
@@ -42,15 +41,15 @@ class Variant(NamedTuple):
     dtype: DType
     pattern: Pattern | None = None
     dims: int = 0
-    """Outer dimensions, apart from the one that is dense in memory."""
+    """The number of outer dimensions, without the one that is dense in memory."""
     transposed: bool = False
-    """Whether there is such a one."""
+    """Whether an outer dimension is dense in memory."""
     by_rows: bool = False
     """Whether the global row of each index of the first outer dimension is looked up."""
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """The types of the kernel's arguments; see `fill_function`."""
+        """Numba's types of the kernel's arguments; see `fill_function`."""
         i8, cleared = types.int64, self.pattern.Parameters if self.pattern else NoParameters
         read = self.transform.Parameters
         return (
@@ -62,20 +61,23 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """A name for the compiled kernel."""
+        """The name of the compiled kernel."""
         name = kernel_name(self.transform, self.dtype, self.pattern)
         return f"fill_{name}_{self.dims}" + "t" * self.transposed + "r" * self.by_rows
 
 
 @inline
 def divided(a, b):
-    """Quotient and remainder of numbers that are not negative."""
+    """Quotient and remainder, int64, of two int64 that are not negative."""
     quotient = np.uint64(a) // np.uint64(b)
     return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
 
 
 def _elements(variant: Variant) -> Any:
-    """A function that makes the four elements of a block, numbers or pairs of them, some cleared."""
+    """A function that makes the four elements of a block, with those of the pattern cleared.
+
+    Elements are numbers of the type, or pairs of them if it is complex.
+    """
     wide, parts = variant.dtype.wide, variant.dtype.parts
     element, convert = element_of(variant.dtype)
     transform = variant.transform.float64 if wide else variant.transform.float32
@@ -151,9 +153,12 @@ def _elements(variant: Variant) -> Any:
 
 @inline
 def store_some(place, stride, low, count, values):
-    """Store those of a block's elements that are numbers 0 to `count` - 1 of a row.
+    """Store the elements of a block that belong to a row.
 
-    The first of them is number `low`.
+    place : OUT address of the block's first element; stride : bytes between elements
+    low : the position in the row of the block's first element, negative if it lies before the row
+    count : elements in the row
+    values : four elements
     """
     if low >= 0 and low < count:
         store_element(place, values[0])
@@ -171,7 +176,7 @@ def _unit(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
     size = dtype.itemsize
     elements = _elements(Variant(transform, dtype, pattern))
     blocks = unit_blocks(dtype)
-    each = size  # 32-bit words in memory of a block's 4 elements
+    each = size  # 32-bit words in a block's 4 elements
     empty = (np.uint32(0),) * (blocks * each)
 
     @inline
@@ -181,7 +186,7 @@ def _unit(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
         words = empty
         for _ in range(blocks):
             values = elements(block, seed, stream, p, m)
-            if wide:  # they are stored together with the unit's other blocks
+            if wide:  # all blocks of the unit are stored together below
                 words = words[each:] + packed(values)
             else:
                 store_some(place, stride, low, count, values)
@@ -196,25 +201,26 @@ def _unit(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
 
 @inline
 def global_row(ids, position):
-    """An element of the global row numbers."""
+    """The global row, int64, of a position."""
     return load_int64(ids + 8 * position)
 
 
 def fill_function(variant: Variant) -> Callable[..., None]:
     """The Python function of a kernel.
 
-    Its arguments:
+    Its arguments are int64, but for the last three:
 
-    address : of the first element
-    first : its global index
-    ids : address of the global row numbers, or 0
+    address : OUT address of the first element
+    first : global index of the first element
+    ids : IN address of the global rows, int64 (rows,), or 0
     seed, stream : the key, in two's complement
-    units, per_row : units in all, and in a row
+    units, per_row : units in all; units in a row
     inner, inner_stride : elements in a row; their distance in bytes
-    rows, row_stride, row_step : the dimension that is dense in memory, if transposed: its size,
-        its stride in bytes, its step in the global order
-    outer : the same three of each other outer dimension
-    p, m : the parameters of the transform and of the pattern of zeros
+    rows, row_stride, row_step : size, stride in bytes and step in the global order of the outer
+        dimension that is dense in memory, if the view is transposed
+    outer : tuple of int64, the same three numbers of each other outer dimension
+    p : the transform's parameters, a NamedTuple of float64
+    m : the pattern's parameters, a NamedTuple of int64
     """
     dims, transposed, by_rows = variant.dims, variant.transposed, variant.by_rows
     unit_of = _unit(variant.transform, variant.dtype, variant.pattern)
@@ -241,7 +247,7 @@ def fill_function(variant: Variant) -> Callable[..., None]:
                     if by_rows and d == 0:
                         index += global_row(ids, position) * inner
             block = (index >> 2) + column * blocks
-            low = 4 * block - index  # the number in the row of the unit's first element
+            low = 4 * block - index  # the position in the row of the unit's first element
             unit_of(
                 place + low * inner_stride, inner_stride, low, inner,
                 np.uint64(block), key0, key1, p, m,

@@ -1,31 +1,31 @@
-"""The one road from what is wanted of a weight to its memory."""
+"""The one road from a plan to filled memory, whatever the kind of plan and the device."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from numinit.compiler.floats import default_mode
+from numinit.engines.floats import default_mode
 from numinit.engines import by_index, cpu, cuda
 from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
 from numinit.stream.dtypes import DType, RangeError
 
-#: What fills memory: called with the address, the first element's global index, the address of the
-#: global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` is; for a GPU's
-#: memory then with where it is, as `numinit.engines.cuda.Fill` is.
+#: A function that fills memory. It takes the address, the global index of the first element, the address
+#: of the global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` does. For a GPU's
+#: memory, the GPU and the stream follow, as for `numinit.engines.cuda.Fill`.
 Filler = Callable[..., None]
 
 
 def prepared(
     plan: Plan, whole: tuple[int, ...], dtype: DType, view: View, on_gpu: bool = False
 ) -> tuple[Filler | None, bool]:
-    """What fills a view of a weight, None if it has no elements; and whether it draws.
+    """Prepare the fill of a view of a weight.
 
     Parameters
     ----------
     plan : Sampled, ByIndex or Whole
-        What is wanted.
+        The values.
     whole : tuple of int
         The shape of the whole weight.
     dtype : DType
@@ -33,12 +33,22 @@ def prepared(
     view : View
         The memory; its shape may have zeros.
     on_gpu : bool, optional
-        Whether it is a GPU's.
+        Whether the memory is a GPU's.
+
+    Returns
+    -------
+    Filler or None
+        None if the view has no elements.
+    bool
+        Whether the values depend on the key.
 
     Raises
     ------
     TypeError, ValueError
-        If the type cannot hold the values, or the view cannot be made alone.
+        If the type cannot hold the values, elements of the view overlap, or a weight that is made whole
+        is asked for in part.
+    ImportError
+        For a GPU's memory, if the packages that compile for GPUs are missing.
     """
     empty = 0 in view.shape
     if isinstance(plan, Sampled):
@@ -66,9 +76,9 @@ def prepared(
 
 
 def _undisturbed(fill: Filler) -> Filler:
-    """A fill by NumPy that neither the caller's floating-point mode nor its error state changes.
+    """Run a fill by NumPy in the default floating-point mode, without NumPy's warnings.
 
-    Which operations set which of the processor's flags depends on the instructions that NumPy chooses.
+    Which warnings NumPy would give depends on the instructions that it chooses.
     """
 
     @default_mode()
@@ -91,8 +101,8 @@ def _check_values(plan: ByIndex, dtype: DType) -> None:
 
 
 def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -> Filler:
-    """What fills all of a weight that is made at once."""
-    flat = view.shape == (math.prod(whole),)  # as in a file: all elements in C order
+    """A function that fills a weight that is made whole."""
+    flat = view.shape == (math.prod(whole),)  # all elements in C order, as in a file
     if view.by_rows or not (view.shape == whole or flat):
         raise ValueError(
             f"{plan.name} makes a weight of shape {whole} as a whole: every element depends on all "
@@ -109,14 +119,14 @@ def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -
         values = plan.make(work, seed, stream, place, plan.gain)
         if values is place:
             return
-        for block in by_index.blocks(whole):  # what rounds needs some times its memory
+        for block in by_index.blocks(whole):  # in parts: rounding needs several times their memory
             target[block] = by_index.stored(values[block], dtype)
 
     return fill
 
 
 def matrix(plan: Whole, dtype: DType, seed: int, stream: int) -> np.ndarray:
-    """All values of a whole weight, in the type that they are made in."""
+    """All values of a weight that is made whole, before they are rounded to a narrower type."""
     work = dtype.name if dtype.complex else dtype.real
     make = default_mode()(plan.make)
     with np.errstate(all="ignore"):

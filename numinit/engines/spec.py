@@ -1,4 +1,7 @@
-"""What is wanted of a weight: the three kinds of plan, as every engine takes them."""
+"""The three kinds of plan, which an initializer returns and an engine carries out.
+
+The examples use ``import numpy as np``, ``import numinit as ni`` and the names of this module.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,12 +14,12 @@ from numinit.stream.dtypes import DType, quotient
 from numinit.stream.transform import Transform
 
 Index = tuple[np.ndarray, ...]
-#: The indices on one axis, for those of another.
+#: A function from indices on one axis to indices on another.
 Place = Callable[[np.ndarray], np.ndarray]
 
 
 class Spec(NamedTuple):
-    """What a kernel is made for and reads."""
+    """The input of a kernel: what it is compiled for, and the numbers that it reads."""
 
     transform: Transform
     parameters: tuple[float, ...]
@@ -25,99 +28,200 @@ class Spec(NamedTuple):
 
 
 class Distribution(Protocol):
-    """A distribution whose parameters are given."""
+    """A distribution with known parameters, such as `numinit.Normal`.
+
+    Examples
+    --------
+    >>> isinstance(ni.Normal(), ni.initializers.Distribution)
+    True
+    """
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
-        """The transform for arrays of a type, and an instance of its `Parameters`.
+        """Return the transform for a type, and its parameters.
+
+        Parameters
+        ----------
+        dtype : DType
+            The type of the array; a value of `numinit.stream.dtypes.DTYPES`.
+
+        Returns
+        -------
+        transform : Transform
+        parameters : tuple of float
+            An instance of ``transform.Parameters``.
 
         Raises
         ------
         TypeError, ValueError
             If the type cannot hold such values.
+
+        Examples
+        --------
+        >>> from numinit.stream.dtypes import DTYPES
+        >>> transform, parameters = ni.Uniform(1.0, 3.0).transform(DTYPES["float32"])
+        >>> transform.name, parameters.width, parameters.low
+        ('uniform', 2.0, 1.0)
         """
 
     def divided(self, divisor: float) -> "Distribution":
-        """The same distribution with its standard deviation divided, and its mean kept.
+        """Return the distribution with its standard deviation divided, and its mean kept.
+
+        Parameters
+        ----------
+        divisor : float
+            A number > 0.
+
+        Returns
+        -------
+        Distribution
 
         Raises
         ------
         ValueError
-            If it has no spread.
+            If the distribution has no spread.
+
+        Examples
+        --------
+        >>> ni.Normal(mean=1.0, std=0.5).divided(2.0)
+        Normal(mean=1.0, std=0.25)
         """
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A weight that is drawn: any element alone, on any engine."""
+    """A plan that samples each element by itself. CPUs and GPUs carry it out.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        The distribution of the elements.
+    zeros : Zeros, optional
+        The elements that are set to zero. Their places belong to one shape.
+
+    Examples
+    --------
+    The standard deviation of this initializer follows from the shape:
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class InverseRows(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         return Sampled(ni.Normal(std=1 / shape[0]))
+    >>> bool(abs(InverseRows()((1000, 1000), seed=0).std() * 1000 - 1) < 0.01)
+    True
+    """
 
     distribution: Distribution
     zeros: Zeros | None = None
-    """Elements that are cleared; their places belong to one shape."""
 
     def divided(self, divisor: float) -> "Sampled":
-        """The same with the standard deviation divided."""
+        """Return the plan with the standard deviation divided by `divisor`."""
         return replace(self, distribution=self.distribution.divided(divisor))
 
 
 class Selection(NamedTuple):
-    """Where a weight is not zero: at one place for each index of an axis."""
+    """The elements that are not zero, if each index of one axis has one place on some other axes."""
 
     axis: int
     value: float
     places: dict[int, Place]
-    """Of other axes. On the rest, every index is selected."""
+    """Functions of an index on `axis`, one for each of the other axes. On axes that are not
+    named, every index is selected."""
 
 
 @dataclass(frozen=True, eq=False)
 class ByIndex:
-    """A weight whose values follow from the indices: nothing is drawn, and the host makes it."""
+    """A plan that computes each element from its index. Nothing is drawn, and the CPU carries it out.
+
+    Parameters
+    ----------
+    name : str
+        The initializer's name, for messages.
+    values : callable
+        A function from the indices on each axis, a tuple of int64 arrays that broadcast together,
+        to the values there: float64 or complex128, exact or rounded once, broadcastable to the
+        same shape. The indices on every axis but axis 0 are consecutive.
+    largest : float
+        A bound of the finite values' magnitudes.
+    complex : bool
+        Whether the values are complex.
+    selection : Selection, optional
+        The places of values that are not zero, if those are few.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Ramp(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         return ByIndex("Ramp", lambda index: index[0] * 1.0, largest=shape[0])
+    >>> Ramp()((4,))
+    array([0., 1., 2., 3.], dtype=float32)
+    """
 
     name: str
-    """Of the initializer, for messages."""
     values: Callable[[Index], np.ndarray]
-    """The exact or nearest float64 or complex128 values at some indices: for each axis of the whole
-    weight an int64 array along it. They broadcast together, and the result with them. Only those of
-    axis 0 may be other than consecutive."""
     largest: float = 1.0
-    """A bound of the finite values' magnitudes."""
     complex: bool = False
-    """Whether the values are complex."""
     selection: Selection | None = None
-    """Where the values are not zero, if that is a few places."""
 
     def divided(self, divisor: float) -> "ByIndex":
-        """Refused: there is no spread."""
+        """Raise a ValueError, because such values have no spread."""
         raise ValueError("init: values that follow from indices have no spread to scale")
 
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """A weight that is made at once, because every element depends on others."""
+    """A plan that makes the whole weight at once, because its elements depend on each other.
+
+    Parameters
+    ----------
+    name : str
+        The initializer's name, for messages.
+    make : callable
+        ``make(dtype, seed, stream, place, gain)`` returns the values, in any memory order. `dtype`
+        is "float32", "float64", "complex64" or "complex128". `seed` and `stream` are the key's.
+        `place` is None, or an array of the weight's shape that `make` may fill and return.
+    gain : float
+        A factor of all values.
+    errors : tuple of float
+        Bounds of the differences between machines of a value with gain 1, in float32 and float64.
+    varies : callable, optional
+        ``varies(first, count)`` returns a mask of the elements that differ between machines, for
+        a run of elements in C order. If left out, all may differ.
+    compile : callable, optional
+        ``compile(dtype)`` compiles what `make` calls. It runs first, so that a failure comes
+        before memory is allocated or a file is created.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Centred(ni.Initializer):
+    ...     def plan(self, shape, dtype):
+    ...         def make(dtype, seed, stream, place, gain):
+    ...             values = ni.Normal()(shape, dtype, seed=ni.Key(seed, stream))
+    ...             return gain * (values - values.mean())
+    ...         return Whole("Centred", make)
+    >>> bool(abs(Centred()((64, 64), seed=0).mean()) < 1e-7)
+    True
+    """
 
     name: str
-    """Of the initializer, for messages."""
     make: Callable[[str, int, int, np.ndarray | None, float], np.ndarray]
-    """Called with "float32", "float64", "complex64" or "complex128", the key's seed and stream, a place
-    of the whole weight's shape or None, and the gain. Returns the values in that type, in any memory
-    order; they may be made in the place, which is then what is returned."""
     gain: float = 1.0
-    """All values' factor."""
     errors: tuple[float, float] = (0.0, 0.0)
-    """How far a value, in float32 and in float64, may be from another machine's, with a gain of 1."""
     varies: Callable[[int, int], np.ndarray] | None = None
-    """Which elements may be that far, of a run in C order: called with its first index and its size.
-    All of them if left out."""
     compile: Callable[[str], object] | None = None
-    """Compiles what `make` needs for a type, so that a failure comes before memory or a file is made."""
 
     def divided(self, divisor: float) -> "Whole":
-        """The same with the gain divided."""
+        """Return the plan with the gain divided by `divisor`."""
         return replace(self, gain=quotient("gain", self.gain, divisor))
 
     def tolerance(self, dtype: DType) -> float:
-        """How far a value, before it is rounded to a type, may be from another machine's."""
+        """Return the bound of differences between machines, before values are rounded to `dtype`."""
         return abs(self.gain) * self.errors[dtype.wide]
 
 
-#: What an initializer answers.
+#: The answer of `Initializer.plan`.
 Plan = Sampled | ByIndex | Whole

@@ -1,4 +1,4 @@
-"""What all initializers share: the ways to ask for values, checked and handed to the engines."""
+"""The base of all initializers: the ways to ask for values, checked and handed to the engines."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from numinit.arrays.frameworks import framework_of
 from numinit.arrays.new import empty, maker_of
-from numinit.compiler.floats import default_mode
+from numinit.engines.floats import default_mode
 from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
 from numinit.engines.layout import View, c_steps
@@ -20,62 +20,29 @@ from numinit.stream.transform import Transform
 from numinit.weights.keys import Key, as_key
 from numinit.weights.shapes import as_rows, as_shape, check_rows, parse_index, window_start
 
-ROWS = 1 << 18  # that `rows` makes at a time: 2 MiB of row numbers
+ROWS = 1 << 18  # rows that `rows` makes at a time; their numbers take 2 MiB
 
 
 class Initializer:
-    """What fills a weight. A subclass, a frozen dataclass, answers one question: `plan`.
+    """A way to fill weights. A subclass, a frozen dataclass, defines `plan`.
 
-    An initializer is hashable and never changes, because the fills of a shape are kept for the next
-    weight of that shape.
+    The docstrings of `Sampled`, `ByIndex` and `Whole` define an initializer of each kind. An
+    initializer is hashable and never changes, because the fills of a shape are kept for the next
+    weight of that shape. A TypeError, ValueError or IndexError names a refused argument.
 
     Examples
     --------
-    One of each kind. A *sampled* weight has a distribution, here one whose spread follows from the
-    shape:
-
-    >>> from dataclasses import dataclass
-    >>> import numpy as np
-    >>> import numinit as ni
-    >>> from numinit.initializers import ByIndex, Sampled, Whole
-    >>> @dataclass(frozen=True)
-    ... class InverseRows(ni.Initializer):
-    ...     def plan(self, shape, dtype):
-    ...         return Sampled(ni.Normal(std=1 / shape[0]))
-    >>> bool(abs(InverseRows()((1000, 1000), seed=0).std() * 1000 - 1) < 0.01)
-    True
-
-    The values of a weight *by index* follow from the indices:
-
-    >>> @dataclass(frozen=True)
-    ... class Ramp(ni.Initializer):
-    ...     def plan(self, shape, dtype):
-    ...         return ByIndex("Ramp", lambda index: index[0] * 1.0, largest=shape[0])
-    >>> Ramp()((4,))
-    array([0., 1., 2., 3.], dtype=float32)
-
-    A *whole* weight is made at once; none of its parts can be made alone:
-
-    >>> @dataclass(frozen=True)
-    ... class Centred(ni.Initializer):
-    ...     def plan(self, shape, dtype):
-    ...         def make(dtype, seed, stream, place, gain):
-    ...             values = ni.Normal()(shape, dtype, seed=ni.Key(seed, stream))
-    ...             return gain * (values - values.mean())
-    ...         return Whole("Centred", make)
-    >>> bool(abs(Centred()((64, 64), seed=0).mean()) < 1e-7)
-    True
+    >>> ni.Normal(std=0.02)((2, 3), seed=0).shape
+    (2, 3)
     """
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        """What is wanted of a weight.
+        """Say how a weight is made.
 
         Parameters
         ----------
-        shape : tuple of int
-            Of the whole weight.
-        dtype : DType
-            Its element type.
+        shape, dtype : tuple of int, DType
+            The shape and the element type of the whole weight.
 
         Returns
         -------
@@ -85,54 +52,61 @@ class Initializer:
         ------
         TypeError, ValueError
             If there is no such weight.
+
+        Examples
+        --------
+        >>> ni.Orthogonal().plan((4, 2), as_dtype("float32")).name
+        'Orthogonal'
         """
         raise NotImplementedError
 
     def __call__(
         self, shape: Any, dtype: Any = "float32", *, seed: Any = None, device: Any = None
     ) -> Any:
-        """A new array.
+        """Make a new array.
 
         Parameters
         ----------
         shape : int or sequence of int
-            Of the whole weight.
-        dtype : str or dtype, optional
-            A name of `numinit.stream.dtypes.DTYPES`; bfloat16 and the float8 types need the extra
-            numinit[ml-dtypes].
-        seed : int, Key, Generator or None, optional
-            See `numinit.weights.keys.as_key`.
-        device : str, optional
-            "cuda" or "cuda:N" for an array of torch's, or of CuPy's, on that GPU, made on the
-            current stream; a NumPy array if left out or "cpu".
+        dtype : str or dtype; see `numinit.stream.dtypes.DTYPES`
+        seed : int, Key, Generator or None; see `numinit.weights.keys.as_key`
+        device : str or None
+            "cuda" or "cuda:N" for an array on that GPU, made on the current stream; else a NumPy one.
+
+        Returns
+        -------
+        numpy.ndarray, torch.Tensor or cupy.ndarray
+
+        Examples
+        --------
+        >>> ni.Ones()(2, "float16")
+        array([1., 1.], dtype=float16)
         """
         shape = as_shape(shape)
         return self._new(shape, None, 0, shape, as_dtype(dtype), seed, device)
 
     def fill_(self, array: Any, *, shape: Any = None, offset: Any = None, seed: Any = None) -> Any:
-        """Fill an array, or the part of a weight that it is, in place.
+        """Fill an array in place: a whole weight, or a rectangular part of one.
 
         Parameters
         ----------
-        array : numpy.ndarray, torch.Tensor or an array in the memory of a GPU
+        array : numpy.ndarray, torch.Tensor or an array on a GPU
             Writable, of any layout whose elements do not overlap.
-        shape : sequence of int, optional
-            Of the whole weight; that of `array` if left out.
-        offset : sequence of int, optional
-            Where in the whole weight `array` begins, one index for each axis; the origin if
-            left out.
-        seed : int, Key, Generator or None, optional
-            See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's own generator.
+        shape, offset : sequence of int or None
+            The whole weight's shape (None: the array's), and where in it the array begins (None: 0).
+        seed : int, Key, Generator or None
+            See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's generator.
 
         Returns
         -------
         array
             The same object.
 
-        Raises
-        ------
-        TypeError, ValueError
-            Naming the argument; the array is untouched then.
+        Examples
+        --------
+        >>> part = ni.Normal().fill_(np.empty(2), shape=(8,), offset=(6,), seed=0)
+        >>> bool((part == ni.Normal()((8,), "float64", seed=0)[6:]).all())
+        True
         """
         framework = framework_of(array)
         address, dtype, part, strides, where = framework.memory(array)
@@ -166,16 +140,22 @@ class Initializer:
         seed: Any = None,
         device: Any = None,
     ) -> Any:
-        """``self(shape, dtype, seed=seed)[index]`` without making the rest.
+        """Make ``self(shape, dtype, seed=seed)[index]`` without the rest.
 
         Parameters
         ----------
-        shape : sequence of int
-            Of the whole weight.
-        index : int, slice, Ellipsis or tuple of them
-            Slices with step 1; as in NumPy, an integer drops its axis.
-        dtype, seed, device
-            As for `__call__`.
+        shape, dtype, seed, device
+            See `__call__`.
+        index : int, slice of step 1, Ellipsis or tuple of them
+
+        Returns
+        -------
+        numpy.ndarray, torch.Tensor or cupy.ndarray
+
+        Examples
+        --------
+        >>> ni.Eye().block((1 << 20, 1 << 20), np.s_[5, 4:7]).tolist()
+        [0.0, 1.0, 0.0]
         """
         whole = as_shape(shape)
         start, part, steps = 0, [], []
@@ -187,30 +167,25 @@ class Initializer:
         return self._new(tuple(part), tuple(steps), start, whole, as_dtype(dtype), seed, device)
 
     def rows(
-        self,
-        shape: Any,
-        ids: Any,
-        dtype: Any = "float32",
-        *,
-        seed: Any = None,
-        device: Any = None,
+        self, shape: Any, ids: Any, dtype: Any = "float32", *, seed: Any = None, device: Any = None
     ) -> Any:
-        """``self(shape, dtype, seed=seed)[ids]`` without making the rest.
+        """Make ``self(shape, dtype, seed=seed)[ids]`` without the rest.
 
         Parameters
         ----------
-        shape : sequence of int
-            Of the whole weight, at least one axis.
+        shape, dtype, seed, device
+            See `__call__`; at least one axis.
         ids : array_like of int
-            Any rows (indices of axis 0) in any order, repeated or not; negative ones count from
-            the end.
-        dtype, seed, device
-            As for `__call__`.
+            Indices of axis 0 in any order, repeated or not. Negative ones count from the end.
 
         Returns
         -------
-        numpy.ndarray, or as `device` says
-            Of shape ``ids.shape + shape[1:]``.
+        numpy.ndarray, torch.Tensor or cupy.ndarray, of shape ``ids.shape + shape[1:]``
+
+        Examples
+        --------
+        >>> ni.Normal().rows((1 << 50, 4), [7, 1 << 49], seed=0).shape
+        (2, 4)
         """
         whole = as_shape(shape)
         ids = as_rows(ids, whole)
@@ -218,7 +193,7 @@ class Initializer:
         maker = maker_of(device)
         array, address, strides, where = empty((ids.size, *whole[1:]), kind, maker)
         flat, steps = ids.reshape(-1), (0, *c_steps(whole)[1:])
-        # In blocks, for the kernel takes int64 and no negative row.
+        # In blocks, because the kernel takes int64 and no negative row.
         sizes = {min(ROWS, ids.size), ids.size % ROWS or min(ROWS, ids.size)}
         fills = {}
         draws = False
@@ -248,18 +223,37 @@ class Initializer:
         Parameters
         ----------
         out : numpy.ndarray of uint8
-            Contiguous and writable, for instance a window of a mapped file.
-        start : int
-            The first element's index in the whole weight.
-        shape, dtype, key
-            Of the whole weight.
+            Contiguous and writable, such as a part of a mapped file.
+        start, shape, dtype, key
+            The first element's index in the whole weight, and that weight's shape, type and key.
+
+        Examples
+        --------
+        >>> ni.Ones().fill_flat(out := np.empty(8, np.uint8), 1, (3,), "float32", ni.Key(0))
+        >>> out.view("float32").tolist()
+        [1.0, 1.0]
         """
         fill = self.prepare_flat(out.size, shape, dtype)
         if fill is not None:
             fill(out.ctypes.data, start, 0, key.seed, key.stream)
 
     def prepare_flat(self, nbytes: int, shape: Sequence[int], dtype: Any) -> Filler | None:
-        """What `fill_flat` fills so many bytes of a weight with, compiled; None if there are none."""
+        """Compile the function that `fill_flat` calls.
+
+        Parameters
+        ----------
+        nbytes, shape, dtype
+            The size of `out`, and the shape and the type of the whole weight.
+
+        Returns
+        -------
+        Filler, or None if there are no bytes to fill
+
+        Examples
+        --------
+        >>> ni.Ones().prepare_flat(0, (0,), "float32") is None
+        True
+        """
         kind = as_dtype(dtype)
         size = kind.itemsize
         fill: Filler | None
@@ -284,21 +278,18 @@ class Initializer:
             fill(address, start, 0, key.seed, key.stream, *where)
         return array
 
-    @default_mode()  # so that parameters do not depend on the caller's
+    @default_mode()  # because parameters must not depend on the caller's floating-point mode
     def _prepare(
         self,
         whole: tuple[int, ...],
         dtype: DType,
         part: tuple[int, ...],
         strides: tuple[int, ...],
-        steps: tuple[int, ...] | None = None,
+        steps: tuple[int, ...] | None = None,  # None: those of `whole`
         by_rows: bool = False,
         on_gpu: bool = False,
     ) -> tuple[Filler | None, bool]:
-        """What fills such a part of such a weight, None if it has no elements; whether it draws.
-
-        `steps` are those of `whole` if left out.
-        """
+        """Return what fills a part of a weight, None if it has no elements, and whether it draws."""
         view = View(part, strides, c_steps(whole) if steps is None else steps, by_rows)
         with np.errstate(all="ignore"):
             plan = self.plan(whole, dtype)
@@ -318,7 +309,7 @@ class Initializer:
         return {name: value for name, value in self.__dict__.items() if name != "_ready"}
 
 
-@functools.lru_cache(1024)  # a model's layers are alike, and small ones must not wait for Python
+@functools.lru_cache(1024)  # a model's layers are alike, and planning takes longer than small fills
 def _prepared(exactly: Exactly, *layout: Any, **more: Any) -> tuple[Filler | None, bool]:
     return exactly.init._prepare(*layout, **more)  # type: ignore[no-any-return]
 
@@ -332,42 +323,22 @@ def _key(draws: bool, seed: Any) -> Key:
 
 
 class Distribution(Initializer):
-    """An initializer whose parameters are given: the same distribution for every shape.
-
-    A subclass has `transform`, and `divided` if it has a spread.
-    """
+    """An initializer that is one distribution; see `numinit.engines.spec.Distribution`."""
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return Sampled(self)
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
-        """The transform for arrays of a type, and an instance of its `Parameters`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the type cannot hold such values.
-        """
+        """Return the transform for a type, and its parameters."""
         raise NotImplementedError
 
     def divided(self, divisor: float) -> "Distribution":
-        """The same distribution with its standard deviation divided, and its mean kept.
-
-        Raises
-        ------
-        ValueError
-            If it has no spread.
-        """
+        """Return the distribution with its standard deviation divided."""
         raise ValueError(f"{type(self).__name__} has no spread to scale")
 
 
 class Planned(Initializer):
-    """An initializer of one weight, whose plan is known.
-
-    Parameters
-    ----------
-    known : Sampled, ByIndex or Whole
-    """
+    """An initializer of one weight, whose plan is `known`."""
 
     def __init__(self, known: Plan) -> None:
         self.known = known

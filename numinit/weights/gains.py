@@ -26,7 +26,7 @@ import numpy as np
 
 from numinit.arrays.frameworks import in_use
 from numinit.arrays.memory import Function
-from numinit.compiler.floats import default_mode
+from numinit.engines.floats import default_mode
 from numinit.show import show
 from numinit.stream.normal_tail import CONTEXT, upper_tail
 

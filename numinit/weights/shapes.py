@@ -109,7 +109,7 @@ def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
     least, most = ids.min(), ids.max()
     for bad in least, most:
         if not -whole[0] <= bad < whole[0]:
-            raise IndexError(f"ids: {show(bad)} is out of range for {whole[0]} rows")
+            raise IndexError(f"ids: {bad} is out of range for {whole[0]} rows")
     return int(least)
 
 
