@@ -361,7 +361,7 @@ def test_settings_in_the_environment_have_kernels_of_their_own(setting, tmp_path
     own = {"NUMBA_CACHE_DIR": str(tmp_path)}
     changed = finish(start(folder, script, **own, **{f"NUMBA_{name}": value}))
     assert changed != finish(start(folder, script, **own))
-    late = f"import os, numinit\nos.environ['NUMBA_{name}'] = '{value}'\n{script}"
+    late = f"import os, numba\nos.environ['NUMBA_{name}'] = '{value}'\n{script}"
     assert finish(start(folder, late, **own)) not in (changed, "")
 
 

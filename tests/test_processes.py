@@ -314,7 +314,11 @@ def test_a_row_that_is_none_ends():
     """The walk of Sparse would not come back to a row that there is."""
     from numinit.engines import cpu
 
-    layout = View((4, 3), (12, 4), (0, 1), True), *spec_of(ni.Sparse(0.5), (5, 3), "float32")
+    layout = (
+        View((4, 3), (12, 4), (0, 1), True),
+        as_dtype("float32"),
+        spec_of(ni.Sparse(0.5), (5, 3)),
+    )
     out, rows = np.zeros((4, 3), np.float32), np.array([5, 8, 2**40, -(2**40)])
     done = threading.Thread(
         target=cpu.Fill(*layout), args=(out.ctypes.data, 0, rows.ctypes.data, 1, 0), daemon=True
