@@ -19,6 +19,7 @@ import numinit as ni
 from numinit.engines import threads
 from numinit.engines.layout import View
 from numinit.initializers import base
+from numinit.stream.dtypes import as_dtype
 from numinit.weights import shapes
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork")
