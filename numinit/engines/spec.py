@@ -1,7 +1,4 @@
-"""The three kinds of plan, which an initializer returns and an engine carries out.
-
-The examples use ``import numpy as np``, ``import numinit as ni`` and the names of this module.
-"""
+"""The three kinds of plan, which an initializer returns and an engine carries out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -103,6 +100,7 @@ class Sampled:
     The standard deviation of this initializer follows from the shape:
 
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import Sampled
     >>> @dataclass(frozen=True)
     ... class InverseRows(ni.Initializer):
     ...     def plan(self, shape, dtype):
@@ -151,6 +149,7 @@ class ByIndex:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import ByIndex
     >>> @dataclass(frozen=True)
     ... class Ramp(ni.Initializer):
     ...     def plan(self, shape, dtype):
@@ -196,6 +195,7 @@ class Whole:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import Whole
     >>> @dataclass(frozen=True)
     ... class Centred(ni.Initializer):
     ...     def plan(self, shape, dtype):

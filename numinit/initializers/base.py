@@ -8,9 +8,9 @@ import numpy as np
 
 from numinit.arrays.frameworks import framework_of
 from numinit.arrays.new import empty, maker_of
-from numinit.engines.floats import default_mode
 from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
+from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.kept import Exactly, Kept
@@ -55,7 +55,7 @@ class Initializer:
 
         Examples
         --------
-        >>> ni.Orthogonal().plan((4, 2), as_dtype("float32")).name
+        >>> ni.Orthogonal().plan((4, 2), ni.stream.dtypes.as_dtype("float32")).name
         'Orthogonal'
         """
         raise NotImplementedError

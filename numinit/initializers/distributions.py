@@ -116,9 +116,10 @@ class Uniform(Distribution):
     """Uniform on [low, high): no value is `high`, in any type.
 
     Element i is ``u * (high - low) + low`` with one rounding. u is (word >> 8) * 2**-24 of a 32-bit
-    word, or (word >> 11) * 2**-53 of a 64-bit word for float64 arrays. Otherwise `high - low` and
-    `low` are rounded to float32. The value is then moved to the nearest number of the array's type
-    within [low, high). Both parts of a complex element are such values.
+    word, and ``high - low`` and `low` are rounded to float32. In float64 arrays u is
+    (word >> 11) * 2**-53 of a 64-bit word, and the two are not rounded. The value is then moved to
+    the nearest number of the array's type within [low, high). Both parts of a complex element are
+    such values.
 
     Parameters
     ----------

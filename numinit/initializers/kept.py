@@ -37,7 +37,7 @@ class Exactly:
 
 
 def _exact(value: Any) -> Any:
-    """Return a key that differs for any two values of different type or sign, also equal ones."""
+    """Return a key that tells apart equal values of different types or signs of zero."""
     if dataclasses.is_dataclass(value):
         return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
     if isinstance(value, tuple):
