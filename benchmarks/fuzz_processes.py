@@ -1,8 +1,9 @@
 """Random mixes of signals, forks, threads, fills and compilations: nothing hangs, every value is right.
 
-``python -m benchmarks.fuzz_processes --seconds 180 --seed 0`` runs cases for that long. Each is a
-process of its own that plays a random scene of a few seconds; one that does not end in time is a
-hang, and is killed with all its children. A case is made again by ``--case SEED``. POSIX only.
+    python -m benchmarks.fuzz_processes --seconds 180 --seed 0
+
+Each case is a process that runs a random mix for a few seconds. If it does not end in time it hangs, and
+is killed with all its children. ``--case SEED`` repeats a case. POSIX only.
 """
 
 import argparse
@@ -146,7 +147,7 @@ def play(seed: int) -> None:
 
 
 def case(seed: int) -> tuple[str, Counter[str]]:
-    """What went wrong in a case, nothing if it is empty, and what the case did."""
+    """Run a case; returns what went wrong, "" if nothing did, and what the case did."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {
             **os.environ,
