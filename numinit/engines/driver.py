@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from numinit.engines.floats import default_mode
 from numinit.engines import by_index, cpu, cuda
+from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
 from numinit.stream.dtypes import DType, RangeError
