@@ -303,7 +303,7 @@ Parameters
 tensor : numpy.ndarray, torch.Tensor or an array on a GPU
     The array to fill, writable. Its dtype is one of `numinit.stream.dtypes.DTYPES`.
 sparsity, std : float
-    Each column has ``ceil(sparsity * rows)`` zeros; std is that of its other elements.
+    The fraction of zeros (``ceil(sparsity * rows)`` in a column), and the std of the others.
 mean, std : float
     The mean and the standard deviation.
 a, b : float
