@@ -1,4 +1,4 @@
-"""What is measured: the families of initializers, the dtypes, and the buffers to fill."""
+"""The initializers and dtypes that are measured, and buffers to fill."""
 
 import functools
 import math

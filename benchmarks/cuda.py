@@ -186,7 +186,7 @@ class Line(NamedTuple):
 
 
 def lines(gpu: GPU) -> list[Line]:
-    """What is measured."""
+    """The fills that are measured."""
     torch_init = gpu.torch.nn.init
     found = []
     for what, dtype, init, peer in (

@@ -31,9 +31,9 @@ def play(seed: int) -> None:
     import numinit as ni
 
     rng = random.Random(seed)
-    laws = [ni.Normal(), ni.Uniform(), ni.TruncNormal(), ni.Sparse(0.5)]
+    initializers = [ni.Normal(), ni.Uniform(), ni.TruncNormal(), ni.Sparse(0.5)]
     shapes = [(64, 8), (1 << 9, 1 << 9), (1 << 10, 1 << 11)]
-    law, shape = rng.choice(laws), rng.choice(shapes)
+    init, shape = rng.choice(initializers), rng.choice(shapes)
     compiles, threads = rng.random() < 0.5, rng.randrange(3)
     acts = rng.sample(["draw", "fill", "fork", "raise"], rng.randint(1, 3))
     pace = 10 ** rng.uniform(-3.3, -1.5)
@@ -46,7 +46,7 @@ def play(seed: int) -> None:
 
     want: Any = None
     if not compiles:
-        want = law(shape, seed=1)
+        want = init(shape, seed=1)
 
     def check(made: Any) -> None:
         nonlocal want
@@ -88,7 +88,7 @@ def play(seed: int) -> None:
             if act == "draw":
                 drawn.append(ni.weights.keys.default_generator.next_key())
             elif act == "fill":
-                check(law(shape, seed=1))
+                check(init(shape, seed=1))
             elif act == "njit" and done["njit"] < 3:
                 import numba
 
@@ -102,7 +102,7 @@ def play(seed: int) -> None:
                     signal.alarm(PATIENCE // 2)
                     code = 1
                     try:
-                        code = 0 if np.array_equal(law(shape, seed=1), law(shape, seed=1)) else 3
+                        code = 0 if np.array_equal(init(shape, seed=1), init(shape, seed=1)) else 3
                     finally:
                         os._exit(code)
                 children.append(child)
@@ -120,7 +120,7 @@ def play(seed: int) -> None:
         try:
             signal.setitimer(signal.ITIMER_REAL, pace)
             while time.monotonic() < end and os.getpid() == main:
-                check(law(shape, seed=1))
+                check(init(shape, seed=1))
                 done["main fill"] += 1
             stop.set()
         except Stop:
@@ -133,7 +133,7 @@ def play(seed: int) -> None:
         signal.alarm(PATIENCE // 2)
         code = 1
         try:
-            check(law(shape, seed=1))
+            check(init(shape, seed=1))
             code = 0
         finally:
             os._exit(code)

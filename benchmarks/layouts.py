@@ -80,7 +80,7 @@ class EveryLayout:
 
 
 class NewArray:
-    """What making 1 GB of a whole weight takes of memory: the process at its peak."""
+    """The peak of the process's memory while it makes a whole weight of 1 GB."""
 
     params = KERNELS
     param_names = ("initializer",)

@@ -99,7 +99,7 @@ def verdict(results: Sequence[Result]) -> tuple[float, list[Result]]:
     return threshold, [r for r in results if not r.p >= threshold]
 
 
-# Laws: a histogram that is fused with the filling.
+# Distributions: a histogram that is fused with the filling.
 
 
 class Law(NamedTuple):
@@ -109,7 +109,7 @@ class Law(NamedTuple):
     cdf: Callable[[np.ndarray], np.ndarray]
     ppf: Callable[[np.ndarray], np.ndarray]
     tails: tuple[float, ...] = ()
-    """Count what is beyond +-t."""
+    """Values beyond +-t are counted, for each t."""
     lattice: int = 0
     """If not 0, the values are the multiples of 1/lattice, all equally likely."""
 
@@ -174,8 +174,8 @@ class Bins:
             self.edges = (np.ceil(inner * law.lattice) / law.lattice).astype(kind)
             at = self.edges.astype(np.float64)
         else:
-            # What is at or above an edge is what was above the middle between it and the number
-            # below, before it was rounded.
+            # A value is rounded to the edge or above if it exceeds the middle between the edge and
+            # the number below.
             self.edges = inner.astype(kind)
             below = np.nextafter(self.edges, kind.type(-np.inf))
             at = (self.edges.astype(np.float64) + below.astype(np.float64)) / 2
@@ -221,7 +221,7 @@ def histogram(
     fill: Callable[..., Any] | None = None,
     bins: int = BINS,
 ) -> Bins:
-    """The first `elements` values of a law, in bins, by as many threads as there are cores.
+    """Count the first `elements` values of a distribution in bins, with a thread for each core.
 
     A `fill` of one's own takes the buffer, the index of its first element, and the seed.
     """
@@ -264,7 +264,7 @@ def law_results(name: str, law: Law, dtype: str, found: Bins) -> Iterator[Result
         # float32: what rounds to more than t was beyond half a step more.
         edge = (float(np.nextafter(np.dtype(dtype).type(t), np.inf, dtype=dtype)) + t) / 2
         p_below = float(law.cdf(np.float64(-edge)))
-        # Where the law is symmetric the lower tail has the digits that 1 - cdf loses.
+        # A symmetric distribution's lower tail has the digits that 1 - cdf loses.
         p_above = float(law.cdf(np.float64(-edge))) or float(1 - law.cdf(np.float64(edge)))
         for side, count, probability in (
             ("below -", below, p_below),
@@ -532,7 +532,7 @@ Unit = Callable[[], Iterable[Result]]
 
 
 def parts(quick: bool, seed: int) -> dict[str, dict[str, Unit]]:
-    """What there is to run: units by part and name."""
+    """The units of the run, by part and name."""
     run = functools.partial
     sizes = dict.fromkeys(LONG_LAWS, 1 << 24) if quick else LONG_LAWS
     streams = (500, 1 << 12) if quick else (10_000, 1 << 14)
