@@ -118,7 +118,7 @@ class Sampled:
 
 
 class Selection(NamedTuple):
-    """The elements that are not zero, if each index of one axis has one place on some other axes."""
+    """The elements that are not zero: one for each index of an axis, if other axes have places."""
 
     axis: int
     value: float
@@ -129,7 +129,7 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ByIndex:
-    """A plan that computes each element from its index. Nothing is drawn, and the CPU carries it out.
+    """A plan that computes each element from its index, on the CPU. Nothing is drawn.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class Whole:
         return replace(self, gain=quotient("gain", self.gain, divisor))
 
     def tolerance(self, dtype: DType) -> float:
-        """Return the bound of differences between machines, before values are rounded to `dtype`."""
+        """Return the bound of differences between machines, before rounding to `dtype`."""
         return abs(self.gain) * self.errors[dtype.wide]
 
 

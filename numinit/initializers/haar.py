@@ -4,10 +4,10 @@ The Q of a Gaussian matrix's QR decomposition, with R's diagonal positive, has t
 (Mezzadri, "How to generate random matrices from the classical compact groups", Notices AMS 54,
 2007). Its Householder vectors are independent: the k-th follows from a Gaussian vector of m - k
 numbers (Stewart, "The efficient generation of random orthogonal matrices", SIAM J. Numer. Anal. 17,
-1980). So this module draws them, and factorizes nothing. That takes half of the work of QR, and all of it is
-matrix products. Vectors are applied in blocks: H_1 H_2 ... H_b = I - V S^-1 V^H, where S is the
-upper triangle of V^H V with its diagonal halved (Puglisi, "Modification of the Householder method based on the compact WY
-representation", SIAM J. Sci. Stat. Comput. 13, 1992).
+1980). So this module draws the vectors, and factorizes nothing. That takes half of the work of QR,
+and all of it is matrix products. Vectors are applied in blocks: H_1 H_2 ... H_b = I - V S^-1 V^H,
+where S is the upper triangle of V^H V with its diagonal halved (Puglisi, "Modification of the
+Householder method based on the compact WY representation", SIAM J. Sci. Stat. Comput. 13, 1992).
 """
 
 from collections.abc import Callable

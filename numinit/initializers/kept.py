@@ -1,4 +1,7 @@
-"""A cache of fills, because a model's layers are alike and planning takes longer than small fills."""
+"""A cache of fills.
+
+A model's layers are alike, and to plan a small fill takes longer than the fill.
+"""
 
 import dataclasses
 import numbers

@@ -137,7 +137,7 @@ class Dirac(Initializer):
 class Bilinear(Initializer):
     """Kernels with which a transposed convolution upsamples bilinearly.
 
-    The weight has the shape (in, out, k, k). Each k x k kernel is the product of two triangles. With
+    The weight has the shape (in, out, k, k). Each kernel is the product of two triangles. With
     ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the value at (y, x) is
     ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and Paddle's
     ``nn.initializer.Bilinear``. (Paddle's kernels are not symmetric, because it adds x / k to the

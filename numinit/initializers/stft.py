@@ -32,10 +32,10 @@ class STFT(Initializer):
     """The real or the imaginary part of a windowed Fourier transform, as a convolution's kernel.
 
     This is ``keras.initializers.STFT`` (Keras 3.8). In a weight of shape (T, 1, F), element
-    (t, 0, f) is ``cos(2 pi t f / N)`` or ``-sin(2 pi t f / N)`` with N = 2 (F - 1), times the window
-    at t, divided by the window's norm. Keras computes in the weight's type, and its float32 values
-    for T = F = 512 are off by up to 1e-4 of the largest. Here values are computed in float64 and
-    rounded once.
+    (t, 0, f) is ``cos(2 pi t f / N)`` or ``-sin(2 pi t f / N)`` with N = 2 (F - 1), multiplied by
+    the window at t and divided by the window's norm. Keras computes in the weight's type, and its
+    float32 values for T = F = 512 are off by up to 1e-4 of the largest. Here values are computed in
+    float64 and rounded once.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ class _Fans(Initializer):
             )
 
     def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Plan:
-        """Return a plan of standard deviation gain / sqrt(fan), or 0 for a weight without elements."""
+        """Return a plan with std gain / sqrt(fan), or 0 for a weight without elements."""
         axes = self.in_axis, self.out_axis, self.batch_axis
         n = fan(mode, *fans(shape, *axes, self.groups, self.packed, self.transposed))
         std = gain / math.sqrt(n) if n else 0.0
@@ -209,7 +209,7 @@ class _Kaiming(_Fans):
 
     a: float | None = 0.0
     mode: Mode = "fan_in"
-    # Not compared, because a callable may have no hash. Only its gain matters, and that is compared.
+    # Not compared, because a callable may have no hash. Its gain is compared instead.
     nonlinearity: str | Function = field(default="leaky_relu", compare=False)
     _gain: float = field(init=False, repr=False)
 

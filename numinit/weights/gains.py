@@ -112,9 +112,9 @@ def calculate_gain(nonlinearity: str | Function, param: Any = None) -> float:
 def variance_gain(nonlinearity: str | Function, param: Any = None) -> float:
     """Return the gain that keeps the variance, 1 / sqrt(E[f(z)**2]) for a standard normal z.
 
-    A callable is integrated on [-16, 16], in steps that are halved where it is not smooth. The error
-    is below 1e-11, also at kinks and jumps, if no feature is narrower than 0.01; a function in
-    single precision, JAX's default, gives 6 digits. The gain is rounded to 12 digits, so that
+    A callable is integrated on [-16, 16], in steps that are halved where it is not smooth. The
+    error is below 1e-11, also at kinks and jumps, if no feature is narrower than 0.01. A function
+    in single precision, JAX's default, gives 6 digits. The gain is rounded to 12 digits, so that
     machines whose exp differs in the last bit make the same weights. Every call integrates again,
     because a module may change.
 
@@ -171,7 +171,11 @@ def is_parameter(param: Any) -> bool:
 
 
 def _elu_gain(alpha: float) -> float:
-    """E = 1/2 + alpha**2 (E[exp(2z) - 2 exp(z) + 1; z < 0]), E[exp(tz); z < 0] = exp(t**2/2) Q(t)."""
+    """Return the gain of elu.
+
+    E[f(z)**2] = 1/2 + alpha**2 E[exp(2z) - 2 exp(z) + 1; z < 0], and E[exp(tz); z < 0] is
+    exp(t**2 / 2) Q(t).
+    """
     with localcontext(CONTEXT):
         return float(
             (Decimal("0.5") + Decimal(alpha) ** 2 * _negative(Decimal(1))) ** Decimal("-0.5")
@@ -179,7 +183,7 @@ def _elu_gain(alpha: float) -> float:
 
 
 def _celu_gain(alpha: float) -> float:
-    """Do the same with exp(z / alpha)."""
+    """Return the gain of celu: as that of elu, with exp(z / alpha)."""
     if not alpha:
         raise ValueError(f"alpha {show(alpha)} not a valid number: celu divides by it")
     with localcontext(CONTEXT):
@@ -188,7 +192,7 @@ def _celu_gain(alpha: float) -> float:
 
 
 def _negative(rate: Decimal) -> Decimal:
-    """E[(exp(rate z) - 1)**2; z < 0]."""
+    """Return E[(exp(rate z) - 1)**2; z < 0]."""
     twice = 2 * rate
     return (
         (twice * twice / 2).exp() * upper_tail(twice)
@@ -198,7 +202,7 @@ def _negative(rate: Decimal) -> Decimal:
 
 
 def _of_arrays(f: Function) -> Function:
-    """Return `f` as a function from a float64 array to another; `_ways` says how it may be called."""
+    """Return `f` as a function from a float64 array to another, in the first way that works."""
     z = np.linspace(-2.5, 2.5, 64)
     errors = []
     for g in _ways(f):
@@ -227,7 +231,9 @@ _MAX_PANELS = 4096  # more than that are open only where f is noise
 
 
 def _quadrature(f: Function, shown: Any) -> float:
-    """Return 1 / sqrt(E[f(z)**2]), by Gauss-Lobatto rules on panels that are halved until both agree.
+    """Return 1 / sqrt(E[f(z)**2]), by Gauss-Lobatto rules.
+
+    A panel is halved until its halves give the same integral as the panel.
 
     A Lobatto rule has nodes at the ends of its panel, so it notices a jump that is close to them.
     No end is a round number, because an f may be undefined there.

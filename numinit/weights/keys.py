@@ -185,7 +185,7 @@ class Generator:
 
     @property
     def seed(self) -> int:
-        """The seed that the generator started from. Without a given seed it differs between processes."""
+        """The seed that the generator started from; if not given, each process has its own."""
         return self._source()[0].seed
 
     def next_key(self) -> Key:

@@ -56,7 +56,7 @@ def check_count(name: str, count: Any) -> None:
 
 
 def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
-    """Return each axis' first index and size, with None for the size where an integer drops the axis."""
+    """Return the first index and the size on each axis; an integer drops its axis, size None."""
     index = index if isinstance(index, tuple) else (index,)
     ellipses = sum(i is Ellipsis for i in index)
     if ellipses > 1 or len(index) - ellipses > len(whole):
@@ -114,7 +114,7 @@ def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
 
 
 def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
-    """Return the index in the whole weight of a window's first element; the window must lie inside."""
+    """Return the index in the whole weight of the first element of a window inside it."""
     begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
     if not len(part) == len(whole) == len(begin):
         raise ValueError(
