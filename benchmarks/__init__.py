@@ -1,9 +1,16 @@
-"""Proof, in four commands.
+"""Measurements and tests that are too long for the test suite.
 
-`asv run` follows times, memory and throughput from commit to commit; ``python -m
-benchmarks.peers`` sets numinit beside other libraries; ``python -m benchmarks.statistics`` looks
-at the values; ``python -m benchmarks.ratios`` says which promises of the README do not hold here.
+Each of these is a command, ``python -m benchmarks.NAME``; its docstring says what it does:
 
-asv takes less to be better, also where elements per second are tracked: compare commits by
-`--bench time_`, on a shared machine by the cells of one thread. For asv: dtypes, sizes, threads, layouts, startup and command_line.
+ratios          the ratios of speed that the README promises
+peers           time and memory beside other libraries
+statistics      the values as samples
+cuda            a GPU's bits beside the CPU's, and its speed
+fuzz_layouts    random initializers, types and layouts
+fuzz_files      random and damaged recipes, headers and files
+fuzz_processes  random signals, forks and threads
+
+``asv run`` measures the time, memory and throughput of a commit, by `dtypes`, `sizes`, `layouts`,
+`startup` and `command_line`. asv takes a smaller number to be better, also for elements per second. So
+compare commits with ``--bench time_``, and on a shared machine look at the results of one thread.
 """

@@ -1,4 +1,4 @@
-"""What is measured: the families of initializers, the dtypes, and the buffers to fill."""
+"""The initializers and dtypes that are measured, and buffers to fill."""
 
 import functools
 import math
@@ -48,7 +48,7 @@ class Family(NamedTuple):
     """An initializer that is measured."""
 
     kind: str
-    """Its name in `numinit`; what this version lacks is skipped."""
+    """The name of its class in `numinit`. It is skipped if this version has no such class."""
     fields: dict[str, Any] = {}
     shape: Callable[[int], tuple[int, ...]] = matrix
     largest: int = 1 << 40
@@ -60,7 +60,7 @@ class Family(NamedTuple):
         return getattr(ni, self.kind)(**self.fields)
 
 
-#: A new initializer is a new line.
+#: The initializers that are measured, by name: one row each.
 FAMILIES: dict[str, Family] = {
     "constant": Family("Constant", {"value": 1.0}),
     "uniform": Family("Uniform"),
@@ -78,7 +78,7 @@ FAMILIES: dict[str, Family] = {
     "bilinear": Family("Bilinear", shape=kernels),
     "embedding uniform": Family("EmbeddingUniform"),
 }
-#: One of each kind of kernel, for what does not depend on the rest.
+#: One for each transform, for measurements where the others would be alike.
 KERNELS = ["constant", "uniform", "normal", "truncated normal, 2 sigma", "sparse, 90% zeros"]
 
 
@@ -107,13 +107,13 @@ class Cell(NamedTuple):
 def cell(family: str, dtype: str, nbytes: int) -> Cell:
     """A cell of about `nbytes`.
 
-    Cached, for asv sets up before every single call that it times, and fresh pages would be what
-    it times then.
+    It is cached, because asv calls `setup` before every call that it times, and would then time
+    fresh pages.
 
     Raises
     ------
     NotImplementedError
-        With the reason, where there is no such cell; asv skips it then.
+        If there is no such cell, with the reason; asv skips it then.
     """
     entry = FAMILIES[family]
     init, kind = entry.make(), numpy_dtype(dtype)
@@ -129,6 +129,6 @@ def cell(family: str, dtype: str, nbytes: int) -> Cell:
     return Cell(init, buffer)
 
 
-# asv measures each cell in a process forked from one that has imported this: what Numba does once,
-# before its first kernel, is done here once.
+# asv forks a process for each cell from one that has imported this. So Numba's work before its first
+# kernel is done here, once.
 ni.constant_(np.empty(1, np.float32), 0.0)

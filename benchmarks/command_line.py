@@ -1,4 +1,4 @@
-"""``numinit init`` and ``numinit verify`` on a small model, process and all."""
+"""``numinit init`` and ``numinit verify`` on a small model, including the start of the process."""
 
 import atexit
 import functools
@@ -25,7 +25,7 @@ MODEL = {"wte.weight": (WIDTH * 88, WIDTH), "wpe.weight": (1024, WIDTH)} | {
 
 
 def numinit(*arguments: str | Path) -> str:
-    """Run the command to its end; its output."""
+    """Run the command; returns its output."""
     command = [sys.executable, "-m", "numinit", *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -42,7 +42,7 @@ def files(dtype: str) -> tuple[Path, Path]:
 
 
 class SmallModel:
-    """The commands on a model of 29 million parameters, process and file and all."""
+    """The commands on a model of 29 million parameters, including the process and the file."""
 
     params = ["float32", "bfloat16"]
     param_names = ("dtype",)

@@ -1,8 +1,9 @@
 """The GPU beside its peers, and the CPU engine's scaling: ``python -m benchmarks.cuda``.
 
-First the bits: every law and dtype on 2**28 elements, windows and rows, against the CPU's. Then the
-throughput beside cudaMemset of the same bytes, torch.cuda and cuRAND, in turn in one run, medians by
-events. Last, the CPU from 1 to 16 threads beside a fill by as many.
+First it compares the GPU's bits with the CPU's: every distribution and dtype on 2**28 elements, windows
+and rows. Then it measures the throughput beside cudaMemset of the same bytes, torch.cuda and cuRAND, in
+turn in one run; times are medians by CUDA's events. Last, it measures the CPU engine with 1 to 16
+threads, beside `ndarray.fill` in as many.
 
 The exit code is 1 if a bit differs. Without a GPU only ``--cpu`` works.
 """
@@ -49,7 +50,7 @@ INITIALIZERS: dict[str, ni.Initializer] = {
 
 
 class NoGPU(Exception):
-    """Why there is nothing to measure on."""
+    """There is no GPU to measure on, for the given reason."""
 
 
 class GPU:
@@ -85,7 +86,7 @@ class GPU:
 
     def milliseconds(self, call: Callable[[], Any]) -> float:
         begin, end = self._events
-        # The GPU is kept busy until all is in its queue: the host's time is not what is measured.
+        # The GPU is kept busy until all calls are in its queue, so that the host's time does not count.
         self.torch.cuda._sleep(4_000_000)
         begin.record()
         call()
@@ -129,7 +130,7 @@ def expected(
 
 
 def differences(gpu: GPU, elements: int) -> list[str]:
-    """What is not the CPU's, bit for bit."""
+    """The names of fills that differ from the CPU's in a bit."""
     wrong: list[str] = []
 
     def compare(what: str, array: Any, init: ni.Initializer, shape: tuple[int, ...]) -> None:
@@ -185,7 +186,7 @@ class Line(NamedTuple):
 
 
 def lines(gpu: GPU) -> list[Line]:
-    """What is measured."""
+    """The fills that are measured."""
     torch_init = gpu.torch.nn.init
     found = []
     for what, dtype, init, peer in (

@@ -1,4 +1,4 @@
-"""Every initializer in every dtype: 32 MiB already touched, all threads."""
+"""Every initializer in every dtype: 32 MiB of memory already in use, all threads."""
 
 from .cases import DTYPES, FAMILIES, MIB, cell
 from .measure import extra_memory, seconds
@@ -7,8 +7,8 @@ from .measure import extra_memory, seconds
 class EveryInitializer:
     """By initializer and dtype.
 
-    Of elements per second more is better, of everything else less: asv takes less to be better
-    throughout, so compare commits with ``--bench time_``.
+    asv takes a smaller number to be better, also for elements per second. So compare commits with
+    ``--bench time_``.
     """
 
     params = (list(FAMILIES), DTYPES)
@@ -27,7 +27,7 @@ class EveryInitializer:
 
 
 class PeakMemory:
-    """By how much a fill raises the process's peak: what it takes beyond the buffer, float32."""
+    """The memory that a fill takes beyond the buffer, from the process's peak, float32."""
 
     params = list(FAMILIES)
     param_names = ("initializer",)

@@ -1,4 +1,4 @@
-"""The same fills by numinit and by its peers, in place, for `ratios`."""
+"""The same in-place fills by numinit and by its peers, for `ratios`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ SIZE = 256 * MIB
 
 _generator = np.random.Generator(np.random.SFC64(0))
 
-#: (peer, law): fills a buffer of `buffer`.
+#: (library, distribution) -> a function that fills a buffer that `buffer` made.
 FILLS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("numinit", "uniform"): lambda a: ni.uniform_(a, seed=0),
     ("numinit", "normal"): lambda a: ni.normal_(a, seed=0),
@@ -34,7 +34,7 @@ def _torch() -> Any:
 
 
 def buffer(peer: str, dtype: str, nbytes: int = SIZE) -> Any:
-    """A touched array of the peer's kind."""
+    """An array of a library, all of its memory already in use."""
     if peer == "torch":
         kind = getattr(_torch(), dtype)
         return _torch().full((nbytes // kind.itemsize,), 0.5, dtype=kind)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.fuzz_layouts --seconds 180 --seed 1
 
-A case makes a tensor at once, and again in some way that must not matter: as a strided, transposed
-or reversed view, as a shard in place, as a block, as rows, or as runs of a file. Guard bytes lie
-around and between the elements. A case follows from its number alone, so that `--seed S --first N
---cases 1` repeats a failure.
+A case makes a tensor at once, and then again in another way that must give the same bytes: as a strided,
+transposed or reversed view, as a shard in place, as a block, as rows, or as runs of a file. Guard bytes
+lie around and between the elements. A case follows from the seed and its number alone, so that ``--seed S
+--first N --cases 1`` repeats a failure.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 def available() -> list[str]:
-    """The types that NumPy has here."""
+    """The element types that NumPy has here."""
     names = []
     for name, dtype in DTYPES.items():
         try:
@@ -86,7 +86,7 @@ def draw_case(rng: random.Random, dtypes: list[str]) -> Case:
 def guarded(
     rng: random.Random, shape: tuple[int, ...], kind: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A strided view of some memory that is all guard bytes, and that memory."""
+    """A strided view of memory that is full of guard bytes, and that memory."""
     order = rng.sample(range(len(shape)), len(shape))
     if rng.random() < 0.4:
         order = list(range(len(shape)))
@@ -121,7 +121,7 @@ def check_guards(name: str, view: np.ndarray, memory: np.ndarray) -> None:
 
 
 def run_case(rng: random.Random, case: Case) -> str:
-    """Make a case in one other way; returns the way."""
+    """Make a case in one other way; returns the name of the way."""
     init, dtype, shape, key = case
     kind = numpy_dtype(DTYPES[dtype])
     way = rng.choice(KINDS)
@@ -144,7 +144,7 @@ def run_case(rng: random.Random, case: Case) -> str:
     if way == "view":
         view, memory = guarded(rng, shape, kind)
         init.fill_(view, seed=key)
-        if isinstance(init, ORTHOGONAL):  # the sums of BLAS may depend on the order of memory
+        if isinstance(init, ORTHOGONAL):  # BLAS may add in another order for another layout
             np.testing.assert_allclose(
                 *(np.asarray(x, np.complex128) for x in (view, whole)), rtol=0.26, atol=1e-4
             )

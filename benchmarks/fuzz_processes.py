@@ -1,8 +1,9 @@
 """Random mixes of signals, forks, threads, fills and compilations: nothing hangs, every value is right.
 
-``python -m benchmarks.fuzz_processes --seconds 180 --seed 0`` runs cases for that long. Each is a
-process of its own that plays a random scene of a few seconds; one that does not end in time is a
-hang, and is killed with all its children. A case is made again by ``--case SEED``. POSIX only.
+    python -m benchmarks.fuzz_processes --seconds 180 --seed 0
+
+Each case is a process that runs a random mix for a few seconds. If it does not end in time it hangs, and
+is killed with all its children. ``--case SEED`` repeats a case. POSIX only.
 """
 
 import argparse
@@ -30,9 +31,9 @@ def play(seed: int) -> None:
     import numinit as ni
 
     rng = random.Random(seed)
-    laws = [ni.Normal(), ni.Uniform(), ni.TruncNormal(), ni.Sparse(0.5)]
+    initializers = [ni.Normal(), ni.Uniform(), ni.TruncNormal(), ni.Sparse(0.5)]
     shapes = [(64, 8), (1 << 9, 1 << 9), (1 << 10, 1 << 11)]
-    law, shape = rng.choice(laws), rng.choice(shapes)
+    init, shape = rng.choice(initializers), rng.choice(shapes)
     compiles, threads = rng.random() < 0.5, rng.randrange(3)
     acts = rng.sample(["draw", "fill", "fork", "raise"], rng.randint(1, 3))
     pace = 10 ** rng.uniform(-3.3, -1.5)
@@ -45,7 +46,7 @@ def play(seed: int) -> None:
 
     want: Any = None
     if not compiles:
-        want = law(shape, seed=1)
+        want = init(shape, seed=1)
 
     def check(made: Any) -> None:
         nonlocal want
@@ -87,7 +88,7 @@ def play(seed: int) -> None:
             if act == "draw":
                 drawn.append(ni.weights.keys.default_generator.next_key())
             elif act == "fill":
-                check(law(shape, seed=1))
+                check(init(shape, seed=1))
             elif act == "njit" and done["njit"] < 3:
                 import numba
 
@@ -101,7 +102,7 @@ def play(seed: int) -> None:
                     signal.alarm(PATIENCE // 2)
                     code = 1
                     try:
-                        code = 0 if np.array_equal(law(shape, seed=1), law(shape, seed=1)) else 3
+                        code = 0 if np.array_equal(init(shape, seed=1), init(shape, seed=1)) else 3
                     finally:
                         os._exit(code)
                 children.append(child)
@@ -119,7 +120,7 @@ def play(seed: int) -> None:
         try:
             signal.setitimer(signal.ITIMER_REAL, pace)
             while time.monotonic() < end and os.getpid() == main:
-                check(law(shape, seed=1))
+                check(init(shape, seed=1))
                 done["main fill"] += 1
             stop.set()
         except Stop:
@@ -132,7 +133,7 @@ def play(seed: int) -> None:
         signal.alarm(PATIENCE // 2)
         code = 1
         try:
-            check(law(shape, seed=1))
+            check(init(shape, seed=1))
             code = 0
         finally:
             os._exit(code)
@@ -146,7 +147,7 @@ def play(seed: int) -> None:
 
 
 def case(seed: int) -> tuple[str, Counter[str]]:
-    """What went wrong in a case, nothing if it is empty, and what the case did."""
+    """Run a case; returns what went wrong, "" if nothing did, and what the case did."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {
             **os.environ,

@@ -1,4 +1,4 @@
-"""Views that are not contiguous, parts of a larger weight, rows, fresh memory, torch tensors."""
+"""Strided views, parts of a larger weight, rows, new arrays and torch tensors."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .measure import seconds
 SIDE = 4096
 WHOLE = (40_000_000, 128)  # an embedding table of 20 GB in float32
 
-#: layout: its array, filled at each call, of a square of 64 MiB (float32).
+#: layout -> the view that is filled, of a square array of 64 MiB in float32.
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "contiguous": lambda a: a,
     "transposed": lambda a: a.T,
@@ -33,7 +33,7 @@ OTHERS = [
 
 @functools.lru_cache(1)
 def call(initializer: str, layout: str, dtype: str) -> tuple[Callable[[], Any], int]:
-    """What fills, and how many elements."""
+    """A function that fills, and the number of elements that it fills."""
     init = cell(initializer, dtype, 4 * SIDE).init
     table = np.ones((SIDE, SIDE), numpy_dtype(dtype))
     rows = SIDE * SIDE // WHOLE[1]
@@ -80,7 +80,7 @@ class EveryLayout:
 
 
 class NewArray:
-    """What making 1 GB of a whole weight takes of memory: the process at its peak."""
+    """The peak of the process's memory while it makes a whole weight of 1 GB."""
 
     params = KERNELS
     param_names = ("initializer",)

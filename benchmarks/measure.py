@@ -1,4 +1,4 @@
-"""Measuring: times, the memory beyond a buffer, and the machine in words."""
+"""Measures times and memory, and describes the machine."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def machine() -> str:
-    """The processor's name and the number of logical cores; nothing that names the host."""
+    """The processor's name and the number of logical cores. The host's name is left out."""
     name = platform.processor() or platform.machine()
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 class Spread(NamedTuple):
-    """A median, and how far the middle half of the runs lies from it."""
+    """The median and the two quartiles of some runs."""
 
     median: float
     low: float
@@ -41,9 +41,9 @@ def spread(values: list[float]) -> Spread:
 
 
 def seconds(call: Callable[[], Any], budget: float = 0.1, least: int = 3) -> float:
-    """The median time of a call, of as many runs as fit the budget, at least `least`.
+    """The median time of a call, from as many runs as fit the budget, and at least `least`.
 
-    Calls of microseconds are repeated within a run until that takes a millisecond.
+    A run repeats a short call until it takes about a millisecond.
     """
     clock = time.perf_counter
     begin = clock()
@@ -74,14 +74,14 @@ def can_measure_memory() -> bool:
 
 
 def extra_memory(call: Callable[[], Any]) -> int:
-    """By how many bytes the process's resident memory rose, at most, during a call.
+    """The bytes by which the peak of the process's resident memory rises during a call.
 
-    What `call` returns lives until the peak is read, so that a new tensor counts.
+    The result of `call` is kept until the peak is read, so that a new tensor counts.
 
     Raises
     ------
     NotImplementedError
-        Where the peak cannot be reset.
+        If the peak cannot be reset.
     """
     if not can_measure_memory():
         raise NotImplementedError("this system does not let a process reset its peak of memory")
@@ -94,10 +94,10 @@ def extra_memory(call: Callable[[], Any]) -> int:
 
 
 class Quiet:
-    """`print(quiet)` at the end of a measurement says how many cores others used meanwhile.
+    """Says how many cores other processes used during a measurement: ``print(quiet)`` at its end.
 
-    A fill by all threads takes twice as long where somebody else has one of two cores, and what
-    has one thread does not: times and ratios are worth something only if that is near 0.
+    If another process uses one of two cores, a fill by all threads takes twice as long, and a peer with
+    one thread does not. So times and ratios are meaningful only if that number is near 0.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Quiet:
 
     @staticmethod
     def _read() -> tuple[float, float] | None:
-        """The clock, and the CPU seconds of all processes but this and its ended children."""
+        """The clock, and the CPU seconds of all processes except this one and its ended children."""
         try:
             cpu = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
             everybody = sum(int(cpu[i]) for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")

@@ -1,16 +1,16 @@
 """numinit beside other libraries: ``python -m benchmarks.peers``.
 
-Each library runs in a process of its own, and makes uniform, normal and truncated normal values
-(2 standard deviations) of the same number of bytes. The processes take turns, one at a time, so
-that a noisy machine hurts all alike. Three things are measured:
+Each library runs in its own process and makes the same number of bytes of uniform, normal and
+truncated normal values (2 standard deviations). The processes take turns, one at a time, so that other
+load on the machine affects all alike. Three things are measured:
 
-warm   a buffer that exists is filled again; libraries that only return new arrays, marked *,
-       make one, and the one before has been freed
-fresh  a new array is made while the one before lives, so that its pages are new
-extra  by how much the process's peak of memory rises then, beyond the array itself
+warm   an existing buffer is filled again; libraries that only return new arrays, marked *, make one
+       after the former one was freed
+fresh  a new array is made while the former one is kept, so that its memory pages are new
+extra  the peak of the process's memory during that, beyond the array itself
 
-The table and a chart of it are written beside this file, where the README shows them. A library
-that is not installed, or has no such values, is left out with the reason.
+The table and a chart of it are written beside this file, and the README shows them. A library that is
+not installed, or has no such values, is left out, with the reason.
 """
 
 import argparse
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 
 
 class Case(NamedTuple):
-    """A law, a dtype, and how many elements."""
+    """A distribution, a dtype, and a number of elements."""
 
     law: str
     dtype: str
@@ -47,9 +47,9 @@ class Ways(NamedTuple):
 
     new: Callable[[], Any]
     fill: Callable[[Any], Any] | None = None
-    """In place, of what `new` returned."""
+    """Fills the result of `new` in place."""
     buffer: Callable[[], Any] | None = None
-    """A touched buffer, where `new` is not to be used for it."""
+    """Makes the buffer for `fill`, its memory already in use; left out, `new` does."""
 
 
 def numinit(case: Case) -> Ways:
@@ -301,7 +301,7 @@ def measure(
 
 
 def table(lines: Sequence[Line], nbytes: int) -> str:
-    """As Markdown, which reads as it is, too."""
+    """The table in Markdown."""
     ours = {(x.law, x.dtype): x for x in lines if x.peer == "numinit"}
     rows = [
         "| values | dtype | library | warm, GB/s (quartiles) | numinit is | fresh, GB/s (quartiles) "
@@ -330,7 +330,7 @@ def table(lines: Sequence[Line], nbytes: int) -> str:
 
 
 def draw(lines: Sequence[Line], title: str, path: Path) -> None:
-    """Bars of both times, a panel for each law and dtype."""
+    """Draw bars of both times, with a panel for each distribution and dtype."""
     import matplotlib as mpl
 
     mpl.use("Agg")

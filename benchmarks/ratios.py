@@ -1,16 +1,17 @@
 """The promised ratios, and which of them do not hold here: ``python -m benchmarks.ratios``.
 
-Every promise of speed that the README makes is a line of `PROMISES`, and the only place that has
-it. The two sides are timed in turn, so that a noisy machine hurts both alike; medians are
-compared. The exit code is 1 if a promise does not hold on this machine.
+Every promise of speed in the README is a row of `PROMISES`; a test compares them. The two sides are timed
+in turn, so that other load on the machine affects both alike, and their medians are compared. The exit
+code is 1 if a promise does not hold on this machine.
 
-A fill by all threads competes with whatever else runs, which a peer's single thread does less: beside an
-installation and other work a machine kept fewer than half of these promises. So the command says how many
-cores others used meanwhile, and a ratio measured beside more than 0.1 is no measurement.
+A fill by all threads competes with other processes more than a peer's single thread does. On a machine
+that was busy with an installation, fewer than half of these promises held. So the command says how many
+cores other processes used. Do not trust a ratio if that was more than 0.1.
 
-The promise for fresh memory is near its limit: the system clears pages at the bus's 33 GB/s before
-normals are made in them at 20, which is 0.72 of a fill at 17 GB/s, or less where a virtual machine's host
-must find the pages first. On the machine of the README's table every other run broke it (0.48 to 0.86).
+The promise for fresh memory is near its limit. The system clears new pages at 33 GB/s, the speed of the
+memory bus, before normals are made in them at 20 GB/s. Together that is 12.5 GB/s, 0.72 of a fill with a
+constant, which reaches 17 GB/s. It is less where the host of a virtual machine must find the pages first.
+On the machine of the README's table every other run broke this promise (0.48 to 0.86).
 """
 
 import argparse
@@ -35,15 +36,15 @@ class Promise(NamedTuple):
     """`ours` is at least `ratio` times as fast as `peer`, per unit of work."""
 
     what: str
-    """As the first column of the README's table has it."""
+    """The first column of the README's table."""
     against: str
-    """What the peer's column begins with."""
+    """The beginning of the peer's column."""
     ratio: float
     sides: Callable[[], tuple[Side, Side]]
-    """Makes the buffers and returns what is timed, ours and the peer's."""
+    """Makes the buffers; returns the two functions that are timed, ours and the peer's."""
     unit: str = "GB/s"
     work: tuple[float, float] = (SIZE / 1e9, SIZE / 1e9)
-    """Of ours and of the peer's, in the unit's numerator; times are reported where it is 0."""
+    """The work of ours and of the peer's, in the numerator of the unit. If it is 0, times are reported."""
     loops: int = 1
 
 
@@ -144,7 +145,7 @@ PROMISES = [
 
 
 def measure(sides: Sequence[Side], repeat: int, loops: int = 1) -> list[float]:
-    """The median seconds of each side, run in turn after one run that does not count."""
+    """The median seconds of each side. They run in turn; the first run does not count."""
     times: list[list[float]] = [[] for _ in sides]
     for turn in range(repeat + 1):
         for run, found in zip(sides, times, strict=True):

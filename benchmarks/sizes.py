@@ -25,7 +25,7 @@ class EverySize:
 
 
 class Throughput:
-    """By kernel and bytes: calls in a loop, so that the small ones are exact.
+    """By initializer and bytes: calls in a loop, so that times of small fills are precise.
 
     A share of 1 is the speed of ``ndarray.fill`` on the same buffer in the same process.
     """

@@ -1,4 +1,4 @@
-"""What a process pays once: the import, and the first call of a kernel, compiled or cached."""
+"""The costs of a new process: the import, and the first call of a kernel, compiled or cached."""
 
 import functools
 import subprocess

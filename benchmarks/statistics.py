@@ -1,23 +1,23 @@
 """The values as samples, at scale: ``python -m benchmarks.statistics [--quick]``.
 
-* **Bits**: the raw words that elements own, through dieharder, a third party's battery: of one
-  stream, of the streams of 1024 names element by element in turn, of 1024 neighbouring seeds in
-  turn, and of the rows of an embedding table in scattered order.
-* **Laws**: uniform, normal and truncated values in 1000 bins of equal probability, chi-squared,
-  and the counts in the tails, binomial.
+* **Bits**: the random words of the elements go through dieharder, a third party's battery. There are four
+  sources: one stream; the streams of 1024 names, element by element in turn; 1024 neighbouring seeds in
+  turn; and the rows of an embedding table in scattered order.
+* **Distributions** (``--only laws``): uniform, normal and truncated values are counted in 1000 bins of equal
+  probability, with a chi-squared test. Counts in the tails have a binomial test.
 * **Streams**: the correlation of any two of 10,000 named streams.
 
-Everything goes through the public interface. All p-values are two-sided and in one list; with
-n of them, one below FAMILY_WISE / n (Bonferroni) fails the run, so that a perfect generator fails
-with a probability below FAMILY_WISE. The exit code is 1 then. dieharder keeps its own numbers of samples:
-with a tenth of them it failed /dev/urandom, too.
+Everything uses the public interface. All p-values are two-sided and in one list of n. The run fails, with
+exit code 1, if one is below FAMILY_WISE / n (Bonferroni). So a perfect generator fails with a probability
+below FAMILY_WISE. dieharder keeps its own numbers of samples: with a tenth of them /dev/urandom failed, too.
 
-`statistics.json` has every result of the long form with its date, seed and machine, and of /dev/urandom
-beside it: 389 tests, none below the threshold of 2.6e-8. The two smallest p-values, 1.1e-5 (sts_serial
-2) and 5.9e-5 (rgb_permutations 5), are both of neighbouring seeds. In 24 more runs of each, on other
-seeds, the smallest were 0.017 and 0.0093, and pairs of bits, within a word and across seeds, counted in
-2**30 words, are even. dieharder's small p-values are too small: of 2910 of sts_serial, /dev/urandom had
-63 below 0.01 and 3.8e-7 at the least, neighbouring seeds 67 and 8.7e-6.
+`statistics.json` has every result of the long form with its date, seed and machine, and results of
+/dev/urandom for comparison. Of 389 tests, none is below the threshold of 2.6e-8. The two smallest
+p-values, 1.1e-5 (sts_serial 2) and 5.9e-5 (rgb_permutations 5), belong to neighbouring seeds. In 24 more
+runs of each, on other seeds, the smallest were 0.017 and 0.0093. Pairs of bits, within a word and across
+seeds, were counted in 2**30 words and are even. Small p-values of dieharder are too small: of 2910 of
+sts_serial, 63 were below 0.01 for /dev/urandom and 67 for neighbouring seeds; the smallest were 3.8e-7 and
+8.7e-6.
 """
 
 import argparse
@@ -46,9 +46,9 @@ import numinit as ni
 
 from .measure import machine
 
-#: The probability that a perfect generator fails. dieharder prints p-values to 8 decimals, so
-#: that what it prints as 0 or 1 is a two-sided 1e-8 or less; a smaller FAMILY_WISE than this could
-#: not be told from that for some hundred tests.
+#: The probability that a perfect generator fails. dieharder prints p-values with 8 decimals, so that 0
+#: or 1 stands for a two-sided 1e-8 or less. With a smaller FAMILY_WISE, the threshold for some hundred
+#: tests would be below that.
 FAMILY_WISE = 1e-5
 BINS = 1000
 CHUNK = 1 << 17  # elements that a thread makes and counts at a time, in its second-level cache
@@ -69,7 +69,7 @@ def two_sided(below: float, above: float) -> float:
 
 
 def chi_squared(counts: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """The statistic and its two-sided p-value: counts that are too even are no random ones."""
+    """The statistic and its two-sided p-value, because counts that are too even are not random."""
     from scipy import special
 
     expected = probabilities * counts.sum()
@@ -99,7 +99,7 @@ def verdict(results: Sequence[Result]) -> tuple[float, list[Result]]:
     return threshold, [r for r in results if not r.p >= threshold]
 
 
-# Laws: a histogram that is fused with the filling.
+# Distributions: a histogram that is fused with the filling.
 
 
 class Law(NamedTuple):
@@ -109,7 +109,7 @@ class Law(NamedTuple):
     cdf: Callable[[np.ndarray], np.ndarray]
     ppf: Callable[[np.ndarray], np.ndarray]
     tails: tuple[float, ...] = ()
-    """Count what is beyond +-t."""
+    """Values beyond +-t are counted, for each t."""
     lattice: int = 0
     """If not 0, the values are the multiples of 1/lattice, all equally likely."""
 
@@ -164,7 +164,7 @@ def _count(values, low, per_unit, base, edges, counts, tails, beyond):
 
 
 class Bins:
-    """Bins of nearly equal and exactly known probability for the float32 or float64 of a law."""
+    """Bins of nearly equal and exactly known probability for a distribution in float32 or float64."""
 
     def __init__(self, law: Law, dtype: str, bins: int = BINS) -> None:
         kind = np.dtype(dtype)
@@ -174,8 +174,8 @@ class Bins:
             self.edges = (np.ceil(inner * law.lattice) / law.lattice).astype(kind)
             at = self.edges.astype(np.float64)
         else:
-            # What is at or above an edge is what was above the middle between it and the number
-            # below, before it was rounded.
+            # A value is rounded to the edge or above if it exceeds the middle between the edge and
+            # the number below.
             self.edges = inner.astype(kind)
             below = np.nextafter(self.edges, kind.type(-np.inf))
             at = (self.edges.astype(np.float64) + below.astype(np.float64)) / 2
@@ -221,7 +221,7 @@ def histogram(
     fill: Callable[..., Any] | None = None,
     bins: int = BINS,
 ) -> Bins:
-    """The first `elements` values of a law, in bins, by as many threads as there are cores.
+    """Count the first `elements` values of a distribution in bins, with a thread for each core.
 
     A `fill` of one's own takes the buffer, the index of its first element, and the seed.
     """
@@ -264,7 +264,7 @@ def law_results(name: str, law: Law, dtype: str, found: Bins) -> Iterator[Result
         # float32: what rounds to more than t was beyond half a step more.
         edge = (float(np.nextafter(np.dtype(dtype).type(t), np.inf, dtype=dtype)) + t) / 2
         p_below = float(law.cdf(np.float64(-edge)))
-        # Where the law is symmetric the lower tail has the digits that 1 - cdf loses.
+        # A symmetric distribution's lower tail has the digits that 1 - cdf loses.
         p_above = float(law.cdf(np.float64(-edge))) or float(1 - law.cdf(np.float64(edge)))
         for side, count, probability in (
             ("below -", below, p_below),
@@ -532,7 +532,7 @@ Unit = Callable[[], Iterable[Result]]
 
 
 def parts(quick: bool, seed: int) -> dict[str, dict[str, Unit]]:
-    """What there is to run: units by part and name."""
+    """The units of the run, by part and name."""
     run = functools.partial
     sizes = dict.fromkeys(LONG_LAWS, 1 << 24) if quick else LONG_LAWS
     streams = (500, 1 << 12) if quick else (10_000, 1 << 14)

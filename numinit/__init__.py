@@ -1,7 +1,16 @@
 """Exact, parallel, addressable initialization of neural-network weights.
 
-The value of every element is a pure function of (initializer, key, logical shape, element
-index): the same on any number of threads, for any shard, row or memory layout.
+The value of every element is a pure function of the initializer, the key, the logical shape and
+the element's index. It is the same on any number of threads, and in any shard, row or memory
+layout. The examples of all docstrings assume ``import numpy as np`` and ``import numinit as ni``.
+
+Examples
+--------
+>>> init, key = ni.KaimingNormal(), ni.Key(0).fold_in("fc.weight")
+>>> whole = init((256, 64), seed=key)
+>>> part = init.fill_(np.empty((128, 64), np.float32), shape=(256, 64), offset=(128, 0), seed=key)
+>>> bool((part == whole[128:]).all())
+True
 """
 
 from numinit._version import STREAM_VERSION, __version__

@@ -1,53 +1,36 @@
-"""The functions of torch.nn.init: in place, with torch's names, signatures and exceptions.
+"""The functions of torch.nn.init, with torch's names, signatures and types of errors.
 
-Each fills a NumPy array or a torch tensor and returns it. ``generator`` and ``seed`` are two
-spellings of one argument; see `numinit.weights.keys.as_key` for what it takes.
+Each function fills an array in place and returns it. `_SHARED` completes their docstrings.
 """
 
 import functools
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numinit.initializers as init
 from numinit.arrays.frameworks import framework_of
-from numinit.initializers import (
-    Constant,
-    Dirac,
-    Eye,
-    Initializer,
-    KaimingNormal,
-    KaimingUniform,
-    Normal,
-    Orthogonal,
-    Sparse,
-    TruncNormal,
-    Uniform,
-    XavierNormal,
-    XavierUniform,
-)
 from numinit.initializers.distributions import real
 from numinit.stream.dtypes import RangeError
 from numinit.weights.fans import fans
 
 Array = TypeVar("Array")
 
-# Cached, for the initializer of a small tensor takes longer to make than its values.
-_cached = functools.lru_cache(256, typed=True)  # typed: True is no slope, 1 is
-_uniform, _normal = _cached(Uniform), _cached(Normal)
-_orthogonal = _cached(Orthogonal)
-_trunc_normal, _sparse = _cached(TruncNormal), _cached(Sparse)
-_xavier_uniform, _xavier_normal = _cached(XavierUniform), _cached(XavierNormal)
-_kaiming_uniform, _kaiming_normal = _cached(KaimingUniform), _cached(KaimingNormal)
+_Make = Callable[..., init.Initializer]
+
+# Cached, because making the initializer of a small tensor takes longer than making its values.
+# Typed, because 1 is accepted as a slope and True is not.
+_cached = functools.lru_cache(256, typed=True)
+_uniform, _normal = _cached(init.Uniform), _cached(init.Normal)
+_orthogonal = _cached(init.Orthogonal)
+_trunc_normal, _sparse = _cached(init.TruncNormal), _cached(init.Sparse)
+_xavier_uniform, _xavier_normal = _cached(init.XavierUniform), _cached(init.XavierNormal)
+_kaiming_uniform, _kaiming_normal = _cached(init.KaimingUniform), _cached(init.KaimingNormal)
 
 
-def _fill(
-    tensor: Any,
-    make: Callable[..., Initializer],
-    fields: tuple[Any, ...],
-    generator: Any,
-    seed: Any,
-) -> Any:
+def _fill(tensor: Any, make: _Make, fields: Any, generator: Any, seed: Any) -> Any:
     if generator is not None:
         if seed is not None:
             raise TypeError("generator, seed: both were given; they are two names of one argument")
@@ -58,19 +41,13 @@ def _fill(
         raise _torchs(error, generator is not None) from None
 
 
-#: What messages begin with the names of -> torch's name of it.
-_NAMES = {
-    "array": "tensor",
-    "shape": "tensor",
-    "dtype": "tensor",
-    "low": "a",
-    "high": "b",
-    "value": "val",
-}
+#: The names of an initializer's arguments in errors, and torch's names of them.
+_NAMES = {"low": "a", "high": "b", "value": "val"}
+_NAMES |= dict.fromkeys(("array", "shape", "dtype"), "tensor")
 
 
 def _torchs(error: Exception, generator: bool = False) -> Exception:
-    """The error with the names of this module's arguments, and of torch's type."""
+    """The same error, of torch's type and with torch's names of arguments."""
     names, colon, rest = str(error).partition(": ")
     if not colon:
         return error
@@ -84,19 +61,13 @@ def _torchs(error: Exception, generator: bool = False) -> Exception:
 def uniform_(
     tensor: Array, a: float = 0.0, b: float = 1.0, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill with values uniform on [a, b).
+    """Fill with values uniform on [a, b), as `Uniform` does. No value is `b`, in any dtype.
 
-    Parameters
-    ----------
-    tensor : numpy.ndarray or torch.Tensor
-    a, b : float
-        Bounds; `b` is never returned, in any dtype.
-    generator, seed : int, Key, Generator or None
-
-    Raises
-    ------
-    RuntimeError
-        If a > b or the interval is too wide for the dtype, as torch does.
+    Examples
+    --------
+    >>> w = ni.uniform_(np.empty((3, 4)), 2.0, 2.5, seed=0)
+    >>> bool((w >= 2.0).all() and (w < 2.5).all())
+    True
     """
     return _fill(tensor, _uniform, (real("a", a), real("b", b)), generator, seed)  # type: ignore[no-any-return]
 
@@ -104,21 +75,14 @@ def uniform_(
 def normal_(
     tensor: Array, mean: float = 0.0, std: float = 1.0, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill with normal values.
+    """Fill with normally distributed values, as `Normal` does.
 
-    Parameters
-    ----------
-    tensor : numpy.ndarray or torch.Tensor
-    mean, std : float
-    generator, seed : int, Key, Generator or None
-
-    Raises
-    ------
-    RuntimeError
-        If std is negative, as torch does.
+    Examples
+    --------
+    >>> round(float(ni.normal_(np.empty((1000, 1000)), std=0.5, seed=0).std()), 2)
+    0.5
     """
-    fields = real("mean", mean), real("std", std)
-    return _fill(tensor, _normal, fields, generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _normal, (real("mean", mean), real("std", std)), generator, seed)  # type: ignore[no-any-return]
 
 
 def trunc_normal_(
@@ -131,29 +95,16 @@ def trunc_normal_(
     *,
     seed: Any = None,
 ) -> Array:
-    """Fill with normal values truncated to [a, b]; see `TruncNormal`.
+    """Fill with normal values truncated to the absolute bounds [a, b], as `TruncNormal` does.
 
-    Parameters
-    ----------
-    tensor : numpy.ndarray or torch.Tensor
-    mean, std : float
-        Of the whole normal.
-    a, b : float
-        Absolute bounds, never exceeded, in any dtype.
-    generator, seed : int, Key, Generator or None
+    `mean` and `std` are those before truncation. A mean 2 std out of bounds gives a UserWarning.
 
-    Warns
-    -----
-    UserWarning
-        If the mean is more than 2 std outside of the bounds, as torch does.
-
-    Raises
-    ------
-    RuntimeError
-        If std is negative or a > b, as torch does, or no number of the dtype lies in [a, b].
+    Examples
+    --------
+    >>> bool(abs(ni.trunc_normal_(np.empty((3, 4)), a=-0.5, b=0.5, seed=0)).max() <= 0.5)
+    True
     """
-    fields = real("mean", mean), real("std", std), real("a", a), real("b", b)
-    mean, std, a, b = fields
+    mean, std, a, b = fields = real("mean", mean), real("std", std), real("a", a), real("b", b)
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             f"mean is more than 2 std from [a, b] in trunc_normal_: mean {mean}, std {std}, "
@@ -166,12 +117,13 @@ def trunc_normal_(
 def orthogonal_(
     tensor: Array, gain: float = 1, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill with a (semi-)orthogonal matrix of the first axis and the others; see `Orthogonal`.
+    """Fill with a matrix of orthonormal rows or columns, times `gain`, as `Orthogonal` does.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 dimensions.
+    Examples
+    --------
+    >>> w = ni.orthogonal_(np.empty((3, 5)), seed=0)
+    >>> bool(np.allclose(w @ w.T, np.eye(3)))
+    True
     """
     return _fill(tensor, _orthogonal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
@@ -179,78 +131,80 @@ def orthogonal_(
 def sparse_(
     tensor: Array, sparsity: float, std: float = 0.01, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill a matrix with normal values and ``ceil(sparsity * rows)`` zeros a column; see `Sparse`.
+    """Fill a matrix with normal values, and an exact number of zeros in each column: `Sparse`.
 
-    Raises
-    ------
-    ValueError
-        If the tensor is no matrix, or sparsity is not from 0 to 1.
-    RuntimeError
-        If std is negative, as torch does.
+    Examples
+    --------
+    >>> (ni.sparse_(np.empty((10, 3)), sparsity=0.25, seed=0) == 0).sum(axis=0).tolist()
+    [3, 3, 3]
     """
-    fields = real("sparsity", sparsity), real("std", std)
-    return _fill(tensor, _sparse, fields, generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _sparse, (real("sparsity", sparsity), real("std", std)), generator, seed)  # type: ignore[no-any-return]
 
 
 def constant_(tensor: Array, val: float) -> Array:
-    """Fill with the value `val`.
+    """Fill with the value `val`, as `Constant` does.
 
-    Raises
-    ------
-    RuntimeError
-        If a finite `val` is beyond the largest number of the dtype, as torch does.
+    Examples
+    --------
+    >>> ni.constant_(np.empty(2), 0.5)
+    array([0.5, 0.5])
     """
-    return _fill(tensor, Constant, (real("val", val),), None, None)  # type: ignore[no-any-return]
+    return _fill(tensor, init.Constant, (real("val", val),), None, None)  # type: ignore[no-any-return]
 
 
 def ones_(tensor: Array) -> Array:
-    """Fill with 1."""
+    """Fill with 1.
+
+    Examples
+    --------
+    >>> ni.ones_(np.empty(2))
+    array([1., 1.])
+    """
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Array) -> Array:
-    """Fill with 0."""
+    """Fill with 0.
+
+    Examples
+    --------
+    >>> ni.zeros_(np.empty(2))
+    array([0., 0.])
+    """
     return constant_(tensor, 0.0)
 
 
 def eye_(tensor: Array) -> Array:
-    """Fill a matrix with the identity; see `Eye`.
+    """Fill a matrix with ones on its diagonal and zeros elsewhere, as `Eye` does.
 
-    Raises
-    ------
-    ValueError
-        For other than 2 dimensions.
+    Examples
+    --------
+    >>> ni.eye_(np.empty((2, 3))).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    return _fill(tensor, Eye, (), None, None)  # type: ignore[no-any-return]
+    return _fill(tensor, init.Eye, (), None, None)  # type: ignore[no-any-return]
 
 
 def dirac_(tensor: Array, groups: int = 1) -> Array:
-    """Fill with the identity of a convolution; see `Dirac`.
+    """Fill a convolution's weight (out, in, *kernel) so that it copies inputs, as `Dirac` does.
 
-    Parameters
-    ----------
-    tensor : numpy.ndarray or torch.Tensor
-        (out, in, *kernel).
-    groups : int, optional
-        Each of that many groups of outputs has the identity.
-
-    Raises
-    ------
-    ValueError
-        For other than 3 to 5 dimensions, or if `groups` does not divide the first.
+    Examples
+    --------
+    >>> ni.dirac_(np.empty((1, 1, 3))).tolist()
+    [[[0.0, 1.0, 0.0]]]
     """
-    return _fill(tensor, Dirac, (groups,), None, None)  # type: ignore[no-any-return]
+    return _fill(tensor, init.Dirac, (groups,), None, None)  # type: ignore[no-any-return]
 
 
 def xavier_uniform_(
     tensor: Array, gain: float = 1.0, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill with values uniform on +-gain * sqrt(6 / (fan_in + fan_out)); see `XavierUniform`.
+    """Fill with uniform values on +-gain * sqrt(6 / (fan_in + fan_out)), as `XavierUniform` does.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 dimensions.
+    Examples
+    --------
+    >>> bool(abs(ni.xavier_uniform_(np.empty((2, 4)), seed=0)).max() <= 1)
+    True
     """
     return _fill(tensor, _xavier_uniform, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
@@ -258,12 +212,12 @@ def xavier_uniform_(
 def xavier_normal_(
     tensor: Array, gain: float = 1.0, generator: Any = None, *, seed: Any = None
 ) -> Array:
-    """Fill with normal values, std = gain * sqrt(2 / (fan_in + fan_out)); see `XavierNormal`.
+    """Fill with normal values of std gain * sqrt(2 / (fan_in + fan_out)), as `XavierNormal` does.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 dimensions.
+    Examples
+    --------
+    >>> round(float(ni.xavier_normal_(np.empty((100, 100)), seed=0).std()), 2)
+    0.1
     """
     return _fill(tensor, _xavier_normal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
@@ -277,17 +231,14 @@ def kaiming_uniform_(
     *,
     seed: Any = None,
 ) -> Array:
-    """Fill with values uniform on +-gain * sqrt(3 / fan); see `KaimingUniform`.
+    """Fill with uniform values on +-gain * sqrt(3 / fan), as `KaimingUniform` does.
 
-    Warns
-    -----
-    UserWarning
-        For a tensor without elements, which is returned as it is.
+    A tensor without elements gives a UserWarning, as in torch, and is returned unchanged.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 dimensions, an unknown mode or nonlinearity.
+    Examples
+    --------
+    >>> bool(abs(ni.kaiming_uniform_(np.empty((2, 6)), nonlinearity="relu", seed=0)).max() <= 1)
+    True
     """
     return _kaiming(_kaiming_uniform, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
@@ -301,32 +252,20 @@ def kaiming_normal_(
     *,
     seed: Any = None,
 ) -> Array:
-    """Fill with normal values, std = gain / sqrt(fan); see `KaimingNormal`.
+    """Fill with normal values of std gain / sqrt(fan), as `KaimingNormal` does.
 
-    Warns
-    -----
-    UserWarning
-        For a tensor without elements, which is returned as it is.
+    A tensor without elements gives a UserWarning, as in torch, and is returned unchanged.
 
-    Raises
-    ------
-    ValueError
-        For fewer than 2 dimensions, an unknown mode or nonlinearity.
+    Examples
+    --------
+    >>> round(float(ni.kaiming_normal_(np.empty((99, 50)), nonlinearity="relu", seed=0).std()), 1)
+    0.2
     """
     return _kaiming(_kaiming_normal, tensor, a, mode, nonlinearity, generator, seed)  # type: ignore[no-any-return]
 
 
-_SLOPES = (int, float, type(None))  # that have a hash
-
-
 def _kaiming(
-    make: Callable[..., Initializer],
-    tensor: Any,
-    a: Any,
-    mode: Any,
-    nonlinearity: Any,
-    generator: Any,
-    seed: Any,
+    make: _Make, tensor: Any, a: Any, mode: Any, nonlinearity: Any, generator: Any, seed: Any
 ) -> Any:
     try:
         framework = framework_of(tensor)
@@ -338,21 +277,73 @@ def _kaiming(
         return tensor
     if isinstance(mode, str):
         mode = mode.lower()
-    hashed = isinstance(mode, str) and isinstance(a, _SLOPES)
+    hashed = isinstance(mode, str) and isinstance(a, int | float | None)
     if not (hashed and isinstance(nonlinearity, str)):
-        make = inspect.unwrap(make)  # a callable may have no hash, and change between calls
+        make = inspect.unwrap(make)  # a callable may have no hash, and may change between calls
     return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
 
 
 def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
-    """The fans of a tensor in torch's layout: a name that programs for torch use; see `fans`."""
+    """Return the fans of a tensor in torch's layout; programs for torch use this name."""
     fan_in, fan_out = fans(tensor.shape)
     return int(fan_in), int(fan_out)
 
 
 def _calculate_correct_fan(tensor: Any, mode: str) -> int:
-    """The fan that `mode`, fan_in or fan_out in any case, selects, as torch's function."""
+    """Return the fan that `mode` names, fan_in or fan_out in upper or lower case, as in torch."""
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
+
+
+_SHARED = """
+Parameters
+----------
+tensor : numpy.ndarray, torch.Tensor or an array on a GPU
+    The array to fill, writable. Its dtype is one of `numinit.stream.dtypes.DTYPES`.
+sparsity, std : float
+    The fraction of zeros (``ceil(sparsity * rows)`` in a column), and the std of the others.
+mean, std : float
+    The mean and the standard deviation.
+a, b : float
+    The lower and the upper bound.
+val : float
+    The value of every element.
+groups : int
+    The number of groups of output channels. Each group copies the inputs.
+gain : float
+    A factor of all values; see `calculate_gain`.
+a, mode, nonlinearity : float, {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, str or callable
+    The negative slope of leaky_relu, the fan, and the activation; see `KaimingNormal`.
+generator, seed : int, Key, Generator or None
+    Two names of one argument; see `numinit.weights.keys.as_key`.
+
+Returns
+-------
+array
+    The tensor itself.
+
+Raises
+------
+TypeError, ValueError
+    If an argument, or the tensor's shape or dtype, is not accepted.
+RuntimeError
+    If std < 0, a > b, or a number does not fit the dtype, as in torch.
+"""
+
+
+def _add_shared(function: Callable[..., Any]) -> None:
+    """Insert the part of `_SHARED` that concerns a function before the example of its docstring."""
+    named = inspect.signature(function).parameters.keys()
+    entry = re.compile(r"^(\S.*) : .*\n( .*\n)+", re.MULTILINE)
+    shared = entry.sub(lambda e: e[0] if named >= {*e[1].split(", ")} else "", _SHARED)
+    text = inspect.cleandoc(function.__doc__ or "")  # without docstrings, under python -OO
+    function.__doc__ = text.replace("\nExamples\n", f"{shared}\nExamples\n")
+
+
+for _function in (
+    *(uniform_, normal_, trunc_normal_, orthogonal_, sparse_, constant_, ones_, zeros_, eye_),
+    *(dirac_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_),
+):
+    _add_shared(_function)

@@ -22,6 +22,7 @@ from numinit.engines.by_index import decoded
 from numinit.initializers.base import Planned
 from numinit.models import files as mapped
 from numinit.models import provenance
+from numinit.models import tensors as planning
 from numinit.models import untrusted as inputs
 from numinit.models import verify as verifying
 from numinit.models import write as writing
@@ -398,6 +399,14 @@ def test_each_fill_is_prepared_once(tmp_path, monkeypatch):
     for name, data in tensor_bytes(path).items():
         if name.endswith(("p", "m")):
             assert data == np.full(6, -0.0 if name.endswith("m") else 0.0, np.float32).tobytes()
+
+
+def test_fills_that_are_prepared_again_are_the_same(tmp_path, monkeypatch):
+    write(tmp_path / "m.safetensors", SHAPES | MIXED, RECIPE)
+    monkeypatch.setattr(planning, "KEPT", 1)
+    write(tmp_path / "n.safetensors", SHAPES | MIXED, RECIPE)
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "n.safetensors").read_bytes()
+    verify(tmp_path / "n.safetensors")
 
 
 locks = pytest.mark.skipif(mapped.fcntl is None, reason="files are not locked on this system")

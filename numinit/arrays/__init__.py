@@ -1,1 +1,1 @@
-"""Whose memory it is: what the frameworks' arrays are to the engines, and new arrays."""
+"""Arrays of frameworks as memory that the engines fill, and new arrays."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from numinit.arrays.memory import Framework
 
-#: Package name -> the module that has its `Framework`, as ``FRAMEWORK``.
+#: Package name -> the module whose ``FRAMEWORK`` is its `Framework`.
 FRAMEWORKS = {"numpy": "numinit.arrays.numpy", "torch": "numinit.arrays.torch"}
 
-#: The module for what has no row, but exports a GPU's memory by one of these.
+#: The module for arrays of other packages that export a GPU's memory by one of these attributes.
 EXPORTED = "numinit.arrays.gpu"
 EXPORTS = ("__cuda_array_interface__", "__dlpack_device__")
 
@@ -22,7 +22,7 @@ def framework_of(array: Any) -> Framework:
     Raises
     ------
     TypeError
-        If no package in its type's ancestry has a row, and it exports no GPU's memory.
+        If neither its type nor a base of it belongs to a framework, and it exports no GPU's memory.
     """
     found = _of_type(type(array))  # type: ignore[arg-type]
     if found is not None:
@@ -52,7 +52,7 @@ def of_ancestry(kind: Any) -> Iterator[Framework]:
 
 
 def in_use() -> Iterator[Framework]:
-    """The frameworks that this process has imported, NumPy apart."""
+    """The frameworks that this process has imported, except NumPy."""
     for package, module in FRAMEWORKS.items():
         if package in sys.modules and package != "numpy":
             yield _imported(module)

@@ -1,5 +1,6 @@
-"""Arrays of any package in a GPU's memory: those it exports through ``__cuda_array_interface__``
-(CuPy, Numba) or, if writable, through DLPack.
+"""Arrays of any package in a GPU's memory.
+
+They export it by ``__cuda_array_interface__``, as those of CuPy and Numba, or by DLPack 1.0.
 """
 
 import contextlib
@@ -15,24 +16,21 @@ from numinit.engines.layout import c_steps
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
 CUDA, MANAGED = 2, 13  # DLPack's device types: a GPU's memory, and CUDA's managed memory
-VERSIONED = b"dltensor_versioned"
-READ_ONLY, IS_COPIED = 1, 2  # its flags
-
-_immutable = ("jax", "jaxlib")
+VERSIONED = b"dltensor_versioned"  # the name of a capsule of DLPack 1.0
+READ_ONLY, IS_COPIED = 1, 2  # DLPack's flags
 
 
 def memory(array: Any) -> Memory:
-    """The memory of a GPU's array; a fill is put on the stream that the array exports.
+    """The memory of a GPU's array, and the stream that it exports, on which it will be filled.
 
     Raises
     ------
     TypeError, ValueError
-        For arrays in other memory, read-only ones and other types.
+        If the array is not in a GPU's memory, is read-only or has another element type.
     ImportError
-        Without what compiles for GPUs.
+        If the packages that compile for GPUs are missing.
     """
-    package = type(array).__module__.partition(".")[0]
-    if package in _immutable:
+    if type(array).__module__.partition(".")[0] in ("jax", "jaxlib"):
         raise TypeError(
             "array: a JAX array was given, which nothing may write; initialize a CuPy array, a torch "
             "tensor or a NumPy array, of which jax.dlpack.from_dlpack or jax.device_put makes one"
@@ -42,6 +40,7 @@ def memory(array: Any) -> Memory:
 
 
 def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
+    """The memory of an array with ``__cuda_array_interface__``."""
     address, read_only = interface["data"]
     if read_only:
         raise ValueError("array: it is read-only; a writable array is accepted")
@@ -54,14 +53,13 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
         strides = (step * dtype.itemsize for step in c_steps(shape))
     strides = tuple(strides)
     check_installed()
-    queue = interface.get("stream") or 0
-    address = address or 0
+    address, queue = address or 0, interface.get("stream") or 0
     where = _device(address, dtype, shape, strides, queue), queue
     return address, dtype, shape, strides, where
 
 
 def _named(typestr: str, array: Any) -> DType:
-    """The type of a typestr, or the array's own where that cannot say it: bfloat16 and float8."""
+    """The type that a typestr says. It cannot say bfloat16 and float8: then the array's dtype."""
     return _of_typestr(typestr) or as_dtype(getattr(array, "dtype", typestr))
 
 
@@ -77,7 +75,7 @@ def _of_typestr(typestr: str) -> DType | None:
 def _device(
     address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...], queue: int
 ) -> int:
-    """The GPU of an array's elements; the first if there are none, wherever it points."""
+    """The GPU of an array's memory. An array without elements may point anywhere: then GPU 0."""
     refuse_misaligned(address, dtype, shape, strides)
     return 0 if 0 in shape else device_of(address, queue)
 
@@ -117,7 +115,7 @@ _pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, (ctypes.py_object, 
 _name_of = ctypes.pythonapi.PyCapsule_GetName
 _name_of.restype, _name_of.argtypes = ctypes.c_char_p, (ctypes.py_object,)
 
-#: (kind, bits) -> type; the codes of 8-bit types are DLPack 1.1's.
+#: DLPack's code and bits -> type. The codes of 8-bit types are those of DLPack 1.1.
 _DLPACK = {
     (2, 16): "float16",
     (2, 32): "float32",
@@ -131,6 +129,7 @@ _DLPACK = {
 
 
 def _exported(array: Any) -> Memory:
+    """The memory of an array with DLPack."""
     name = type(array).__name__
     kind, device = map(int, array.__dlpack_device__())
     if kind not in (CUDA, MANAGED):
@@ -140,14 +139,14 @@ def _exported(array: Any) -> Memory:
         )
     check_installed()
     capsule = None
-    with contextlib.suppress(TypeError):  # of an older DLPack, without max_version
+    with contextlib.suppress(TypeError):  # an older DLPack has no max_version
         capsule = array.__dlpack__(stream=1, max_version=(1, 0))  # the default stream
     if capsule is None or _name_of(capsule) != VERSIONED:
         raise TypeError(
             f"array: {name} does not say whether it may be written; an array on a GPU with "
             "__cuda_array_interface__ or DLPack 1.0 is accepted"
         )
-    # The capsule is left as it is, and frees itself; the memory is the array's.
+    # The capsule keeps its name, so that it frees itself. The array owns the memory.
     managed = _Managed.from_address(_pointer_in(capsule, VERSIONED))
     tensor = managed.tensor
     if managed.major != 1:
@@ -164,12 +163,12 @@ def _exported(array: Any) -> Memory:
     steps = tensor.strides[: tensor.ndim] if tensor.strides else c_steps(shape)
     strides = tuple(step * dtype.itemsize for step in steps)
     address = (tensor.data or 0) + tensor.byte_offset
-    _device(address, dtype, shape, strides, 0)  # it is a GPU's, in the context that is worked in
+    _device(address, dtype, shape, strides, 0)  # refuses another context
     return address, dtype, shape, strides, (device, 0)
 
 
 def written(array: Any) -> None:
-    """With DLPack, nothing tells the array's owner of the fill: wait for it."""
+    """Wait for a fill through DLPack, which cannot tell the array's owner about it."""
     if getattr(array, "__cuda_array_interface__", None) is None:
         wait(int(array.__dlpack_device__()[1]))
 

@@ -1,4 +1,4 @@
-"""Arrays as memory: what every framework's array is turned into before it is filled."""
+"""Arrays as memory: the form in which engines take the array of any framework."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,20 +7,20 @@ import numpy as np
 
 from numinit.stream.dtypes import DType
 
-#: A strided array's memory, valid while the array lives: the address, or None for an array that
-#: has a shape only; the element type; the shape; the strides in bytes; where it is: nothing for
-#: the host's memory, the ordinal of a GPU and the handle of the stream to work on for a GPU's.
+#: The memory of a strided array, valid while the array lives:
+#: the address, None for an array that has only a shape; the element type; the shape; the strides in bytes;
+#: and where it is: () in the host's memory, else the ordinal of the GPU and the handle of the stream.
 Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...], tuple[()] | tuple[int, int]]
 
 Function = Callable[[Any], Any]
 
 
 def nothing(array: Any) -> None:
-    """Do nothing: what a framework without such a need has."""
+    """Do nothing, for a framework that needs no such function."""
 
 
 class Framework(NamedTuple):
-    """What is asked of a framework: one of these in its file, as ``FRAMEWORK``."""
+    """The functions of a framework. Its module has one of these as ``FRAMEWORK``."""
 
     kind: type
     """The type of its arrays."""
@@ -31,24 +31,25 @@ class Framework(NamedTuple):
     written: Callable[[Any], None] = nothing
     """Called after the memory was written."""
     default_seed: Callable[[Any], int] | None = None
-    """The next seed for an array when none is given; None for the process-wide generator's."""
+    """The seed for an array if the caller gives none; left out, that is the process-wide generator's."""
     seed_from: Callable[[Any], int | None] = nothing
-    """The next seed of one of its generators; None for other objects."""
+    """The next seed of one of the framework's generators; returns None for other objects."""
     of_arrays: Callable[[Function], Function] | None = None
-    """A function of its arrays as a function of NumPy's."""
+    """Turns a function of the framework's arrays into one of NumPy's."""
 
 
 def refuse_misaligned(
     address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> None:
-    """Refuse elements that a GPU cannot store: one such store ends the whole context.
+    """Refuse misaligned elements: if a GPU stores one, its whole context is lost.
 
     Raises
     ------
     ValueError
-        Unless the address and the strides that count are multiples of an element's part.
+        If the address, or the stride of an axis longer than 1, is not a multiple of the size of an
+        element, or of one part of a complex element.
     """
-    unit = dtype.itemsize // (2 if dtype.complex else 1)
+    unit = dtype.itemsize // dtype.parts
     steps = (stride for stride, size in zip(strides, shape, strict=True) if size > 1)
     if 0 not in shape and (address % unit or any(step % unit for step in steps)):
         raise ValueError(
@@ -58,13 +59,21 @@ def refuse_misaligned(
 
 
 def refuse_own_items(array: Any, plain: Any) -> None:
-    """Refuse a subclass whose elements are more than memory: masked arrays, units, ...
+    """Refuse an array whose elements are more than memory, such as one with a mask or units.
 
-    Such a class has its own ``__setitem__``. Others (np.memmap, np.matrix, np.recarray) have not.
+    Its class has a ``__setitem__`` of its own, unlike np.memmap, np.matrix and np.recarray.
+
+    Parameters
+    ----------
+    array : array
+        Of the class `plain` or a subclass.
+    plain : type
+        The framework's own class.
 
     Raises
     ------
     TypeError
+        If the class of the array has a ``__setitem__`` of its own.
     """
     kind: Any = type(array)
     if kind.__setitem__ is not plain.__setitem__:

@@ -1,4 +1,4 @@
-"""New arrays: NumPy's, or on a GPU those of torch or CuPy."""
+"""New arrays: of NumPy, or on a GPU of torch or CuPy."""
 
 import importlib.util
 import sys
@@ -13,18 +13,34 @@ from numinit.stream.dtypes import DType
 
 
 class Maker(NamedTuple):
-    """What makes arrays on a device."""
+    """Allocates arrays on a device."""
 
     empty: Callable[[tuple[int, ...], DType], tuple[Any, Memory]]
-    """A new array, not initialized, and its memory."""
+    """Returns a new array, not initialized, and its memory."""
     upload: Callable[[np.ndarray], tuple[Any, int]]
-    """A copy of an array on the device, and its address."""
+    """Copies an array to the device; returns the copy and its address."""
 
 
 def empty(
     shape: tuple[int, ...], dtype: DType, maker: Maker | None
 ) -> tuple[Any, Any, tuple[int, ...], tuple[()] | tuple[int, int]]:
-    """A new array, its address and strides, and where it is; see `numinit.arrays.memory.Memory`."""
+    """Make a new array, not initialized.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : DType
+        Its element type.
+    maker : Maker or None
+        Allocates it on a device; None makes a NumPy array.
+
+    Returns
+    -------
+    tuple
+        The array, its address, its strides in bytes and where it is; see
+        `numinit.arrays.memory.Memory`.
+    """
     if maker is None:
         array: Any = np.empty(shape, numpy_dtype(dtype))
         return array, array.ctypes.data, array.strides, ()
@@ -33,16 +49,21 @@ def empty(
 
 
 def maker_of(device: Any) -> Maker | None:
-    """What makes arrays on a device, "cuda" or "cuda:N": torch or CuPy; None for the host's memory.
+    """Choose torch or CuPy to allocate arrays on a device; None for the host's memory.
 
-    The first that is imported, else the first that is installed, of those that see a GPU.
+    Of those that see a GPU, it is the first that is imported, else the first that is installed.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        "cpu" or None, "cuda" or "cuda:N".
 
     Raises
     ------
     ValueError
-        For another device, or one that is not there.
+        If it is another device, or there is no such GPU.
     ImportError
-        If neither is installed, or sees a GPU.
+        If neither package is installed and sees a GPU.
     """
     if device is None or str(device) == "cpu":
         return None
@@ -104,7 +125,7 @@ def _cupy_maker(index: int | None) -> Maker | None:
     device = cupy.cuda.Device(index)
 
     def empty(shape: tuple[int, ...], dtype: DType) -> tuple[Any, Memory]:
-        with device:  # also the stream that an array exports is the current device's
+        with device:  # the exported stream is the current device's, too
             try:
                 array = cupy.empty(shape, numpy_dtype(dtype))
             except (TypeError, ValueError) as error:

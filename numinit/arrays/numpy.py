@@ -1,4 +1,4 @@
-"""NumPy arrays: their memory, and the dtypes that NumPy has and lacks."""
+"""NumPy arrays: their memory and their dtypes."""
 
 import ctypes
 
@@ -7,7 +7,7 @@ import numpy as np
 from numinit.arrays.memory import Framework, Memory, refuse_own_items
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
-#: The types that NumPy has without ml_dtypes.
+#: The element types that NumPy has without ml_dtypes.
 NUMPY_NAMES = ("float32", "float64", "float16", "complex64", "complex128")
 _NUMPY_DTYPES = {np.dtype(name): DTYPES[name] for name in NUMPY_NAMES}
 
@@ -18,7 +18,7 @@ def memory(array: np.ndarray) -> Memory:
     Raises
     ------
     TypeError, ValueError
-        For other types, and read-only arrays.
+        If the element type is not accepted, or the array is read-only or of a class of its own.
     """
     if type(array) is not np.ndarray:
         refuse_own_items(array, np.ndarray)
@@ -38,7 +38,7 @@ def numpy_dtype(dtype: DType) -> np.dtype:
     Raises
     ------
     ImportError
-        For bfloat16 and float8 without the package ml_dtypes, naming the extra.
+        For bfloat16 and float8, if ml_dtypes is not installed. It names the extra.
     """
     if dtype.name in NUMPY_NAMES:
         return np.dtype(dtype.name)
@@ -53,7 +53,7 @@ def numpy_dtype(dtype: DType) -> np.dtype:
 
 
 def values(array: np.ndarray) -> np.ndarray:
-    """The array itself, as a plain one."""
+    """The array itself, as an np.ndarray."""
     refuse_own_items(array, np.ndarray)
     return np.asarray(array)
 

@@ -23,7 +23,7 @@ def memory(tensor: torch.Tensor) -> Memory:
     Raises
     ------
     TypeError
-        For other devices, layouts and dtypes, and for tensors that only stand for one.
+        If the device, layout or dtype is not accepted, or the tensor has no memory of its own.
     """
     on_cpu = tensor.is_cpu
     where = () if on_cpu else _device(tensor)
@@ -48,7 +48,7 @@ def memory(tensor: torch.Tensor) -> Memory:
         )
     try:
         address = tensor.data_ptr() if on_cpu or where else None
-    except RuntimeError:  # inside of torch.func's transforms
+    except RuntimeError:  # inside of a transform of torch.func
         address = 0
     if address == 0 and tensor.numel():
         raise TypeError(
@@ -61,7 +61,7 @@ def memory(tensor: torch.Tensor) -> Memory:
 
 
 def _device(tensor: torch.Tensor) -> tuple[()] | tuple[int, int]:
-    """The GPU of a CUDA tensor, and the stream that its device works on; of a meta one, nothing."""
+    """The GPU of a CUDA tensor and that GPU's current stream; () for a meta tensor."""
     if tensor.is_meta:
         return ()
     if not tensor.is_cuda or torch.version.cuda is None:  # ROCm's tensors say "cuda" too
@@ -82,10 +82,10 @@ def _stands_for_others(tensor: torch.Tensor) -> bool:
 
 
 class _Draw(threading.local):
-    """A thread's place for one number of torch's global generator: cheaper than a new tensor.
+    """A tensor of each thread for one number of torch's global generator: a new one would cost more.
 
-    It is a plain tensor, whatever mode (inference, another default device) the thread is in when it
-    first draws.
+    It is a plain tensor, also if the thread first draws in inference mode or with another default
+    device.
     """
 
     def __init__(self) -> None:
@@ -100,12 +100,12 @@ _draw = _Draw()
 
 
 def default_seed(tensor: torch.Tensor) -> int:
-    """A seed from torch's global generator, so that torch.manual_seed governs it."""
-    return int(_draw.place.random_().item())  # 63 bits
+    """A seed of 63 bits from torch's global generator, so that torch.manual_seed governs it."""
+    return int(_draw.place.random_().item())
 
 
 def seed_from(generator: object) -> int | None:
-    """A seed from a torch.Generator, which advances; None for other objects."""
+    """A seed from a torch.Generator, which advances it; None for other objects."""
     if not isinstance(generator, torch.Generator):
         return None
     place = torch.empty((), dtype=torch.int64, device=generator.device)
@@ -117,12 +117,12 @@ def written(tensor: torch.Tensor) -> None:
     try:
         torch.autograd.graph.increment_version(tensor)
     except RuntimeError:
-        if not tensor.is_inference():  # such a tensor has no counter
+        if not tensor.is_inference():  # those have no counter
             raise
 
 
 def values(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's values as an array; those of the types that NumPy lacks as float32."""
+    """A tensor's values as a NumPy array; as float32 where NumPy lacks the type."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.dtype in _DTYPES and _DTYPES[plain.dtype].name not in NUMPY_NAMES:
         plain = plain.float()
@@ -131,7 +131,7 @@ def values(tensor: torch.Tensor) -> np.ndarray:
 
 
 def of_arrays(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of tensors, or a module, as a function of float64 arrays."""
+    """Turn a function of tensors, or a module, into a function of float64 NumPy arrays."""
     if isinstance(function, torch.nn.Module):
         function = copy.deepcopy(function).to("cpu", torch.float64).eval()
 

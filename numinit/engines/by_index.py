@@ -53,9 +53,11 @@ def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) ->
         With the parameters of a call of `numinit.engines.cpu.Fill`.
     """
     selection = plan.selection
-    if selection is None or asked.by_rows:
-        return _filled(plan, whole, dtype, asked, _write)
-    if math.prod(whole[axis] for axis in selection.places) < FEW:
+    if (
+        selection is None
+        or asked.by_rows
+        or math.prod(whole[axis] for axis in selection.places) < FEW
+    ):
         return _filled(plan, whole, dtype, asked, _write)
     clear = Fill(asked, dtype, Spec(CONSTANT, CONSTANT.Parameters(0.0, 0.0)))
     select = _filled(plan, whole, dtype, asked, _select)

@@ -35,7 +35,7 @@ def unit_blocks(dtype: DType) -> int:
 
 
 class Variant(NamedTuple):
-    """What a kernel is compiled for."""
+    """The properties that a kernel is compiled for."""
 
     transform: Transform
     dtype: DType

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from numinit.engines.floats import default_mode
 from numinit.engines import by_index, cpu, cuda
+from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
 from numinit.stream.dtypes import DType, RangeError
@@ -50,21 +50,18 @@ def prepared(
     ImportError
         For a GPU's memory, if the packages that compile for GPUs are missing.
     """
-    empty = 0 in view.shape
     if isinstance(plan, Sampled):
         spec = Spec(*plan.distribution.transform(dtype), plan.zeros)
-        if empty:
-            return None, False
-        refuse_overlap(view.shape, view.strides, dtype.itemsize)
-        engine = cuda if on_gpu else cpu
-        return engine.Fill(view, dtype, spec), spec.transform.draws
-    if isinstance(plan, ByIndex):
+    elif isinstance(plan, ByIndex):
         _check_values(plan, dtype)
     else:
         dtype.refuse_beyond("gain", plan.gain)
-    if empty:
+    if 0 in view.shape:
         return None, False
     refuse_overlap(view.shape, view.strides, dtype.itemsize)
+    if isinstance(plan, Sampled):
+        engine = cuda if on_gpu else cpu
+        return engine.Fill(view, dtype, spec), spec.transform.draws
     if isinstance(plan, ByIndex):
         fill: Filler = by_index.fill_of(plan, whole, dtype, view)
     else:

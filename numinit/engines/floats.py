@@ -1,4 +1,4 @@
-"""The host's own arithmetic in the default floating-point mode, whatever the caller's is."""
+"""Arithmetic of Python and NumPy in the default floating-point mode, whatever the caller's mode is."""
 
 import contextlib
 import ctypes
@@ -10,9 +10,9 @@ from numinit.engines.preparing import prepared
 
 
 def _compiled() -> tuple[Callable[[int], int], int, Any]:
-    """A function that exchanges modes, the default mode, and what keeps the function's code.
+    """A function that exchanges modes, the default mode, and the owner of the function's code.
 
-    It takes a few milliseconds, by LLVM alone.
+    LLVM alone compiles it, in a few milliseconds.
     """
     from llvmlite import binding
 
@@ -31,7 +31,7 @@ _made: list[tuple[Callable[[int], int], int, Any]] = []
 
 
 def _ready() -> tuple[Callable[[int], int], int, Any]:
-    """What `_compiled` made, once in a process."""
+    """The result of `_compiled`, made once in a process."""
     if not _made:
         _made.append(prepared(_compiled))
     return _made[0]
@@ -39,7 +39,7 @@ def _ready() -> tuple[Callable[[int], int], int, Any]:
 
 @contextlib.contextmanager
 def default_mode() -> Iterator[None]:
-    """Run Python's and NumPy's arithmetic in the default mode; also a decorator."""
+    """Run the arithmetic of Python and NumPy in the default mode. Also a decorator."""
     call, mode, _ = _ready()
     before = mode
     try:

@@ -1,7 +1,4 @@
-"""The three kinds of plan, which an initializer returns and an engine carries out.
-
-The examples use ``import numpy as np``, ``import numinit as ni`` and the names of this module.
-"""
+"""The three kinds of plan, which an initializer returns and an engine carries out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -103,6 +100,7 @@ class Sampled:
     The standard deviation of this initializer follows from the shape:
 
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import Sampled
     >>> @dataclass(frozen=True)
     ... class InverseRows(ni.Initializer):
     ...     def plan(self, shape, dtype):
@@ -120,7 +118,7 @@ class Sampled:
 
 
 class Selection(NamedTuple):
-    """The elements that are not zero, if each index of one axis has one place on some other axes."""
+    """The elements that are not zero: one for each index of an axis, if other axes have places."""
 
     axis: int
     value: float
@@ -131,7 +129,7 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ByIndex:
-    """A plan that computes each element from its index. Nothing is drawn, and the CPU carries it out.
+    """A plan that computes each element from its index, on the CPU. Nothing is drawn.
 
     Parameters
     ----------
@@ -151,6 +149,7 @@ class ByIndex:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import ByIndex
     >>> @dataclass(frozen=True)
     ... class Ramp(ni.Initializer):
     ...     def plan(self, shape, dtype):
@@ -196,6 +195,7 @@ class Whole:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from numinit.initializers import Whole
     >>> @dataclass(frozen=True)
     ... class Centred(ni.Initializer):
     ...     def plan(self, shape, dtype):
@@ -219,7 +219,7 @@ class Whole:
         return replace(self, gain=quotient("gain", self.gain, divisor))
 
     def tolerance(self, dtype: DType) -> float:
-        """Return the bound of differences between machines, before values are rounded to `dtype`."""
+        """Return the bound of differences between machines, before rounding to `dtype`."""
         return abs(self.gain) * self.errors[dtype.wide]
 
 

@@ -1,7 +1,7 @@
-"""Initializers: what fills a weight, given its shape and type.
+"""Initializers: each one fills a weight of a given shape and type.
 
 Every initializer is a small frozen dataclass. The value of an element is a pure function of the
-initializer, the key, the whole weight's logical shape and the element's index; the four ways to
+initializer, the key, the whole weight's logical shape and the element's index. The four ways to
 ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the bit.
 """
 

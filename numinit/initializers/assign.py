@@ -1,4 +1,4 @@
-"""Weights that are given, element by element."""
+"""Weights whose elements are given."""
 
 import hashlib
 import math
@@ -14,28 +14,34 @@ from numinit.initializers.base import Initializer
 from numinit.show import show
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 
-LARGEST_INTEGER = 1 << 53  # up to here float64 has them all
-SHOWN = 16  # elements that a repr lists
+LARGEST_INTEGER = 1 << 53  # float64 has every integer up to this one
+SHOWN = 16  # the most elements that a repr lists
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Assign(Initializer):
     """The values of an array, each rounded once to the weight's type.
 
-    Paddle's ``nn.initializer.Assign``. The array is copied. Two of these are equal if their shapes
-    and all their values are, whatever the types.
+    This is Paddle's ``nn.initializer.Assign``. The array is copied. Two of these initializers are
+    equal if their arrays have equal shapes and values; their types may differ.
 
     Parameters
     ----------
     value : array_like or torch.Tensor
-        Of the weight's shape; bools, integers up to 2**53, or a type of `numinit.stream.dtypes.DTYPES`.
+        An array of the weight's shape. Its elements are bools, integers up to 2**53, or of a type
+        of `numinit.stream.dtypes.DTYPES`.
 
     Raises
     ------
     TypeError
-        For values of another kind, and for complex ones in a real weight.
+        If the values are of another type, or are complex and the weight is real.
     ValueError
-        For a weight of another shape, and if a finite value is beyond the largest of its type.
+        If the weight has another shape, or a finite value is beyond the largest number of its type.
+
+    Examples
+    --------
+    >>> ni.Assign([1.0, 2.5])((2,))
+    array([1. , 2.5], dtype=float32)
     """
 
     value: Any
@@ -87,7 +93,7 @@ class Assign(Initializer):
 
 
 def _copy(value: Any) -> np.ndarray:
-    """A copy that nobody can write, in C order."""
+    """Return a read-only copy in C order."""
     try:
         framework = framework_of(value)
     except TypeError:
@@ -118,5 +124,5 @@ def _copy(value: Any) -> np.ndarray:
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
-    """The same values in the type that `ByIndex.values` returns."""
+    """Return the same values in the type that `ByIndex.values` returns."""
     return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

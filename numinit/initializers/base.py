@@ -8,9 +8,9 @@ import numpy as np
 
 from numinit.arrays.frameworks import framework_of
 from numinit.arrays.new import empty, maker_of
-from numinit.engines.floats import default_mode
 from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
+from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.kept import Exactly, Kept
@@ -55,7 +55,7 @@ class Initializer:
 
         Examples
         --------
-        >>> ni.Orthogonal().plan((4, 2), as_dtype("float32")).name
+        >>> ni.Orthogonal().plan((4, 2), ni.stream.dtypes.as_dtype("float32")).name
         'Orthogonal'
         """
         raise NotImplementedError
@@ -71,7 +71,7 @@ class Initializer:
         dtype : str or dtype; see `numinit.stream.dtypes.DTYPES`
         seed : int, Key, Generator or None; see `numinit.weights.keys.as_key`
         device : str or None
-            "cuda" or "cuda:N" for an array on that GPU, made on the current stream; else a NumPy one.
+            "cuda" or "cuda:N" for an array on that GPU, made on the current stream; else NumPy's.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Initializer:
         array : numpy.ndarray, torch.Tensor or an array on a GPU
             Writable, of any layout whose elements do not overlap.
         shape, offset : sequence of int or None
-            The whole weight's shape (None: the array's), and where in it the array begins (None: 0).
+            The whole weight's shape, and the array's begin in it. None: the array's shape, 0.
         seed : int, Key, Generator or None
             See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's generator.
 
@@ -289,7 +289,7 @@ class Initializer:
         by_rows: bool = False,
         on_gpu: bool = False,
     ) -> tuple[Filler | None, bool]:
-        """Return what fills a part of a weight, None if it has no elements, and whether it draws."""
+        """Return what fills a part of a weight (None if that is empty), and whether it draws."""
         view = View(part, strides, c_steps(whole) if steps is None else steps, by_rows)
         with np.errstate(all="ignore"):
             plan = self.plan(whole, dtype)

@@ -4,10 +4,10 @@ The Q of a Gaussian matrix's QR decomposition, with R's diagonal positive, has t
 (Mezzadri, "How to generate random matrices from the classical compact groups", Notices AMS 54,
 2007). Its Householder vectors are independent: the k-th follows from a Gaussian vector of m - k
 numbers (Stewart, "The efficient generation of random orthogonal matrices", SIAM J. Numer. Anal. 17,
-1980). So they are drawn, not found: half of the work of QR, and all of it matrix products. Vectors
-are taken in blocks, H_1 H_2 ... H_b = I - V S^-1 V^H, where S is the upper triangle of V^H V with
-its diagonal halved (Puglisi, "Modification of the Householder method based on the compact WY
-representation", SIAM J. Sci. Stat. Comput. 13, 1992).
+1980). So this module draws the vectors, and factorizes nothing. That takes half of the work of QR,
+and all of it is matrix products. Vectors are applied in blocks: H_1 H_2 ... H_b = I - V S^-1 V^H,
+where S is the upper triangle of V^H V with its diagonal halved (Puglisi, "Modification of the
+Householder method based on the compact WY representation", SIAM J. Sci. Stat. Comput. 13, 1992).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Draw = Callable[[np.ndarray, int, int], Any]
 
 
 def haar(m: int, n: int, dtype: Any, draw: Draw, out: np.ndarray | None = None) -> np.ndarray:
-    """A random matrix of n <= m orthonormal columns.
+    """Make a random matrix of n <= m orthonormal columns.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def haar(m: int, n: int, dtype: Any, draw: Draw, out: np.ndarray | None = None) 
         independent standard normal numbers, the same ones each time. Column k gives the k-th
         vector, from row k down.
     out : ndarray, optional
-        Where to put the matrix: of shape (m, n) and that dtype.
+        The array to fill, of shape (m, n) and that dtype.
 
     Returns
     -------
@@ -49,21 +49,22 @@ def haar(m: int, n: int, dtype: Any, draw: Draw, out: np.ndarray | None = None) 
 
 
 def _reflect(q: np.ndarray, begin: int, end: int, draw: Draw) -> None:
-    """Put the reflections of columns `begin` to `end` - 1 before those after them.
+    """Apply the reflections of columns `begin` to `end` - 1 to all columns from `begin` on.
 
-    With Z the columns from `end` on, which the later reflections have made, and E the identity's,
-    [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Each row of V is made twice, rather than kept. Last, the
-    columns of E are multiplied by the phase that makes R's diagonal positive.
+    Z is the columns from `end` on, which the later reflections have made. E is the identity's
+    columns `begin` to `end` - 1. [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Each row of V is drawn
+    twice, which saves the memory to keep it. Finally the columns of E are multiplied by the phase
+    that makes R's diagonal positive.
     """
     m, n = q.shape
     width = end - begin
     step = max(CHUNK // width, width)
     chunks = [(row, min(row + step, m)) for row in range(begin, m, step)]
     buffer = np.empty((min(step, m - begin), width), q.dtype)
-    wide = np.result_type(q, np.float64)  # of what is summed over many rows
+    wide = np.result_type(q, np.float64)  # the type of sums over many rows
 
     def vectors(row: int, stop: int) -> np.ndarray:
-        """The rows `row` to `stop` - 1 of the Gaussian matrix, zero above its diagonal."""
+        """Return rows `row` to `stop` - 1 of the Gaussian matrix, with zeros above its diagonal."""
         x = buffer[: stop - row]
         draw(x, row, begin)
         if row == begin:
@@ -85,8 +86,8 @@ def _reflect(q: np.ndarray, begin: int, end: int, draw: Draw) -> None:
     phase = np.where(size > 0, first / np.where(size > 0, size, 1), 1)
     norm = np.sqrt(np.diagonal(gram).real)
     scale = np.sqrt(norm * (norm + size))
-    scale[scale == 0] = 1  # a vector of zeros, which no stream holds
-    lift = phase * norm  # what v has more than x in row k, before scaling
+    scale[scale == 0] = 1  # a vector of zeros, which no stream has
+    lift = phase * norm  # v - x in row k, before scaling
     # In row k, all vectors before k are those of x; in the product, Z has only rows from `end` on.
     s = np.triu((gram + top.conj().T * lift) / np.outer(scale, scale), 1) + np.eye(width)
     head = ((top + np.diag(lift)) / scale).conj().T

@@ -1,4 +1,7 @@
-"""Which fills are kept for the next time: a model's layers are alike, and small ones must not wait."""
+"""A cache of fills.
+
+A model's layers are alike, and to plan a small fill takes longer than the fill.
+"""
 
 import dataclasses
 import numbers
@@ -6,19 +9,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-SMALL = 8192  # bytes of an initializer whose fills are kept
+SMALL = 8192  # the most bytes of an initializer whose fills are kept
 
 
 class Exactly:
-    """An initializer as a cache's key.
+    """A cache's key of an initializer, which compares types and values.
 
-    Equality is none, because -0.0 == 0.0 and True == 1 == 1 + 0j.
+    The initializers' own equality is too weak, because -0.0 == 0.0 and True == 1 == 1 + 0j.
 
     Raises
     ------
     LookupError
-        For an initializer that is not made of numbers and names, or large: a cache would keep its
-        arrays, or the model that its activation holds.
+        If the initializer is large or has fields other than numbers and names. A cache would keep
+        its arrays alive, or the model that its activation belongs to.
     """
 
     __slots__ = ("_hash", "_key", "init")
@@ -37,7 +40,7 @@ class Exactly:
 
 
 def _exact(value: Any) -> Any:
-    """What tells a value from every other, also from those that are equal to it."""
+    """Return a key that tells apart equal values of different types or signs of zero."""
     if dataclasses.is_dataclass(value):
         return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
     if isinstance(value, tuple):
@@ -56,9 +59,9 @@ def _bytes(key: Any) -> int:
 
 
 class Kept:
-    """Decorator: a property of a small initializer that is made once.
+    """A decorator for a property that is computed once for each small initializer.
 
-    functools.cached_property has a lock in Python 3.11, and would keep a large one alive.
+    functools.cached_property has a lock in Python 3.11, and would keep large initializers alive.
     """
 
     def __init__(self, make: Callable[[Any], Any]) -> None:

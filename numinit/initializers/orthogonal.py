@@ -1,4 +1,4 @@
-"""Orthogonal weights: whole matrices, which no part can be made of alone."""
+"""Orthogonal weights. They are made whole, because every element depends on all others."""
 
 import functools
 import math
@@ -19,9 +19,10 @@ from numinit.weights.shapes import Axes, as_axes
 
 _NORMAL = Normal()
 
-#: Of values in float32 and float64, as promised of every element of ``Q^H Q``. OpenBLAS's kernels for
-#: seven kinds of processor, with one thread and two, gave elements that differ by up to 2.6e-7 and
-#: 8.9e-16, for matrices of up to 1000 x 1000 and 200,000 x 16.
+#: Bounds of the differences between machines in float32 and float64. They are also those of every
+#: element of ``Q^H Q``. OpenBLAS's kernels for seven kinds of processor, with one thread and two,
+#: gave elements that differ by up to 2.6e-7 and 8.9e-16, in matrices of up to 1000 x 1000 and
+#: 200,000 x 16.
 ERRORS = (1e-6, 1e-14)
 
 
@@ -42,7 +43,7 @@ def _multiply(values: np.ndarray, gain: float) -> None:
 def _orthonormal(
     m: int, n: int, dtype: str, key: Key, place: np.ndarray | None = None
 ) -> np.ndarray:
-    """An m x n matrix of orthonormal columns, m >= n, or rows."""
+    """Make an m x n matrix with orthonormal columns if m >= n, else with orthonormal rows."""
     long, short = max(m, n), min(m, n)
 
     def draw(out: np.ndarray, i: int, j: int) -> None:
@@ -62,7 +63,7 @@ def _stacked(
     place: np.ndarray | None,
     gain: float,
 ) -> np.ndarray:
-    """The matrices of a weight, given the axes of the batch, of one side and of the other."""
+    """Make a weight, given the axes of the batch, of one side of its matrices and of the other."""
     key = Key(seed, stream)
     batch, out, rest = axes
     size = [[shape[axis] for axis in axes] for axes in (batch, out, rest)]
@@ -88,25 +89,32 @@ class Orthogonal(Initializer):
     """Orthonormal rows or columns, whichever are fewer, with the Haar distribution, times `gain`.
 
     Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
-    linear neural networks", ICLR 2014. Complex weights are unitary. 16- and 8-bit ones are rounded
-    from float32. Every element of ``Q^H Q`` is within about 1e-6 of the identity's in float32, and
-    1e-14 in float64; see `numinit.initializers.haar`.
+    linear neural networks", ICLR 2014. Complex weights are unitary. 16- and 8-bit weights are
+    rounded from float32. Every element of ``Q^H Q`` is within about 1e-6 of the identity's in
+    float32, and within 1e-14 in float64; see `numinit.initializers.haar`.
 
     Parameters
     ----------
     gain : float
-        See `numinit.calculate_gain`.
+        A factor of all values; see `numinit.calculate_gain`.
     out_axis : int or sequence of int
-        One side of the matrix; the other axes, flattened, are the other. 0 is torch's
-        ``orthogonal_``, -1 is JAX's ``column_axis=-1`` and Keras.
+        The axes that are flattened to one side of the matrix; the others are flattened to the
+        other side. 0 is torch's ``orthogonal_``; -1 is JAX's ``column_axis=-1`` and Keras'.
     batch_axis : int or sequence of int, optional
-        Axes of independent matrices, such as stacked experts: matrix b is that of the key
+        Axes of independent matrices, such as stacked experts. Matrix b is drawn from
         ``key.fold_in(b)``.
 
     Raises
     ------
     ValueError
-        For fewer than 2 axes besides those of `batch_axis`; for a part of a weight.
+        If fewer than 2 axes are left beside those of `batch_axis`, or a part of a weight is
+        asked for.
+
+    Examples
+    --------
+    >>> w = ni.Orthogonal()((4, 4), "float64", seed=0)
+    >>> bool(np.allclose(w @ w.T, np.eye(4)))
+    True
     """
 
     gain: float = 1.0
@@ -121,7 +129,7 @@ class Orthogonal(Initializer):
                 object.__setattr__(self, name, axes)
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:
-        """The axes of the batch, of one side and of the other."""
+        """Return the axes of the batch, of one side and of the other."""
         rank, taken = len(shape), []
         for name in ("batch_axis", "out_axis"):
             axes = as_axes(name, getattr(self, name))
@@ -158,14 +166,22 @@ class DeltaOrthogonal(Initializer):
     Parameters
     ----------
     gain : float
+        A factor of all values; see `numinit.calculate_gain`.
     in_axis, out_axis : int
-        The axes of channels, torch's by default; JAX's are -2 and -1. The other 1 to 3 are the
-        kernel's.
+        The axes of channels. The defaults are torch's; JAX's are -2 and -1. The other 1 to 3 axes
+        are the kernel's.
 
     Raises
     ------
     ValueError
-        For other than 3 to 5 axes, or fewer outputs than inputs; for a part of a weight.
+        If the weight has fewer than 3 or more than 5 axes, or fewer outputs than inputs, or a part
+        of a weight is asked for.
+
+    Examples
+    --------
+    >>> w = ni.DeltaOrthogonal()((4, 2, 3), "float64", seed=0)
+    >>> bool(np.allclose(w[:, :, 1].T @ w[:, :, 1], np.eye(2))), int(np.count_nonzero(w[:, :, ::2]))
+    (True, 0)
     """
 
     gain: float = 1.0
@@ -201,7 +217,7 @@ class DeltaOrthogonal(Initializer):
 def _in_centre(
     shape: tuple[int, ...], in_axis: int, out_axis: int, first: int, count: int
 ) -> np.ndarray:
-    """Which elements of a run are in the kernel's centre."""
+    """Return a mask of the elements of a run, in C order, that are in the kernel's centre."""
     index = np.unravel_index(np.arange(first, first + count), shape)
     kernel = {*range(len(shape))} - {axis % len(shape) for axis in (in_axis, out_axis)}
     inside: np.ndarray = np.logical_and.reduce(
@@ -220,7 +236,7 @@ def _delta(
     place: np.ndarray | None,
     gain: float,
 ) -> np.ndarray:
-    """The kernels of a weight: an orthogonal matrix in the centre, zeros elsewhere."""
+    """Make a weight with an orthogonal matrix in the kernel's centre, and zeros elsewhere."""
     values = np.zeros(shape, dtype)
     matrices = np.moveaxis(values, (out_axis, in_axis), (0, 1))
     centre: Any = (..., *((k - 1) // 2 for k in matrices.shape[2:]))

@@ -1,4 +1,4 @@
-"""Weights that are a pattern: identities, and the kernels of bilinear upsampling."""
+"""Weights with a fixed pattern: identities, and the kernels of bilinear upsampling."""
 
 import functools
 import operator
@@ -20,19 +20,25 @@ from numinit.weights.shapes import Axes, as_axes, check_count
 class Eye(Initializer):
     """`gain` on the diagonal of a matrix, square or not, and 0 elsewhere.
 
-    torch's ``eye_``, Keras' ``Identity`` and, with ``batch_axis=0``, a stack of such matrices.
+    This is torch's ``eye_`` and Keras' ``Identity``. With ``batch_axis=0`` it makes a stack of such
+    matrices.
 
     Parameters
     ----------
     gain : float
         The value on the diagonal.
     batch_axis : int or sequence of int
-        Axes of independent matrices; two others are left.
+        The axes of a stack of matrices; two other axes must be left.
 
     Raises
     ------
     ValueError
-        For a weight whose other axes are not two.
+        If the weight does not have two axes beside those of `batch_axis`.
+
+    Examples
+    --------
+    >>> ni.Eye(gain=2.0)((2, 3)).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
     """
 
     gain: float = 1.0
@@ -41,7 +47,7 @@ class Eye(Initializer):
     def __post_init__(self) -> None:
         set_real(self, "gain")
         axes = as_axes("batch_axis", self.batch_axis)
-        if isinstance(self.batch_axis, Iterable):  # a list, as in TOML: fields are hashable
+        if isinstance(self.batch_axis, Iterable):  # a list, as from TOML, has no hash
             object.__setattr__(self, "batch_axis", axes)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
@@ -56,7 +62,7 @@ class Eye(Initializer):
         return _selected(self, Selection(row, self.gain, {column: lambda at: at}), largest)
 
     def _matrix(self, shape: tuple[int, ...]) -> list[int]:
-        """The axes that are no batch axes."""
+        """Return the axes that are not batch axes."""
         batch = {_axis("batch_axis", a, shape) for a in as_axes("batch_axis", self.batch_axis)}
         return [axis for axis in range(len(shape)) if axis not in batch]
 
@@ -66,23 +72,29 @@ Identity = Eye
 
 @dataclass(frozen=True)
 class Dirac(Initializer):
-    """The identity of a convolution: 1 at a kernel's centre where input and output agree.
+    """The identity of a convolution: each output channel copies the input channel of its number.
 
-    torch's ``dirac_``: in each of `groups` equal parts of the outputs, output d copies input d as
-    far as there are both. A kernel of size k has its centre at k // 2.
+    This is torch's ``dirac_``. The outputs are split into `groups` equal parts. In each part,
+    output d has a 1 at the kernel's centre for input d, if there is an input d, and zeros
+    elsewhere. The centre of a kernel of size k is k // 2.
 
     Parameters
     ----------
     groups : int
-        Divides the number of outputs.
+        The number of parts. It must divide the number of outputs.
     in_axis, out_axis : int
-        Axes of inputs (of one group) and outputs; the others are the kernel's. The default is
-        torch's layout; JAX and Keras have ``in_axis=-2, out_axis=-1``.
+        The axes of the inputs of one group and of the outputs. The others are the kernel's. The
+        defaults are torch's layout; JAX and Keras have ``in_axis=-2, out_axis=-1``.
 
     Raises
     ------
     ValueError
-        For other than 3 to 5 dimensions, or if `groups` does not divide the outputs.
+        If the weight has fewer than 3 or more than 5 axes, or `groups` does not divide the outputs.
+
+    Examples
+    --------
+    >>> ni.Dirac()((2, 2, 3))[:, :, 1].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
 
     groups: int = 1
@@ -125,18 +137,23 @@ class Dirac(Initializer):
 class Bilinear(Initializer):
     """Kernels with which a transposed convolution upsamples bilinearly.
 
-    For a weight (in, out, k, k) each k x k kernel is the product of two triangles: with
+    The weight has the shape (in, out, k, k). Each kernel is the product of two triangles. With
     ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the value at (y, x) is
     ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and Paddle's
-    ``nn.initializer.Bilinear``. (Paddle adds x / k to the row number y, a division that was
-    meant to drop its remainder: its kernels are not symmetric, these are.) To upsample by an
-    integer s, channel by channel: k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many
-    groups as channels.
+    ``nn.initializer.Bilinear``. (Paddle's kernels are not symmetric, because it adds x / k to the
+    row number y; the division was meant to be one of integers.) To upsample each channel by an
+    integer s, use k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many groups as
+    channels.
 
     Raises
     ------
     ValueError
-        For other than 4 dimensions, or a kernel that is not square.
+        If the weight does not have 4 axes, or the kernel is not square.
+
+    Examples
+    --------
+    >>> ni.Bilinear()((1, 1, 4, 4))[0, 0, 1].tolist()
+    [0.1875, 0.5625, 0.5625, 0.1875]
     """
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
@@ -157,13 +174,13 @@ class Bilinear(Initializer):
 
 
 def _selected(initializer: Initializer, selection: Selection, largest: float) -> Plan:
-    """A plan of one value in a few places, and zeros elsewhere."""
+    """Return the plan of a weight with one value in a few places, and zeros elsewhere."""
     values = functools.partial(selected, selection)
     return ByIndex(type(initializer).__name__, values, largest, selection=selection)
 
 
 def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:
-    """An axis of `shape`, counted from the front."""
+    """Return the number of an axis of `shape`, counted from the front."""
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"{name}: axis {show(axis)} is out of range for shape {shape}")
     return axis % len(shape)

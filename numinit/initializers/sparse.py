@@ -1,4 +1,4 @@
-"""Sparse matrices: normal values, and an exact number of zeros in each column."""
+"""Sparse matrices: normal values and an exact number of zeros in each column."""
 
 import math
 from dataclasses import dataclass
@@ -18,16 +18,27 @@ class Sparse(Initializer):
     """Normal around 0, with ``ceil(sparsity * rows)`` zeros in each column of a matrix.
 
     Martens, "Deep learning via Hessian-free optimization", ICML 2010, section 5. As in torch, axis
-    0 has the rows. Which elements of a column are zero depends on the key and the column alone:
-    those that a random permutation of the rows (`numinit.stream.permutation`) moves to the
-    front. So any row or block can be made without the rest.
+    0 has the rows. The key and the column's number give a random permutation of the rows
+    (`numinit.stream.permutation`); the rows that it moves to the front are zero. So any row or
+    block can be made without the rest.
 
     Parameters
     ----------
     sparsity : float
         The fraction of zeros, from 0 to 1.
     std : float
-        Of the other elements.
+        The standard deviation of the other elements.
+
+    Raises
+    ------
+    ValueError
+        If `sparsity` is not from 0 to 1, `std` is negative, or the weight is no matrix of up to
+        2**32 rows.
+
+    Examples
+    --------
+    >>> (ni.Sparse(sparsity=0.25)((10, 3), seed=0) == 0).sum(axis=0).tolist()
+    [3, 3, 3]
     """
 
     sparsity: float

@@ -15,7 +15,7 @@ from numinit.initializers.distributions import real
 from numinit.show import show
 from numinit.stream.dtypes import DType
 
-#: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), over one turn.
+#: Windows that are sums of cosines: a0 - a1 cos(x) + a2 cos(2 x), for x from 0 to 2 pi.
 COSINES = {
     "boxcar": (1.0,),
     "hann": (0.5, 0.5),
@@ -24,38 +24,46 @@ COSINES = {
 }
 
 
-MAX_FRAME = 1 << 24  # values that a window is scaled by: their sum takes about a second
+MAX_FRAME = 1 << 24  # the longest window that is scaled; its norm takes about a second
 
 
 @dataclass(frozen=True)
 class STFT(Initializer):
     """The real or the imaginary part of a windowed Fourier transform, as a convolution's kernel.
 
-    ``keras.initializers.STFT`` (Keras 3.8): for a weight of shape (T, 1, F) element (t, 0, f) is
-    ``cos(2 pi t f / N)`` or ``-sin(2 pi t f / N)`` with N = 2 (F - 1), times the window at t, over
-    the window's norm. Keras computes in the weight's type; here the one rounding is the last. (Its
-    float32 values for T = F = 512 are off by up to 1e-4 of the largest.)
+    This is ``keras.initializers.STFT`` (Keras 3.8). In a weight of shape (T, 1, F), element
+    (t, 0, f) is ``cos(2 pi t f / N)`` or ``-sin(2 pi t f / N)`` with N = 2 (F - 1), multiplied by
+    the window at t and divided by the window's norm. Keras computes in the weight's type, and its
+    float32 values for T = F = 512 are off by up to 1e-4 of the largest. Here values are computed in
+    float64 and rounded once.
 
     Parameters
     ----------
     side : {"real", "imag"}
-        Which part.
+        The part of the transform.
     window : str, sequence of float or None
         A name, or the T values. "hann", "hamming", "blackman", "bartlett" and "boxcar" are made
-        here and are the same everywhere; every other name that `scipy.signal.get_window` takes needs
-        the extra numinit[scipy], and its values follow SciPy's version.
+        here and are the same on all machines. Any other name that `scipy.signal.get_window` takes
+        needs the extra numinit[scipy], and its values follow SciPy's version.
     scaling : {"density", "spectrum"} or None
-        The norm: the root of the sum of the window's squares, the sum of its magnitudes, or 1. Of
-        no effect without a window.
+        The norm: the root of the sum of the window's squares, the sum of its magnitudes, or 1. It
+        has no effect without a window.
     periodic : bool
-        Whether the window is one period of a periodic sequence, or symmetric.
+        True for a window that is one period of a periodic sequence, False for a symmetric one.
 
     Raises
     ------
     ImportError
-        For a window that needs SciPy, where there is none.
+        If the window needs SciPy, and SciPy is not installed.
+    TypeError
+        If an argument is of the wrong type.
     ValueError
-        For an unknown name, a weight of another shape, or a window whose norm is 0.
+        If a name is unknown, the weight has another shape, or the window's norm is 0.
+
+    Examples
+    --------
+    >>> ni.STFT(window=None)((4, 1, 3))[:, 0, 1].tolist()
+    [1.0, 0.0, -1.0, 0.0]
     """
 
     side: Literal["real", "imag"] = "real"
@@ -128,7 +136,7 @@ class STFT(Initializer):
         return made
 
     def _window(self, at: np.ndarray, length: int) -> np.ndarray:
-        """The window's values at some of its indices."""
+        """Return the window's values at some of its indices."""
         if isinstance(self.window, str):
             return _named(self.window, at, length, self.periodic)
         window: np.ndarray = np.array(self.window)[at]
@@ -140,7 +148,7 @@ class STFT(Initializer):
 
 @functools.lru_cache(16)
 def _norm(stft: STFT, length: int) -> float:
-    # A window that is equal but for the signs of its zeros has the same norm.
+    # Windows that differ only in the signs of their zeros are equal, and have the same norm.
     def terms() -> Iterator[float]:
         for begin in range(0, length, CHUNK):
             window = stft._window(np.arange(begin, min(begin + CHUNK, length)), length)
@@ -155,14 +163,14 @@ def _norm(stft: STFT, length: int) -> float:
 
 
 def _named(name: str, at: np.ndarray, length: int, periodic: bool) -> np.ndarray:
-    """Values of a window as SciPy's of the same name, which must not be needed for the usual ones."""
+    """Return a window's values at some indices, as SciPy's, which the usual windows do not need."""
     window: np.ndarray
     if name not in (*COSINES, "bartlett"):
         window = _scipys(name, length, periodic)[at]
         return window
     if length < 2:
         return np.ones(at.shape)
-    whole = length if periodic else length - 1  # the period, or the intervals
+    whole = length if periodic else length - 1  # the period, or the number of intervals
     if name == "bartlett":
         window = 1.0 - np.abs(2 * at - whole) / whole
         return window
@@ -188,21 +196,22 @@ def _scipys(name: str, length: int, periodic: bool) -> np.ndarray:
 
 
 def _cos(turns: np.ndarray, period: int) -> np.ndarray:
-    """cos(2 pi turns / period) to two units of the last place, exact at quarters of a turn.
+    """Return cos(2 pi turns / period) within 2 ulp, and exactly at quarters of a turn.
 
-    Of products and sums alone, so that it is the same everywhere: np.cos is not.
+    It uses products, quotients and sums only, so that all machines get the same values. np.cos
+    differs between machines.
     """
-    # In units of a quarter of a turn over `period`, folded to the first quarter.
+    # An angle of `period` is a quarter of a turn. All angles are folded to the first quarter.
     angle = 4 * np.abs(turns % period)
     angle = np.minimum(angle, 4 * period - angle)
     negative = angle > period
     angle = np.where(negative, 2 * period - angle, angle)
-    # Beyond an eighth of a turn it is the sine of the rest.
+    # Beyond an eighth of a turn, the cosine is the sine of the rest of the quarter.
     swap = 2 * angle > period
     x = np.where(swap, period - angle, angle) / period * (math.pi / 2)
     z = x * x
     cos, sin = (np.zeros_like(z) for _ in range(2))
-    for k in range(9, 0, -1):  # Taylor's series, to below 2**-60 at pi / 4
+    for k in range(9, 0, -1):  # Taylor's series; its error is below 2**-60 at pi / 4
         cos = -z / ((2 * k - 1) * (2 * k)) * (1.0 + cos)
         sin = -z / ((2 * k) * (2 * k + 1)) * (1.0 + sin)
     made: np.ndarray = np.where(swap, x + x * sin, 1.0 + cos)

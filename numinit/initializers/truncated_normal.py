@@ -1,4 +1,4 @@
-"""Normals truncated to an interval: bounds as torch takes them, or in standard deviations."""
+"""Truncated normals, with absolute bounds or with bounds in standard deviations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,25 +18,39 @@ from numinit.stream.truncated_normal import (
     WIDE_TRUNCATED_NORMAL,
 )
 
-FARTHEST = 10**9  # beyond, every value is the bound itself
-NEAR = Decimal("2.25")  # an interval that begins no farther out suits float32
-THIN = Decimal("0.25")  # an interval of at least this width does, too
+FARTHEST = 10**9  # beyond this many standard deviations, every value is the nearer bound
+NEAR = Decimal("2.25")  # float32 is exact enough for an interval that begins no farther out
+THIN = Decimal("0.25")  # and that has at least this width
 
 
 @dataclass(frozen=True)
 class TruncNormal(Distribution):
-    """Normal, truncated to [a, b]: absolute bounds, as torch's ``trunc_normal_`` takes them.
+    """Normal, truncated to the absolute bounds [a, b], as in torch's ``trunc_normal_``.
 
-    Element i is ``std * Phi^-1(Phi(alpha) + u (Phi(beta) - Phi(alpha))) + mean`` with alpha and
-    beta the bounds in standard deviations and u = (word + 1/2) / 2**32 (float64: 2**64), never
-    outside [a, b] in any type. Far tails and thin slices are as exact as the rest.
+    Element i is ``std * Phi^-1(Phi(alpha) + u (Phi(beta) - Phi(alpha))) + mean``. alpha and beta
+    are the bounds in standard deviations, and u is (word + 1/2) / 2**32 of a 32-bit word, or
+    (word + 1/2) / 2**64 of a 64-bit word for float64 arrays. No value is outside [a, b], in any
+    type. Far tails and narrow intervals are as exact as the rest.
+
+    Parameters
+    ----------
+    mean, std : float
+        The mean and the standard deviation before truncation.
+    a, b : float
+        The bounds; one of them may be infinite, or both.
 
     Raises
     ------
-    ValueError
-        If std is negative, a > b, or no number of the array's type lies in [a, b].
     TypeError
-        For a complex array.
+        If the array is complex.
+    ValueError
+        If `std` is negative, a > b, or no number of the array's type lies in [a, b].
+
+    Examples
+    --------
+    >>> values = ni.TruncNormal(a=10.0, b=11.0)(1000, seed=0)
+    >>> bool(values.min() >= 10 and values.max() <= 11)
+    True
     """
 
     mean: float = 0.0
@@ -97,15 +111,29 @@ class TruncNormal(Distribution):
 class TruncatedNormal(Initializer):
     """Normal, truncated to bounds in standard deviations, as in JAX and Keras.
 
-    ``jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)`` and Keras'
-    ``TruncatedNormal(mean, stddev)``: `std` is that of the whole normal, of which -2 to 2 standard
-    deviations keep 0.88. (`VarianceScaling` makes up for that.)
+    This is ``jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)`` and Keras'
+    ``TruncatedNormal(mean, stddev)``. The values' standard deviation is less than `std`: 0.88 std
+    for bounds of -2 and 2. (`VarianceScaling` corrects for that.)
 
     Parameters
     ----------
     mean, std : float
+        The mean and the standard deviation before truncation.
     lower, upper : float
         Values lie in [mean + lower * std, mean + upper * std].
+
+    Raises
+    ------
+    TypeError
+        If the array is complex.
+    ValueError
+        If `std` is negative or lower > upper.
+
+    Examples
+    --------
+    >>> values = ni.TruncatedNormal(std=0.5)((1000, 1000), seed=0)
+    >>> bool(abs(values).max() <= 1), round(float(values.std()), 2)
+    (True, 0.44)
     """
 
     mean: float = 0.0
@@ -127,7 +155,7 @@ class TruncatedNormal(Initializer):
         return Sampled(self._absolute())
 
     def _absolute(self) -> TruncNormal:
-        """The same with absolute bounds."""
+        """Return the same distribution with absolute bounds."""
         mean, std = self.mean, self.std
         if not std:
             return TruncNormal(mean, std, mean, mean)
@@ -146,9 +174,9 @@ def _point(value: float, least: float, most: float) -> tuple[Transform, tuple[fl
 
 
 def _central(low: Decimal, high: Decimal, bits: int) -> tuple[float, ...]:
-    """Those of `numinit.stream.truncated_normal.Parameters` from `step` on."""
+    """Return the fields of `numinit.stream.truncated_normal.Parameters` from `step` on."""
     below, above = normal_tail.upper_tail(-low), normal_tail.upper_tail(high)
-    # A difference of the two tails that are small: nothing cancels.
+    # A difference of the two tails that are small, so that no digits cancel.
     share = (
         1 - below - above
         if low < 0 < high
@@ -164,7 +192,7 @@ def _central(low: Decimal, high: Decimal, bits: int) -> tuple[float, ...]:
 
 
 def _far(near: Decimal, far: Decimal, sign: float) -> tuple[float, ...]:
-    """Those of `numinit.stream.truncated_normal.FarParameters` from `step` on."""
+    """Return the fields of `numinit.stream.truncated_normal.FarParameters` from `step` on."""
     squares = near * near
     ratio = near * normal_tail.mills(near)
     rest = Decimal(0)

@@ -1,4 +1,4 @@
-"""Variance scaling: distributions whose spread follows from the fans of the weight."""
+"""Variance scaling: distributions whose standard deviation follows from the fans of the weight."""
 
 import math
 import numbers
@@ -23,22 +23,20 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 
 
-#: The standard deviation of a normal, and of a complex normal, truncated at 2. (JAX's constant for
-#: the latter, 0.95311, is not divided by the mass that is kept: its variance comes out 2% large.)
+#: The standard deviations of a normal, and of a complex normal, truncated at 2. (JAX divides by
+#: 0.95311 instead of the latter, which gives a variance that is 2% too large.)
 TRUNCATED_STD = 0.87962566103423978
 TRUNCATED_DISK_STD = 0.96196182800821354
-#: exp(-2**2): the mass beyond a disk of two standard deviations.
+#: exp(-2**2): the mass outside a disk of two standard deviations.
 EXP_MINUS_4 = 0.01831563888873418
 
 
 @dataclass(frozen=True)
 class Spread(Distribution):
-    """Around 0 with a given standard deviation, as variance scaling wants it.
+    """A uniform or truncated normal distribution around 0 whose standard deviation is `std`.
 
-    Uniform on +-sqrt(3) std, or normal and truncated at two standard deviations of the whole
-    normal, which is scaled up so that `std` is what remains. A complex element is uniform on the
-    disk of radius sqrt(2) std, or complex normal and truncated to a disk of two standard
-    deviations, as in JAX.
+    A normal is truncated at two of its standard deviations, which are larger than `std`. A complex
+    element is distributed on a disk, as in JAX: of radius sqrt(2) std if uniform.
     """
 
     std: float
@@ -66,7 +64,7 @@ class Spread(Distribution):
 
 @dataclass(frozen=True, kw_only=True)
 class _Fans(Initializer):
-    """The fields of initializers that look at fans; see `numinit.fans`."""
+    """The base of initializers that use fans; see `numinit.fans` for its fields."""
 
     in_axis: Axes = 1
     out_axis: Axes = 0
@@ -78,7 +76,7 @@ class _Fans(Initializer):
     def __post_init__(self) -> None:
         for name in ("in_axis", "out_axis", "batch_axis"):
             axes = as_axes(name, given := getattr(self, name))
-            if isinstance(given, Iterable):  # a list, as in TOML: fields are hashable
+            if isinstance(given, Iterable):  # a list, as from TOML, has no hash
                 object.__setattr__(self, name, axes)
         for name in ("groups", "packed"):
             check_count(name, getattr(self, name))
@@ -88,7 +86,7 @@ class _Fans(Initializer):
             )
 
     def _scaled(self, shape: Sequence[int], gain: float, mode: str, distribution: str) -> Plan:
-        """Standard deviation gain / sqrt(fan); 0 for a weight without elements."""
+        """Return a plan with std gain / sqrt(fan), or 0 for a weight without elements."""
         axes = self.in_axis, self.out_axis, self.batch_axis
         n = fan(mode, *fans(shape, *axes, self.groups, self.packed, self.transposed))
         std = gain / math.sqrt(n) if n else 0.0
@@ -98,19 +96,29 @@ class _Fans(Initializer):
 
 @dataclass(frozen=True)
 class VarianceScaling(_Fans):
-    """Variance ``scale / fan``: the one formula behind Xavier, Kaiming and LeCun.
+    """Variance ``scale / fan``, the formula behind Xavier, Kaiming and LeCun.
 
     Parameters
     ----------
     scale : float
         At least 0.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan n the variance is divided by.
+        The fan n that divides the variance.
     distribution : {"normal", "truncated_normal", "uniform"}
-        Normal with std sqrt(scale / n); the same, truncated at two standard deviations and scaled
-        up to keep that std (JAX, Keras); or uniform on +-sqrt(3 scale / n).
+        Normal with std sqrt(scale / n); normal, truncated at two standard deviations, with that std
+        after truncation (JAX, Keras); or uniform on +-sqrt(3 scale / n).
     in_axis, out_axis, batch_axis, groups, packed, transposed
-        See `numinit.fans`.
+        See `numinit.fans`, which raises a ValueError if they do not fit the shape.
+
+    Raises
+    ------
+    ValueError
+        If `scale` is negative, or `mode` or `distribution` is unknown.
+
+    Examples
+    --------
+    >>> round(float(ni.VarianceScaling(2.0, "fan_in", "normal")((100, 200), seed=0).std()), 2)
+    0.1
     """
 
     scale: float = 1.0
@@ -138,7 +146,7 @@ def _check_mode(mode: str) -> None:
 
 @dataclass(frozen=True)
 class _Xavier(_Fans):
-    """Variance gain**2 / fan_avg."""
+    """The base of the Xavier initializers: variance gain**2 / fan_avg."""
 
     gain: float = 1.0
 
@@ -162,9 +170,14 @@ class XavierNormal(_Xavier):
     Parameters
     ----------
     gain : float
-        See `numinit.calculate_gain`.
+        A factor of the standard deviation, at least 0; see `numinit.calculate_gain`.
     in_axis, out_axis, batch_axis, groups, packed, transposed
-        See `numinit.fans`.
+        See `numinit.fans`, which raises a ValueError if they do not fit the shape.
+
+    Examples
+    --------
+    >>> round(float(ni.XavierNormal()((100, 100), seed=0).std()), 2)
+    0.1
     """
 
     distribution: ClassVar[str] = "normal"
@@ -172,9 +185,19 @@ class XavierNormal(_Xavier):
 
 @dataclass(frozen=True)
 class XavierUniform(_Xavier):
-    """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)), with the fields of `XavierNormal`.
+    """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)).
 
     Glorot and Bengio, AISTATS 2010, eq. 16.
+
+    Parameters
+    ----------
+    gain, in_axis, out_axis, batch_axis, groups, packed, transposed
+        See `XavierNormal`.
+
+    Examples
+    --------
+    >>> bool(abs(ni.XavierUniform()((2, 4), seed=0)).max() <= 1)
+    True
     """
 
     distribution: ClassVar[str] = "uniform"
@@ -182,11 +205,11 @@ class XavierUniform(_Xavier):
 
 @dataclass(frozen=True)
 class _Kaiming(_Fans):
-    """Variance gain**2 / fan, with the gain of the layer's activation."""
+    """The base of the Kaiming initializers: variance gain**2 / fan, with the activation's gain."""
 
     a: float | None = 0.0
     mode: Mode = "fan_in"
-    # Not compared, for it may be any callable, hashable or not; the gain is all that it gives.
+    # Not compared, because a callable may have no hash. Its gain is compared instead.
     nonlinearity: str | Function = field(default="leaky_relu", compare=False)
     _gain: float = field(init=False, repr=False)
 
@@ -199,7 +222,7 @@ class _Kaiming(_Fans):
         if named and not is_parameter(self.a):
             raise ValueError(f"a: {show(self.a)} not a valid number")
         if isinstance(self.a, numbers.Real) and not isinstance(self.a, bool):
-            set_real(self, "a")  # which names it
+            set_real(self, "a")  # its errors name the field
         leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
         gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
         object.__setattr__(self, "_gain", gain)
@@ -219,14 +242,24 @@ class KaimingNormal(_Kaiming):
     Parameters
     ----------
     a : float or None
-        Negative slope of leaky_relu, None for 0.01. The slope of prelu and alpha of elu and celu,
-        None or 0 (torch's default for every nonlinearity) for theirs. Not used with others.
+        The negative slope of leaky_relu; None means 0.01. With prelu it is the slope, and with elu
+        and celu alpha; None or 0, torch's default, then means 0.25 and 1. Others ignore it.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         fan_in keeps the variance in the forward pass, fan_out in the backward pass.
     nonlinearity : str or callable
-        A name, or the activation itself: see `numinit.calculate_gain`.
+        A name, or the activation itself; see `numinit.calculate_gain`.
     in_axis, out_axis, batch_axis, groups, packed, transposed
-        See `numinit.fans`.
+        See `numinit.fans`, which raises a ValueError if they do not fit the shape.
+
+    Raises
+    ------
+    ValueError
+        If `a` is not a real number, or `mode` or `nonlinearity` is unknown.
+
+    Examples
+    --------
+    >>> round(float(ni.KaimingNormal(nonlinearity="relu")((100, 200), seed=0).std()), 2)
+    0.1
     """
 
     distribution: ClassVar[str] = "normal"
@@ -234,14 +267,38 @@ class KaimingNormal(_Kaiming):
 
 @dataclass(frozen=True)
 class KaimingUniform(_Kaiming):
-    """Uniform on +-gain * sqrt(3 / fan), with the fields of `KaimingNormal`."""
+    """Uniform on +-gain * sqrt(3 / fan).
+
+    Parameters
+    ----------
+    a, mode, nonlinearity, in_axis, out_axis, batch_axis, groups, packed, transposed
+        See `KaimingNormal`.
+
+    Examples
+    --------
+    >>> bool(abs(ni.KaimingUniform(nonlinearity="relu")((2, 6), seed=0)).max() <= 1)
+    True
+    """
 
     distribution: ClassVar[str] = "uniform"
 
 
 @dataclass(frozen=True)
 class LecunUniform(_Fans):
-    """Uniform, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
+    """Uniform with variance 1 / fan_in.
+
+    LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, groups, packed, transposed
+        See `XavierNormal`.
+
+    Examples
+    --------
+    >>> bool(abs(ni.LecunUniform()((2, 3), seed=0)).max() <= 1)
+    True
+    """
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, 1.0, "fan_in", "uniform")
@@ -249,7 +306,20 @@ class LecunUniform(_Fans):
 
 @dataclass(frozen=True)
 class LecunNormal(_Fans):
-    """Normal, variance 1 / fan_in (LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998)."""
+    """Normal with variance 1 / fan_in.
+
+    LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, groups, packed, transposed
+        See `XavierNormal`.
+
+    Examples
+    --------
+    >>> round(float(ni.LecunNormal()((100, 100), seed=0).std()), 2)
+    0.1
+    """
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         return self._scaled(shape, 1.0, "fan_in", "normal")
@@ -259,8 +329,13 @@ class LecunNormal(_Fans):
 class EmbeddingUniform(Initializer):
     """Uniform on +-sqrt(1 / rows), for the tables of recommender models.
 
-    The rows (axis 0) are the embeddings, whatever shape each has. DLRM's ``create_emb``
-    (facebookresearch/dlrm; Naumov et al., arXiv:1906.00091) and torchrec's default.
+    The rows (axis 0) are the embeddings; the other axes do not matter. This is DLRM's
+    ``create_emb`` (facebookresearch/dlrm; Naumov et al., arXiv:1906.00091) and torchrec's default.
+
+    Examples
+    --------
+    >>> bool(abs(ni.EmbeddingUniform()((100, 8), seed=0)).max() <= 0.1)
+    True
     """
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:

@@ -1,4 +1,4 @@
-"""Wrappers: initializers that scale another one's spread, or keep a row at zero.
+"""Wrappers: initializers that change another one's plan.
 
 They nest: ``Padded(DepthScaled(Normal(std=0.02), layers=12), padding_idx=0)``.
 """
@@ -19,7 +19,7 @@ from numinit.weights.shapes import Axes, as_axes, as_shape
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
-#: role in muP: the power of the width multiplier that divides the standard deviation
+#: For each role in muP: the power of the width multiplier that divides the standard deviation.
 ROLES: dict[str, float] = {
     "input": 0.0,
     "bias": 0.0,
@@ -31,7 +31,7 @@ ROLES: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Wrapper(Initializer):
-    """An initializer made from another one, `init`."""
+    """The base of initializers that change the plan of another one, `init`."""
 
     init: Initializer
 
@@ -44,28 +44,29 @@ class Wrapper(Initializer):
 
 @dataclass(frozen=True)
 class DepthScaled(Wrapper):
-    """Standard deviation divided by ``sqrt(2 layers)``, the mean kept.
+    """Another initializer with its standard deviation divided by ``sqrt(2 layers)``.
 
-    For the weights whose outputs are added to the residual stream, of which each layer has two
-    (attention and MLP), so that the stream's variance does not grow with depth: Radford et al.,
-    "Language models are unsupervised multitask learners", 2019, section 2.3; Shoeybi et al.,
-    "Megatron-LM", arXiv:1909.08053, section 4 ("scaled_init_method_normal").
+    It is for weights whose outputs are added to the residual stream. Each layer has two of them, in
+    attention and in the MLP. The division keeps the stream's variance from growing with depth.
+    Radford et al., "Language models are unsupervised multitask learners", 2019, section 2.3;
+    Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 4 ("scaled_init_method_normal").
 
     Parameters
     ----------
     init : Initializer
-        Of a layer that is not scaled.
+        The initializer of a layer that is not scaled. Its mean is kept.
     layers : int
-        How many residual layers the model has.
+        The number of residual layers of the model.
 
     Raises
     ------
+    TypeError
+        If `init` is no initializer, or `layers` is no integer.
     ValueError
-        If `layers` is below 1, or `init` has no spread, as constants have none.
+        If `layers` is below 1, or `init` has no standard deviation, such as a constant.
 
     Examples
     --------
-    >>> import numinit as ni
     >>> from numinit.stream.dtypes import DTYPES
     >>> ni.DepthScaled(ni.Normal(std=0.02), layers=8).plan((4, 4), DTYPES["float32"])
     Sampled(distribution=Normal(mean=0.0, std=0.005), zeros=None)
@@ -86,10 +87,10 @@ class DepthScaled(Wrapper):
 
 @dataclass(frozen=True)
 class MuP(Wrapper):
-    """The maximal update parametrization: a base model's initializer, carried to another width.
+    """The maximal update parametrization: a base model's initializer, scaled to another width.
 
-    `init` is evaluated at the shape that the weight has in the base model. With s the standard
-    deviation found there and m the width multiplier, fan_in / (fan_in in the base model):
+    `init` is evaluated at the shape that the weight has in the base model; s is the standard
+    deviation there. m is the width multiplier, fan_in / (fan_in in the base model).
 
     ============== ===================================== ============================
     role           weights                               standard deviation
@@ -105,34 +106,35 @@ class MuP(Wrapper):
     Yang et al., "Tensor Programs V: tuning large neural networks via zero-shot hyperparameter
     transfer", arXiv:2203.03466: Table 8 (init. var. 1/fan_in, 1/fan_in and 1 of input, hidden and
     output weights, the last with multiplier 1/fan_in), and Table 3 for "plain_output" (1/fan_in**2,
-    no multiplier). The learning rates go with the table. These are the numbers of `mup.init` of
-    the package mup, whose layer MuReadout has the multiplier of "output".
+    no multiplier). The same tables have the learning rates. The package mup has the same standard
+    deviations in `mup.init`, and the multiplier of "output" in its layer MuReadout.
 
-    Because `init` only ever sees the base shape, an initializer that looks at fans is not scaled
-    twice: ``MuP(KaimingNormal(), "hidden", base)`` has the standard deviation of
-    ``KaimingNormal()`` at every width.
+    An initializer that uses fans is not scaled twice, because `init` only sees the base shape:
+    ``MuP(KaimingNormal(), "hidden", base)`` has the standard deviation of ``KaimingNormal()`` at
+    every width.
 
     Parameters
     ----------
     init : Initializer
-        What the base model uses. A mean other than 0 is kept; mup refuses one for "hidden".
+        The base model's initializer. A mean other than 0 is kept; mup refuses one for "hidden".
     role : {"input", "bias", "hidden", "output", "plain_output"}
-        What the weight connects.
+        The kind of weight, from the table.
     base_shape : sequence of int
-        The weight's shape in the base model. Its axes that differ are widths.
+        The weight's shape in the base model. The axes whose sizes differ are widths.
     in_axis : int or sequence of int, optional
-        The axes of inputs, whose sizes make m in the role "hidden"; those of `init` if left out.
-        Where `init` has none either, all widths must have grown alike.
+        The axes of inputs, whose sizes give m in the role "hidden". If left out, they are those of
+        `init`; if `init` has none, all widths must differ by the same factor.
 
     Raises
     ------
+    TypeError
+        If `init` is no initializer, or a shape or an axis is no integer.
     ValueError
         If `base_shape` and the weight's shape do not fit each other or the role, or `init` has no
-        spread to scale, or zeros whose places depend on the shape.
+        standard deviation, or has zeros whose places depend on the shape.
 
     Examples
     --------
-    >>> import numinit as ni
     >>> hidden = ni.MuP(ni.Normal(std=0.02), "hidden", base_shape=(256, 256))
     >>> from numinit.stream.dtypes import DTYPES
     >>> [hidden.plan((n, n), DTYPES["float32"]).distribution for n in (256, 1024)]
@@ -157,13 +159,13 @@ class MuP(Wrapper):
         object.__setattr__(self, "base_shape", base)
         if self.in_axis is not None:
             axes = as_axes("in_axis", given := self.in_axis)
-            if isinstance(given, Iterable):  # a list, as in TOML: fields are hashable
+            if isinstance(given, Iterable):  # a list, as from TOML, has no hash
                 object.__setattr__(self, "in_axis", axes)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         plan = self.init.plan(tuple(self.base_shape), dtype)
         if not isinstance(plan, Sampled):
-            plan = self.init.plan(shape, dtype)  # what it makes, it makes of this shape
+            plan = self.init.plan(shape, dtype)  # such values follow from this shape
         elif plan.zeros is not None:
             raise ValueError(
                 f"init: {show(self.init)} was given; its zeros have their places in the base shape. "
@@ -171,12 +173,12 @@ class MuP(Wrapper):
             )
         multiplier = self._multiplier(shape)
         power = ROLES[self.role]
-        if power == 0 or multiplier == 0:  # of a weight without elements
+        if power == 0 or multiplier == 0:  # 0 for a weight without elements
             return plan
         return plan.divided(multiplier if power == 1 else math.sqrt(multiplier))
 
     def _multiplier(self, shape: tuple[int, ...]) -> float:
-        """How many times wider the weight is than in the base model; 1 where the role ignores it."""
+        """Return the width divided by that in the base model, or 1 for a role that ignores it."""
         base = self.base_shape
         if len(shape) != len(base):
             raise ValueError(
@@ -215,26 +217,28 @@ class MuP(Wrapper):
 
 @dataclass(frozen=True)
 class Padded(Wrapper):
-    """One row kept at zero: the padding row of an embedding.
+    """Another initializer with one row of zeros, such as the padding row of an embedding.
 
-    Of ``torch.nn.Embedding(num_embeddings, embedding_dim, padding_idx)``, for example. All other
+    ``torch.nn.Embedding(num_embeddings, embedding_dim, padding_idx)`` has such a row. All other
     rows have the values, to the bit, that they have without padding.
 
     Parameters
     ----------
     init : Initializer
-        Of the other rows. It must make each element alone and clear none itself, as `Sparse` does.
+        The initializer of the other rows. Its plans must be `Sampled`, without zeros of its own
+        (`Sparse` has some).
     padding_idx : int
-        The row (index of axis 0); a negative one counts from the end.
+        The row, an index of axis 0. A negative one counts from the end.
 
     Raises
     ------
+    TypeError
+        If `init` is no initializer, or `padding_idx` is no integer.
     ValueError
         If the weight has no such row, or `init` cannot be padded.
 
     Examples
     --------
-    >>> import numinit as ni
     >>> ni.Padded(ni.Ones(), padding_idx=-1)((3, 2), seed=0)
     array([[1., 1.],
            [1., 1.],
@@ -265,9 +269,9 @@ class Padded(Wrapper):
 
 @dataclass(frozen=True)
 class AtShape(Wrapper):
-    """Another initializer's distribution, for the fans of another shape.
+    """Another initializer's distribution, with the fans of a fixed shape.
 
-    Of a bias whose spread follows from the fans of the weight beside it, for example.
+    An example is a bias whose standard deviation follows from the fans of its layer's weight.
 
     Parameters
     ----------
@@ -278,7 +282,7 @@ class AtShape(Wrapper):
     Raises
     ------
     ValueError
-        If `init` has values that belong to one shape.
+        If `init` has zeros, because their places depend on the shape.
     """
 
     shape: Sequence[int]
@@ -293,7 +297,7 @@ class AtShape(Wrapper):
 
 
 def _needs_spread(init: Initializer) -> None:
-    """Refuse a constant at once, not when a shape is known."""
+    """Refuse a constant here, before a shape is known."""
     if isinstance(init, Constant):
         init.divided(1.0)
 

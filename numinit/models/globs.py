@@ -29,7 +29,7 @@ class Globs:
 
     Examples
     --------
-    >>> from numinit.globs import Globs
+    >>> from numinit.models.globs import Globs
     >>> globs = Globs(["*.bias", "h.?.*"])
     >>> [globs.first(name) for name in ("h.0.bias", "h.0.weight", "wte")]
     [0, 1, None]

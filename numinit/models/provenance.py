@@ -40,7 +40,7 @@ def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
     if not recipe.text:
         raise InputError(
             f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
-            "write it in TOML and use its path, or numinit.recipes.parse"
+            "write it in TOML and use its path, or numinit.models.recipes.parse"
         )
     return {
         "format": "pt",  # what transformers asks for

@@ -19,6 +19,8 @@ from numinit.show import show
 from numinit.stream.dtypes import DTYPES, DType, as_dtype
 from numinit.weights.keys import Key
 
+KEPT = 4096  # kinds of tensors whose fills are kept, some kilobytes each
+
 Specs = Mapping[str, TensorSpec | Sequence[int]]
 
 
@@ -81,8 +83,8 @@ def resolved(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
 
 def planned(
     recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors, size: int
-) -> dict[str, Planned]:
-    """What fills each of `tensors`, compiled for pieces of at most `size` bytes.
+) -> "Plans":
+    """What fills each of `tensors`, checked, and compiled for pieces of at most `size` bytes.
 
     Parameters
     ----------
@@ -99,25 +101,39 @@ def planned(
         Naming the tensor, if the recipe does not fit, or a type cannot hold the values.
     """
     kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
-    plans = recipe.plan(shapes, kinds)
-    compiled: dict[Any, Planned] = {}  # a model's layers are alike
-    made = {}
+    plans = Plans(recipe.plan(shapes, kinds))
     for name, (shape, dtype) in tensors.items():
         if isinstance(dtype, Integer):
             constant(name, plans[name], dtype)
-            made[name] = Planned(plans[name])
             continue
-        what = _exactly(plans[name]), shape, dtype
-        if what not in compiled:
-            compiled[what] = init = Planned(plans[name])
-            total, step = nbytes_of(shape, dtype), _step(plans[name], shape, dtype, size)
-            try:
-                for nbytes in {min(step, total), total % step}:
-                    init.prepare_flat(nbytes, shape, dtype)
-            except (TypeError, ValueError, ArithmeticError) as error:
-                raise InputError(f"tensor {show(name)}: {error}") from error
-        made[name] = compiled[what]
-    return made
+        init = plans.ready(name, shape, dtype)
+        step = min(_step(plans[name], shape, dtype, size), total := nbytes_of(shape, dtype))
+        try:
+            for nbytes in {step, total % step or step if total else 0}:
+                init.prepare_flat(nbytes, shape, dtype)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"tensor {show(name)}: {error}") from error
+    return plans
+
+
+class Plans:
+    """The plans of a model's tensors by name, and what fills those that were asked for last."""
+
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
+        self._plans = plans
+        self._ready: dict[Any, Planned] = {}
+
+    def __getitem__(self, name: str) -> Plan:
+        return self._plans[name]
+
+    def ready(self, name: str, shape: tuple[int, ...], dtype: DType) -> Planned:
+        """What fills a tensor; it keeps what it prepares. Alike ones, as in a model's layers, share it."""
+        what = _exactly(self._plans[name]), shape, dtype
+        if what not in self._ready:
+            if len(self._ready) >= KEPT:
+                self._ready.clear()
+            self._ready[what] = Planned(self._plans[name])
+        return self._ready[what]
 
 
 def _exactly(plan: Plan) -> object:
@@ -142,7 +158,7 @@ def _step(plan: Plan | None, shape: tuple[int, ...], dtype: DType | Integer, siz
 def pieces(
     tensors: Tensors,
     starts: Mapping[str, int],
-    plans: Mapping[str, Planned],
+    plans: Plans,
     size: int,
     cut: bool = False,
 ) -> Iterator[Piece]:
@@ -153,17 +169,18 @@ def pieces(
     for name, start in starts.items():
         shape, dtype = tensors[name]
         total = nbytes_of(shape, dtype)
-        step = _step(None if cut else plans[name].known, shape, dtype, size)
+        step = _step(None if cut else plans[name], shape, dtype, size)
         for begin in range(0, total, step):
             nbytes = min(step, total - begin)
             yield Piece(name, dtype, shape, begin // dtype.itemsize, start + begin, nbytes)
 
 
-def fill(out: np.ndarray, piece: Piece, plans: Mapping[str, Planned], key: Key) -> None:
+def fill(out: np.ndarray, piece: Piece, plans: Plans, key: Key) -> None:
     """Write a piece's elements."""
     name, dtype = piece.tensor, piece.dtype
     if isinstance(dtype, Integer):
-        value = constant(name, plans[name].known, dtype)
+        value = constant(name, plans[name], dtype)
         out.view(value.dtype)[:] = value
     else:
-        plans[name].fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
+        filler = plans.ready(name, piece.shape, dtype)
+        filler.fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))

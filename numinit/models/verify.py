@@ -74,7 +74,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
     buffer = np.empty(min(BUFFER, total), np.uint8)
     matrix: np.ndarray | None = None
     for piece, found in _read_ahead(path, data_offset, parts, buffer.size):
-        plan = plans[piece.tensor].known
+        plan = plans[piece.tensor]
         if isinstance(plan, Whole) and isinstance(piece.dtype, DType):
             if piece.first == 0:
                 matrix = None  # one at a time
@@ -91,7 +91,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
             progress(piece.begin + piece.nbytes, total)
     within: Counter[tuple[str, float]] = Counter()
     for name, (_, dtype) in tensors.items():
-        plan = plans[name].known
+        plan = plans[name]
         if isinstance(plan, Whole) and isinstance(dtype, DType):
             within[plan.name, plan.tolerance(dtype)] += 1
     return Summary(len(tensors), total, tuple((*what, n) for what, n in sorted(within.items())))

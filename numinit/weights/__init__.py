@@ -1,1 +1,1 @@
-"""What an initializer knows of a weight: its shape and axes, fans, gains and keys."""
+"""Properties of a weight that initializers use: shape, axes, fans, gains and keys."""

@@ -1,4 +1,4 @@
-"""Fans: how many inputs and outputs one unit of a layer has, from the shape of its weight."""
+"""Fans: the numbers of inputs and outputs of one unit of a layer, from the shape of its weight."""
 
 import math
 from collections.abc import Sequence
@@ -18,35 +18,45 @@ def fans(
     packed: int = 1,
     transposed: bool = False,
 ) -> tuple[float, float]:
-    """(fan_in, fan_out) of a weight: the inputs that one output sums, and the converse.
+    """Return the fans of a weight.
+
+    fan_in is the number of inputs that one output sums; fan_out is the number of outputs that one
+    input is added to.
 
     Parameters
     ----------
     shape : sequence of int
-        The logical shape of the whole weight, never of a shard.
+        The logical shape of the whole weight, not of a shard.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Axes of inputs, of outputs, and of independent weights stacked in one array. All others
-        are the receptive field, which multiplies both. The default is torch's layout
-        (out, in, *kernel); JAX and Keras have ``in_axis=-2, out_axis=-1``.
+        The axes of inputs, of outputs, and of independent weights stacked in one array. All other
+        axes are the receptive field, whose size is a factor of both fans. The default is torch's
+        layout (out, in, *kernel); JAX and Keras have ``in_axis=-2, out_axis=-1``.
     groups : int, optional
-        Groups of a grouped convolution. Its output axis holds the outputs of all groups, of which
-        fan_out counts one's; its input axis holds one group's inputs already.
+        The groups of a grouped convolution. Its output axis has the outputs of all groups, and
+        fan_out counts those of one. Its input axis has the inputs of one group.
     packed : int, optional
-        Weights packed along the output axis, such as 3 for query, key and value: fan_out counts
-        one's.
+        The number of weights packed along the output axis, such as 3 for query, key and value.
+        fan_out counts the outputs of one.
     transposed : bool, optional
-        A transposed convolution in torch's layout, (in, out / groups, *kernel): the default axes
-        change places, and it is the input axis that holds all groups, of which fan_in counts one's.
+        True for a transposed convolution in torch's layout, (in, out / groups, *kernel). The two
+        default axes are exchanged. The input axis has the inputs of all groups, and fan_in counts
+        those of one.
+
+    Returns
+    -------
+    fan_in, fan_out : float
 
     Raises
     ------
+    TypeError
+        If an argument is no integer or sequence of integers.
     ValueError
         If the shape lacks an axis, an axis is named twice, or `groups` or `packed` does not divide
-        what it counts.
+        the number that it should divide.
 
     Notes
     -----
-    What to pass for a weight of each kind, torch's unless it says otherwise:
+    The arguments for each kind of weight, torch's if no other framework is named:
 
     ====================================== ==========================================
     ``nn.Linear``, ``nn.Conv*d``           nothing
@@ -60,6 +70,13 @@ def fans(
     heads (d, h, d / h), JAX               ``in_axis=0, out_axis=(1, 2)``
     embedding (rows, d): one row a look-up ``in_axis=(), out_axis=1, batch_axis=0``
     ====================================== ==========================================
+
+    Examples
+    --------
+    >>> ni.fans((64, 32, 3, 3))
+    (288, 576)
+    >>> ni.fans((3, 3, 32, 64), in_axis=-2, out_axis=-1)
+    (288, 576)
     """
     shape = as_shape(shape)
     rank = len(shape)
@@ -104,7 +121,7 @@ def _divided(count: int, name: str, divisor: int, what: str) -> int:
 
 
 def fan(mode: str, fan_in: float, fan_out: float) -> float:
-    """The fan that `mode` (one of `MODES`) selects; fan_geo_avg is the geometric mean."""
+    """Return the fan that `mode` (one of `MODES`) selects; fan_geo_avg is the geometric mean."""
     if mode == "fan_in":
         return fan_in
     if mode == "fan_out":

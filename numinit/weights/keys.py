@@ -1,20 +1,20 @@
-"""Keys name streams; generators hand out keys.
+"""Keys, which name streams of values, and generators, which return keys.
 
-Calls without a seed draw from one generator of the process, and, for torch tensors, from torch's.
-What the workers of a data loader get from it depends on how they start:
+A call without a seed draws from the process-wide generator, or for a torch tensor from torch's.
+The workers of a data loader draw from different generators, depending on how they start:
 
-* by a fork, as ``torch.utils.data.DataLoader`` does on Linux up to Python 3.13: after
-  ``ni.manual_seed`` each worker goes on with a copy of the same generator, so all draw the same
-  values, as with NumPy's; without it each draws from entropy of its own;
-* by ``spawn`` or ``forkserver``: each imports numinit anew and draws from entropy of its own,
-  unless it runs ``ni.manual_seed`` itself.
+* By a fork, as ``torch.utils.data.DataLoader`` does on Linux up to Python 3.13. If the parent has
+  called ``ni.manual_seed``, every worker continues a copy of the same generator, and all workers
+  draw the same values, as with NumPy. Otherwise each worker draws from its own entropy.
+* By ``spawn`` or ``forkserver``. Each worker imports numinit again, and draws from its own entropy
+  unless it calls ``ni.manual_seed``.
 
-For values that differ and can be made again, seed each worker::
+For values that differ and are reproducible, seed each worker::
 
     def seed_worker(number):  # DataLoader(..., worker_init_fn=seed_worker)
         ni.manual_seed(torch.initial_seed())
 
-torch gives every worker a seed of its own, so its generator, and torch tensors, need nothing.
+Torch tensors need no such function, because torch gives every worker a seed of its own.
 """
 
 import hashlib
@@ -37,18 +37,22 @@ _PAIR = struct.Struct("<QQ")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The name of one stream of values; the same key gives the same values every time.
+    """The name of a stream of values; the same key always gives the same values.
 
     Parameters
     ----------
     seed : int
-        0 <= seed < 2**64.
+        From 0 to 2**64 - 1. It is the key of the cipher Philox.
     stream : int, optional
-        0 <= stream < 2**64; keys that differ only here share the cipher's key, not its counter.
+        From 0 to 2**64 - 1. It is a part of the cipher's counter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` or `stream` is no such integer.
 
     Examples
     --------
-    >>> import numinit as ni
     >>> ni.Key(0).fold_in("layers.3.wq") == ni.Key(0).fold_in("layers.3.wk")
     False
     """
@@ -63,18 +67,28 @@ class Key:
             object.__setattr__(self, "stream", _word("stream", self.stream))
 
     def fold_in(self, data: str | int) -> "Key":
-        """A new key from this one and a name or number.
+        """Derive a new key from this one and a name or number.
 
         Parameters
         ----------
         data : str or int
-            A string, or an integer with 0 <= data < 2**64; ``1`` and ``"1"`` are different.
+            A string, or an integer from 0 to 2**64 - 1. ``1`` and ``"1"`` give different keys.
 
         Returns
         -------
         Key
             Its seed and stream are the two little-endian halves of the 16-byte BLAKE2b digest of
             (seed, stream, type tag, data).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `data` is neither a string nor such an integer.
+
+        Examples
+        --------
+        >>> ni.Key(0).fold_in(1) == ni.Key(0).fold_in("1")
+        False
         """
         if isinstance(data, str):
             tail = b"s" + data.encode("utf-8", "surrogatepass")
@@ -85,7 +99,7 @@ class Key:
 
 
 def _word(name: str, value: Any) -> int:
-    """`value` as an integer of 64 bits."""
+    """Return `value` as an int of 64 bits."""
     if type(value) is int and 0 <= value < LIMIT:
         return value
     is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -104,23 +118,27 @@ def _refused(name: str, value: Any, is_int: bool) -> Exception:
 
 
 class Generator:
-    """A stateful source of keys: its n-th use gives ``Key(seed).fold_in(n)``.
+    """A stateful source of keys: use n, from 0 on, returns ``Key(seed).fold_in(n)``.
 
-    Threads, signal handlers and destructors may draw at any moment: nothing is locked.
+    Threads, signal handlers and destructors may use it at any moment, because it has no lock.
 
-    A forked child has a copy of every generator. One with a seed goes on in the child where it was,
-    as NumPy's do, so two children, or child and parent, draw the same keys. One without a seed
-    takes new entropy in the child, so that they draw different ones. A copy, also a pickled one,
-    goes on where the original was, as one with a seed.
+    A forked child has a copy of every generator. A generator with a seed continues in the child as
+    in the parent, as NumPy's do, so that both return the same keys. A generator without a seed
+    takes new entropy in the child, so that the keys differ. A copied or unpickled generator
+    continues from the original's state, and counts as one with a seed.
 
     Parameters
     ----------
     seed : int, optional
-        0 <= seed < 2**64; from the operating system's entropy if left out.
+        From 0 to 2**64 - 1. If left out, it is drawn from the operating system's entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is no such integer.
 
     Examples
     --------
-    >>> import numinit as ni
     >>> generator = ni.Generator(42)
     >>> generator.next_key() == ni.Key(42).fold_in(0)
     True
@@ -135,24 +153,56 @@ class Generator:
             self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> "Generator":
-        """Start again from `seed`; returns the generator."""
+        """Start again from `seed`.
+
+        Parameters
+        ----------
+        seed : int
+            From 0 to 2**64 - 1.
+
+        Returns
+        -------
+        Generator
+            The generator itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `seed` is no such integer.
+
+        Examples
+        --------
+        >>> ni.Generator(42).manual_seed(7).seed
+        7
+        """
         self._seeded = Key(seed), itertools.count()
         return self
 
     def _source(self) -> "_Source":
         source = self._seeded or self._unseeded.get(process := forks())
-        # Of threads that come here at once, all get what the first one made.
+        # If several threads come here at once, all get the source that the first one made.
         return source or self._unseeded.setdefault(process, (_random_key(), itertools.count()))
 
     @property
     def seed(self) -> int:
-        """The seed that this generator was started from; its own in each process if it had none."""
+        """The seed that the generator started from; if not given, each process has its own."""
         return self._source()[0].seed
 
     def next_key(self) -> Key:
-        """The next key; safe to call from many threads, and from a signal's handler."""
+        """Return the next key.
+
+        Returns
+        -------
+        Key
+
+        Examples
+        --------
+        >>> generator = ni.Generator(42)
+        >>> generator.next_key() == generator.next_key()
+        False
+        """
         key, uses = self._source()
-        return key.fold_in(next(uses))  # one step, which nothing comes between
+        return key.fold_in(next(uses))  # `next` is atomic
 
     def __repr__(self) -> str:
         seed, uses = self.__getstate__()
@@ -160,7 +210,7 @@ class Generator:
 
     def __getstate__(self) -> tuple[int, int]:
         key, uses = self._source()
-        return key.seed, int(repr(uses)[len("count(") : -1])  # to look without taking
+        return key.seed, int(repr(uses)[len("count(") : -1])  # the count, without advancing it
 
     def __setstate__(self, state: tuple[int, int]) -> None:
         seed, uses = state
@@ -175,25 +225,63 @@ def _random_key() -> Key:
     return Key(*struct.unpack("<Q", os.urandom(8)))
 
 
-#: The process-wide generator, which calls without a seed advance.
+#: The process-wide generator, which calls without a seed draw from.
 default_generator = Generator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the process-wide generator, which calls without a seed draw from; returns it.
+    """Seed the process-wide generator, which calls without a seed draw from.
 
-    Forked children go on with a copy of it: see `numinit.weights.keys` for what data loaders get.
+    A forked child continues a copy of it; `numinit.weights.keys` says how to seed the workers of a
+    data loader.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**64 - 1.
+
+    Returns
+    -------
+    Generator
+        The process-wide generator.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is no such integer.
+
+    Examples
+    --------
+    >>> generator = ni.manual_seed(0)
+    >>> first = ni.Normal()((2, 3))
+    >>> generator = ni.manual_seed(0)
+    >>> bool((ni.Normal()((2, 3)) == first).all())
+    True
     """
     return default_generator.manual_seed(seed)
 
 
 def as_key(seed: Any) -> Key:
-    """The key that a seed argument stands for.
+    """Return the key of a seed argument.
 
     Parameters
     ----------
     seed : int, Key, Generator, numpy.random.Generator, torch.Generator or None
-        Generators are advanced. None takes the next key of the process-wide generator.
+        A generator is advanced. None returns the next key of the process-wide generator.
+
+    Returns
+    -------
+    Key
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is none of these, or an integer outside of 0 to 2**64 - 1.
+
+    Examples
+    --------
+    >>> ni.weights.keys.as_key(7)
+    Key(seed=7, stream=0)
     """
     if isinstance(seed, Key):
         return seed

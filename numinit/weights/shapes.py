@@ -16,12 +16,12 @@ Axes = int | Sequence[int]
 
 
 def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
-    """A shape as a tuple of non-negative integers whose product is below 2**63.
+    """Return a shape as a tuple of non-negative integers whose product is below 2**63.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument `name`.
+        If it is no such shape. The message has `name`.
     """
     try:
         dims = shape if isinstance(shape, Iterable) else (shape,)
@@ -38,7 +38,7 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
 
 
 def as_axes(name: str, axes: Any) -> tuple[int, ...]:
-    """Axes as a tuple of integers; a TypeError names the argument `name`."""
+    """Return axes as a tuple of integers; a TypeError names the argument `name`."""
     try:
         return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
     except TypeError:
@@ -48,7 +48,7 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...]:
 
 
 def check_count(name: str, count: Any) -> None:
-    """Refuse what is not a positive number of things."""
+    """Refuse a count that is no positive integer."""
     integral = isinstance(count, numbers.Integral)
     if not integral or count < 1:
         kind = ValueError if integral else TypeError
@@ -56,7 +56,7 @@ def check_count(name: str, count: Any) -> None:
 
 
 def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | None]]:
-    """The first index along each axis of `whole`, and the size; None where an integer drops it."""
+    """Return the first index and the size on each axis; an integer drops its axis, size None."""
     index = index if isinstance(index, tuple) else (index,)
     ellipses = sum(i is Ellipsis for i in index)
     if ellipses > 1 or len(index) - ellipses > len(whole):
@@ -89,11 +89,11 @@ def parse_index(index: Any, whole: tuple[int, ...]) -> list[tuple[int, int | Non
 
 
 def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
-    """Row numbers as an array of integers, checked against a weight's shape."""
+    """Return row numbers as an array of integers, checked against a weight's shape."""
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
     try:
-        values = framework_of(rows).values  # perhaps a GPU's
+        values = framework_of(rows).values  # also of an array on a GPU
     except TypeError:
         values = np.asarray
     ids: np.ndarray = values(rows)
@@ -105,7 +105,7 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
 
 
 def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
-    """Refuse row numbers, at least one, that a weight does not have; returns the least."""
+    """Refuse row numbers that a weight does not have; return the least. There is at least one."""
     least, most = ids.min(), ids.max()
     for bad in least, most:
         if not -whole[0] <= bad < whole[0]:
@@ -114,7 +114,7 @@ def check_rows(ids: np.ndarray, whole: tuple[int, ...]) -> int:
 
 
 def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> int:
-    """The global index of a window's first element, after checking that it lies inside."""
+    """Return the index in the whole weight of the first element of a window inside it."""
     begin = (0,) * len(whole) if offset is None else as_shape(offset, "offset")
     if not len(part) == len(whole) == len(begin):
         raise ValueError(
