@@ -1,0 +1,471 @@
+"""Everything that is measured on a GPU, in one run that ends in time: ``python -m benchmarks.device``.
+
+::
+
+    python -m benchmarks.device --report FILE [--minutes 8] [--limit uniform.c] [--rehearse]
+
+The parts run in the order of their importance, and each result is in the file at once:
+
+* the machine and the versions;
+* the bits of float32, bfloat16 and float64 of the common distributions, each 2**28 + 3 elements: the CPU's,
+  or the first element that differs, with its words;
+* the rates, as medians by CUDA's events, beside `cudaMemset` of the same bytes, torch.cuda and cuRAND;
+* the words of the stream beside cuRAND's;
+* the bits of all distributions and types, then of windows, rows, and transposed and strided views;
+* launches: the host's time for a call, the first call of a process, a graph, a second stream;
+* rates where memory is no limit, and by the shape of a launch;
+* the CPU with 1 to 16 threads, beside `memset` and `ndarray.fill` in as many, and the program `uniform.c`.
+
+A part ends when its time is used up, and what is left out is named. Processes of their own compile the
+kernels ahead. An error ends one result. If it leaves the process without its GPU, a new process goes on
+with the next. The exit code is 1 if a bit differs, 2 if there is no GPU.
+
+``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``, say,
+runs some parts, and needs a GPU only for theirs.
+
+On a machine that reaches no package index, carry wheels of what is older there than the extra `cuda13`
+asks for, or missing; its own torch, CuPy, cuda-bindings, cuda-core, ml_dtypes, NVRTC, nvJitLink and NVVM
+(of the toolkit, by CUDA_HOME) are used. With 64 MB at most, in the folder of the repository::
+
+    pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \\
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \\
+        --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \\
+        -d .whl numba==0.68.1 llvmlite==0.50.0 numba-cuda==0.30.4
+
+and there::
+
+    pip install -q --no-index --no-deps --no-compile --target /tmp/site .whl/*.whl
+    export PYTHONPATH=/tmp/site CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
+    python -u -m benchmarks.device --report report.md --minutes 8 --limit uniform.c
+"""
+
+import argparse
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import importlib.metadata
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+import numinit as ni
+from numinit.engines.cuda_driver import lacking
+from numinit.stream.dtypes import DTYPES
+
+from . import cuda
+from .cuda import INITIALIZERS, LAYOUTS, RATES, SMALL, Case, NoGPU, Sizes
+from .measure import machine
+
+THREADS = 1, 2, 4, 8, 16
+MAIN = ("float32", "bfloat16", "float64")
+DIFFERS = "DIFFERS"  # how a line of the report begins that says so
+CAPABILITY = 9, 0  # that a rehearsal compiles for
+PACKAGES = (
+    "torch", "numba", "numba-cuda", "llvmlite", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-bindings",
+    "cuda-core", "cuda-pathfinder", "nvidia-nvjitlink", "nvidia-nvvm", "nvidia-cuda-nvrtc",
+    "nvidia-curand", "ml_dtypes",
+)  # fmt: skip
+
+#: The parts in their order, and the most seconds that each may take of a run of eight minutes.
+PARTS = {
+    "machine": 30,
+    "bits": 80,
+    "rates": 50,
+    "words": 20,
+    "all bits": 130,
+    "layouts": 70,
+    "launches": 50,
+    "cache": 20,
+    "cpu": 80,
+    "limit": 20,
+    "shapes": 30,
+}
+NEED_NO_GPU = {"machine", "cpu", "limit"}
+
+
+class Report:
+    """A file that is complete after each line, and the standard output."""
+
+    def __init__(self, path: Path, again: bool) -> None:
+        self._file = path.open("a" if again else "w", encoding="utf-8")
+        self.path = path
+
+    def __call__(self, text: str = "") -> None:
+        print(text, flush=True)
+        self._file.write(text + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+class Bench:
+    """What the items share: the GPU, the sizes, and the processes that compile ahead."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.sizes = SMALL if options.rehearse else Sizes()
+        self.ready: dict[Case, Future[float]] = {}
+        self._pool: ProcessPoolExecutor | None = None
+
+    @functools.cached_property
+    def gpu(self) -> Any:
+        return cuda.Rehearsal() if self.options.rehearse else cuda.GPU()
+
+    def compile_ahead(self, cases: Sequence[Case]) -> None:
+        """Start compiling the kernels of cases, in their order."""
+        if not cases:
+            return
+        workers = 1 if self.options.rehearse else max(1, min(16, os.cpu_count() or 1) - 1)
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, mp_context=spawn)
+        capability = None if lacking() else self.gpu.capability
+        for case in cases:
+            self.ready[case] = self._pool.submit(cuda.prepare, case, capability)
+
+    def compiled(self, case: Case, seconds: float = 60) -> str:
+        """Wait until a case's kernels are in the cache; the error if they are not."""
+        try:
+            if case in self.ready:
+                self.ready[case].result(seconds)
+        except Exception as error:  # the fill itself will fail, or take longer
+            return f" (compiling ahead: {type(error).__name__}: {error})"
+        return ""
+
+    def close(self) -> None:
+        if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            self._pool = None
+
+
+class Item(NamedTuple):
+    """One result."""
+
+    part: str
+    name: str
+    run: Callable[[Bench], str]
+    case: Case | None = None
+
+
+def cases(dtypes: Sequence[str], names: Sequence[str], layouts: Sequence[str]) -> Iterator[Case]:
+    for layout, name, dtype in itertools.product(layouts, names, dtypes):
+        case = Case(name, dtype, layout)
+        if case.accepted:
+            yield case
+
+
+def items(options: argparse.Namespace) -> list[Item]:
+    """All results, in the order of their importance; the same list in each process of a run."""
+    sizes = SMALL if options.rehearse else Sizes()
+    found = [
+        Item("machine", "the machine", about),
+        Item("machine", "what compiles", toolkit),
+    ]
+
+    def compared(part: str, chosen: Iterator[Case]) -> None:
+        for case in chosen:
+            found.append(Item(part, str(case), functools.partial(bits, case=case), case))
+
+    common = "normal", "uniform", "truncated"
+    compared("bits", cases(MAIN, common, ["whole"]))
+    for what, dtype in itertools.product(RATES, MAIN):
+        run = functools.partial(_on_gpu, cuda.rates, what, dtype)
+        found.append(Item("rates", f"{what}, {dtype}", run))
+    for first in (0, 2**32 - sizes.blocks // 2):
+        run = functools.partial(words, first=first)
+        found.append(Item("words", f"blocks from {first} on", run))
+    rest = cases(list(DTYPES), list(INITIALIZERS), ["whole"])
+    done = {item.case for item in found}
+    compared("all bits", (case for case in rest if case not in done))
+    compared("layouts", cases(["float32"], ["normal"], ["rows", *LAYOUTS]))
+    others = [name for name in DTYPES if name != "float32"]
+    compared("layouts", cases(others, ["normal"], ["rows", *LAYOUTS]))
+    compared("layouts", cases(["float32"], ["truncated", "sparse", "padded"], ["rows", *LAYOUTS]))
+    for name, run in {
+        "host": lambda bench: cuda.host_times(bench.gpu, bench.sizes),
+        "graph": lambda bench: cuda.graph(bench.gpu, bench.sizes),
+        "streams": lambda bench: cuda.streams(bench.gpu, bench.sizes),
+        "first call": first_call,
+    }.items():
+        found.append(Item("launches", name, run))
+    for what, dtype in itertools.product(RATES, MAIN):
+        run = functools.partial(_on_gpu, cuda.cached_rate, what, dtype)
+        found.append(Item("cache", f"{what}, {dtype}", run))
+    for count in THREADS:
+        found.append(Item("cpu", f"{count} threads", functools.partial(scaling, count=count)))
+    found.append(Item("limit", "the program's rates", limit))
+    for what, dtype in (("normal", "float32"), ("uniform", "float32"), ("normal", "bfloat16")):
+        run = functools.partial(_on_gpu, cuda.launch_shapes, what, dtype)
+        found.append(Item("shapes", f"{what}, {dtype}", run))
+    return [item for item in found if item.part in options.parts]
+
+
+def _on_gpu(function: Callable[..., str], what: str, dtype: str, bench: Bench) -> str:
+    late = bench.compiled(Case(what, dtype))
+    return function(bench.gpu, what, dtype, bench.sizes) + late
+
+
+HEADS = {
+    "rates": "{0.sizes.nbytes} bytes on {0.gpu.name}; medians of {0.sizes.repeat} by events\n\n"
+    + cuda.HEAD,
+    "cpu": "{0.sizes.nbytes} bytes of float32, GB/s; medians\n\n"
+    "| threads | fill | memset | constant | uniform | normal | truncated | of memset |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+}
+
+
+# Results
+
+
+def about(bench: Bench) -> str:
+    """The machine in words."""
+    versions = []
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    said = [f"CPU: {machine()}, {len(os.sched_getaffinity(0))} to run on"] if _LINUX else []
+    said.append(
+        f"Python {platform.python_version()}; {', '.join(versions)}; numinit {ni.__version__}"
+    )
+    if shutil.which("nvidia-smi"):
+        query = "name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
+        command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        said.append((done.stdout or done.stderr).strip())
+    return "\n".join(said)
+
+
+_LINUX = sys.platform == "linux"
+
+
+def toolkit(bench: Bench) -> str:
+    """The parts of CUDA's toolkit, where they are found, and whether they compile for this GPU."""
+    if what := lacking():
+        return f"cannot compile: {what}"
+    from cuda import pathfinder
+
+    from numinit.compiler.cuda import assembled, ptx
+
+    said = []
+    for name in ("nvvm", "nvJitLink", "nvrtc"):
+        try:
+            said.append(str(pathfinder.load_nvidia_dynamic_lib(name).abs_path))
+        except Exception as error:
+            said.append(f"no {name}: {type(error).__name__}")
+    for name in ("curand", "cudart", "cccl"):
+        said.append(f"headers of {name}: {pathfinder.find_nvidia_header_directory(name)}")
+    try:
+        code, _ = assembled(ptx(lambda: None, (), CAPABILITY))
+        said.append(f"an empty kernel has {len(code)} bytes")
+    except Exception as error:
+        said.append(f"cannot compile: {type(error).__name__}: {error}")
+    return "\n".join(said)
+
+
+def bits(bench: Bench, case: Case) -> str:
+    late = bench.compiled(case)
+    found = cuda.difference(bench.gpu, case, bench.sizes)
+    return (f"{DIFFERS}: {case}: {found}" if found else f"{case}: the CPU's bits") + late
+
+
+def words(bench: Bench, first: int) -> str:
+    try:
+        found = cuda.curand_difference(bench.gpu, first, bench.sizes)
+    except NotImplementedError as error:
+        return f"skipped: {error}"
+    what = f"{4 * bench.sizes.blocks} words from block {first} on"
+    return f"{DIFFERS}: {what}: {found}" if found else f"{what}: cuRAND's"
+
+
+FIRST_CALL = """
+import json, time
+import torch
+small = torch.empty((64, 8), device={device!r})
+wait = torch.cuda.synchronize if {device!r} == "cuda" else lambda: None
+wait()
+times = [time.perf_counter()]
+import numinit as ni
+times.append(time.perf_counter())
+for _ in range(3):
+    ni.normal_(small, generator=0)
+    wait()
+    times.append(time.perf_counter())
+print(json.dumps([1e3 * (b - a) for a, b in zip(times, times[1:])]))
+"""
+
+
+def first_call(bench: Bench) -> str:
+    """A process's first call, the kernel in the cache."""
+    ni.normal_(bench.gpu.empty((64, 8), "float32"), generator=0)
+    command = [sys.executable, "-c", FIRST_CALL.format(device=bench.gpu.device)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        return f"the process failed: {done.stderr.strip()[-500:]}"
+    imported, first, *later = json.loads(done.stdout.splitlines()[-1])
+    return (
+        f"in a new process with torch and a kernel in the cache: import numinit {imported:.0f} ms, the "
+        f"first call {first:.0f} ms, the next ones {', '.join(f'{x:.3f}' for x in later)} ms"
+    )
+
+
+def scaling(bench: Bench, count: int) -> str:
+    """The CPU engine's rates with some threads, beside `ndarray.fill` and `memset` in as many."""
+    if count > min(os.cpu_count() or 1, numba.config.NUMBA_NUM_THREADS):
+        return f"| {count} | more than this machine has | | | | | | |"
+    before = numba.get_num_threads()
+    array = np.ones(bench.sizes.nbytes // 4, np.float32)
+    parts = np.array_split(array, count)
+    repeat = max(2, bench.sizes.repeat // 3)
+    numba.set_num_threads(count)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+
+            def each(function: Callable[[np.ndarray], Any]) -> None:
+                list(pool.map(function, parts))
+
+            calls: list[Callable[[], Any]] = [
+                lambda: each(lambda part: part.fill(1.0)),
+                lambda: each(lambda part: ctypes.memset(part.ctypes.data, 1, part.nbytes)),
+            ]
+            for init in (ni.Constant(0.1), *RATES.values()):
+                calls.append(functools.partial(init.fill_, array, seed=0))
+            times: list[list[float]] = [[] for _ in calls]
+            for turn in range(repeat + 1):
+                for call, found in zip(calls, times, strict=True):
+                    begin = time.perf_counter()
+                    call()
+                    if turn:
+                        found.append(time.perf_counter() - begin)
+    finally:
+        numba.set_num_threads(before)
+    rates = [array.nbytes / statistics.median(found) / 1e9 for found in times]
+    ratios = ", ".join(f"{rate / rates[1]:.2f}" for rate in rates[3:])
+    return f"| {count} | {' | '.join(f'{rate:.1f}' for rate in rates)} | {ratios} |"
+
+
+def limit(bench: Bench) -> str:
+    """What a program in C reaches, by 1 and by 16 threads."""
+    source, compiler = bench.options.limit, shutil.which("cc")
+    if source is None or compiler is None:
+        return f"skipped: {'no C compiler' if source else 'no --limit uniform.c'}"
+    most = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "limit"
+        options = ["-O3", "-march=native", "-pthread"]
+        subprocess.run([compiler, *options, source, "-o", program], check=True, timeout=60)
+        said = []
+        for count in sorted({1, min(16, most)}):
+            done = subprocess.run(
+                [program, str(count)], capture_output=True, text=True, check=True, timeout=60
+            )
+            said.append(f"{source.name}, {count} threads:\n{done.stdout.rstrip()}")
+    return "\n".join(said)
+
+
+# The run
+
+
+def run(bench: Bench, listed: list[Item], report: Report, end: float) -> int | None:
+    """Run items until the time is over; the number of one that left the process without its GPU."""
+    scale = bench.options.minutes / 8
+    part, stop = "", end
+    left_out: list[str] = []
+    for number, item in enumerate(listed):
+        if number < bench.options.start:
+            continue
+        if item.part != part:
+            part = item.part
+            stop = min(end, time.monotonic() + PARTS[part] * scale)
+            report(f"\n## {part}\n")
+            if part in HEADS:
+                report(HEADS[part].format(bench))
+        if time.monotonic() > stop:
+            left_out.append(f"{part}: {item.name}")
+            continue
+        begin = time.monotonic()
+        try:
+            said = item.run(bench)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            what = str(error).strip()[:500]
+            report(
+                f"FAILED: {part}, {item.name}: {type(error).__name__}: {what} "
+                f"({Path(where.filename).name}, line {where.lineno})"
+            )
+            if part not in NEED_NO_GPU and bench.gpu.broken():
+                return number
+            continue
+        took = time.monotonic() - begin
+        report(said if said.startswith("|") else f"{said} [{took:.1f} s]")
+    if left_out:
+        report(f"\nNot run for lack of time: {'; '.join(left_out)}")
+    return None
+
+
+def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--report", type=Path, required=True, help="file to write")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which it has ended")
+    parser.add_argument("--limit", type=Path, help="source of the C program uniform.c")
+    parser.add_argument("--rehearse", action="store_true", help="on the host, small")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--end", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = options_of(argv)
+    begin = time.time()
+    end = options.end or begin + 60 * options.minutes
+    # A call that hangs ends the process, a little later than all else would have.
+    faulthandler.dump_traceback_later(max(1.0, end - begin) + 20, exit=True)
+    report = Report(options.report, again=options.start > 0)
+    bench = Bench(options)
+    listed = items(options)
+    wanted = [item for item in listed[options.start :] if item.part not in NEED_NO_GPU]
+    try:
+        if wanted:
+            bench.gpu  # noqa: B018
+    except NoGPU as error:
+        report(f"no GPU to measure: {error}")
+        return 2
+    try:
+        ahead = [item.case for item in wanted if item.case is not None]
+        bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
+        broken_by = run(bench, listed, report, time.monotonic() + end - begin)
+    finally:
+        bench.close()
+        faulthandler.cancel_dump_traceback_later()
+    if broken_by is not None and broken_by + 1 < len(listed):
+        report("the GPU is lost to this process: a new one goes on")
+        given = sys.argv[1:] if argv is None else list(argv)
+        again = [*given, "--start", str(broken_by + 1), "--end", str(end)]
+        return subprocess.run([sys.executable, "-m", "benchmarks.device", *again]).returncode
+    text = options.report.read_text(encoding="utf-8")
+    differing = sum(line.startswith(DIFFERS) for line in text.splitlines())
+    failed = sum(line.startswith("FAILED") for line in text.splitlines())
+    report(f"\n{differing} results differ, {failed} failed; {(time.time() - begin):.0f} s")
+    return int(bool(differing))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
