@@ -5,7 +5,7 @@ Each of these is a command, ``python -m benchmarks.NAME``; its docstring says wh
 ratios          the ratios of speed that the README promises
 peers           time and memory beside other libraries
 statistics      the values as samples
-cuda            a GPU's bits beside the CPU's, and its speed
+device          a GPU's bits beside the CPU's, and its speed; the CPU's by threads
 fuzz_layouts    random initializers, types and layouts
 fuzz_files      random and damaged recipes, headers and files
 fuzz_processes  random signals, forks and threads

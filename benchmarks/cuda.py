@@ -18,6 +18,7 @@ import numpy as np
 import numinit as ni
 from numinit.engines import cuda as engine
 from numinit.engines.cuda_driver import checked, lacking, launch, load, properties
+from numinit.engines.layout import c_steps
 from numinit.initializers import Distribution
 from numinit.stream.dtypes import DTYPES
 from numinit.weights.keys import Key
@@ -306,16 +307,13 @@ class Compiling:
         """An array of that shape and layout, all of whose elements are one."""
         from numinit.arrays.numpy import numpy_dtype
 
-        one = np.zeros(1, numpy_dtype(DTYPES[dtype]))
-        strides = [step * one.itemsize for step in _c_steps(shape)]
-        return np.lib.stride_tricks.as_strided(one, shape, strides)
+        kind = DTYPES[dtype]
+        one = np.zeros(1, f"V{kind.itemsize}")  # NumPy has no interface for 8-bit types
+        strides = [step * kind.itemsize for step in c_steps(tuple(shape))]
+        return np.lib.stride_tricks.as_strided(one, shape, strides).view(numpy_dtype(kind))
 
     def given(self, view: Any) -> Any:
         return _Exported(view)
-
-
-def _c_steps(shape: tuple[int, ...]) -> list[int]:
-    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 class _Exported:

@@ -17,8 +17,9 @@ The parts run in the order of their importance, and each result is in the file a
 * the CPU with 1 to 16 threads, beside `memset` and `ndarray.fill` in as many, and the program `uniform.c`.
 
 A part ends when its time is used up, and what is left out is named. Processes of their own compile the
-kernels ahead. An error ends one result. If it leaves the process without its GPU, a new process goes on
-with the next. The exit code is 1 if a bit differs, 2 if there is no GPU.
+kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel never ends,
+or if the process dies, a new one goes on with the next result. The exit code is 1 if a bit differs, 2 if
+there is no GPU.
 
 ``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``, say,
 runs some parts, and needs a GPU only for theirs.
@@ -51,6 +52,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -75,7 +77,9 @@ from .measure import machine
 
 THREADS = 1, 2, 4, 8, 16
 MAIN = ("float32", "bfloat16", "float64")
-DIFFERS = "DIFFERS"  # how a line of the report begins that says so
+DIFFERS, FAILED = "DIFFERS", "FAILED"  # how lines of the report begin that say so
+NO_GPU, LOST = 2, 3  # exit codes: there is none, and the process has lost it
+LONGEST = 75  # seconds that one result may take
 CAPABILITY = 9, 0  # that a rehearsal compiles for
 PACKAGES = (
     "torch", "numba", "numba-cuda", "llvmlite", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-bindings",
@@ -104,14 +108,23 @@ class Report:
     """A file that is complete after each line, and the standard output."""
 
     def __init__(self, path: Path, again: bool) -> None:
-        self._file = path.open("a" if again else "w", encoding="utf-8")
-        self.path = path
+        self._path, self._progress = path, path.with_name(path.name + ".item")
+        if not again:
+            path.unlink(missing_ok=True)
+            self._progress.unlink(missing_ok=True)
 
-    def __call__(self, text: str = "") -> None:
+    def at(self, number: int) -> None:
+        """Note which item is about to run."""
+        self._progress.write_text(str(number))
+
+    def reached(self) -> int:
+        """The last item that was noted; -1 if none was."""
+        return int(self._progress.read_text()) if self._progress.exists() else -1
+
+    def __call__(self, text: str) -> None:
         print(text, flush=True)
-        self._file.write(text + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._path.open("a", encoding="utf-8") as file:  # two processes write to it in turn
+            file.write(text + "\n")
 
 
 class Bench:
@@ -138,7 +151,7 @@ class Bench:
         for case in cases:
             self.ready[case] = self._pool.submit(cuda.prepare, case, capability)
 
-    def compiled(self, case: Case, seconds: float = 60) -> str:
+    def compiled(self, case: Case, seconds: float = 45) -> str:
         """Wait until a case's kernels are in the cache; the error if they are not."""
         try:
             if case in self.ready:
@@ -383,41 +396,101 @@ def limit(bench: Bench) -> str:
 # The run
 
 
-def run(bench: Bench, listed: list[Item], report: Report, end: float) -> int | None:
-    """Run items until the time is over; the number of one that left the process without its GPU."""
-    scale = bench.options.minutes / 8
-    part, stop = "", end
-    left_out: list[str] = []
-    for number, item in enumerate(listed):
-        if number < bench.options.start:
-            continue
-        if item.part != part:
-            part = item.part
-            stop = min(end, time.monotonic() + PARTS[part] * scale)
-            report(f"\n## {part}\n")
-            if part in HEADS:
-                report(HEADS[part].format(bench))
-        if time.monotonic() > stop:
-            left_out.append(f"{part}: {item.name}")
-            continue
-        begin = time.monotonic()
+def work(bench: Bench, report: Report) -> int:
+    """Run the items from `--start` on, until the time is over; the exit code."""
+    options, begin = bench.options, time.time()
+    listed = items(options)[options.start :]
+    faulthandler.dump_traceback_later(LONGEST, exit=True)
+    try:
+        needing = [item for item in listed if item.part not in NEED_NO_GPU]
+        if needing:
+            bench.gpu  # noqa: B018
+            ahead = [item.case for item in needing if item.case is not None]
+            bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
+        part, stop, left_out = "", options.end, list[str]()
+        for number, item in enumerate(listed, options.start):
+            report.at(number)
+            if item.part != part:
+                part = item.part
+                stop = min(options.end, time.time() + PARTS[part] * options.minutes / 8)
+                report(f"\n## {part}\n")
+                if part in HEADS:
+                    report(HEADS[part].format(bench))
+            if time.time() > stop:
+                left_out.append(f"{part}: {item.name}")
+                continue
+            faulthandler.dump_traceback_later(LONGEST, exit=True)  # anew for each item
+            if not told(bench, item, report):
+                return LOST
+        if left_out:
+            report(f"\nNot run for lack of time: {'; '.join(left_out)}")
+    except NoGPU as error:
+        report(f"no GPU to measure: {error}")
+        return NO_GPU
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        bench.close()
+    report(f"\nThe last process took {time.time() - begin:.0f} s.")
+    return 0
+
+
+def told(bench: Bench, item: Item, report: Report) -> bool:
+    """Report an item's result or error; whether the GPU, if the item needs one, is still there."""
+    begin = time.time()
+    try:
+        said = item.run(bench)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        report(
+            f"{FAILED}: {item.part}, {item.name}: {type(error).__name__}: {str(error).strip()[:500]} "
+            f"({Path(where.filename).name}, line {where.lineno})"
+        )
+        return item.part in NEED_NO_GPU or not bench.gpu.broken()
+    report(said if said.startswith("|") else f"{said} [{time.time() - begin:.1f} s]")
+    return True
+
+
+def supervise(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Run `work` in a process, and go on in a new one after an item that ended it."""
+    report, root = Report(options.report, again=False), Path(__file__).parents[1]
+    start, count = 0, len(items(options))
+    while start < count:
+        command = [sys.executable, "-m", "benchmarks.device", *argv]
+        command += [
+            "--report",
+            str(options.report),
+            "--start",
+            str(start),
+            "--end",
+            str(options.end),
+        ]
+        if options.limit:
+            command += ["--limit", str(options.limit)]
+        child = subprocess.Popen(command, cwd=root, process_group=0)
         try:
-            said = item.run(bench)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            what = str(error).strip()[:500]
-            report(
-                f"FAILED: {part}, {item.name}: {type(error).__name__}: {what} "
-                f"({Path(where.filename).name}, line {where.lineno})"
-            )
-            if part not in NEED_NO_GPU and bench.gpu.broken():
-                return number
-            continue
-        took = time.monotonic() - begin
-        report(said if said.startswith("|") else f"{said} [{took:.1f} s]")
-    if left_out:
-        report(f"\nNot run for lack of time: {'; '.join(left_out)}")
-    return None
+            code = child.wait(max(10, options.end - time.time()) + LONGEST)
+        except subprocess.TimeoutExpired:
+            code = LOST
+        finally:
+            with contextlib.suppress(OSError, AttributeError):
+                os.killpg(child.pid, signal.SIGKILL)  # those that compile, too
+        if code in (0, NO_GPU):
+            break
+        at = report.reached()
+        if at < start:
+            report(f"{FAILED}: the process ended with {code} before its first result")
+            return 1
+        if code != LOST:
+            name = items(options)[at].name
+            report(f"{FAILED}: {name}: the process ended with {code}, or waited {LONGEST} s")
+        report("a new process goes on")
+        start = at + 1
+    text = options.report.read_text(encoding="utf-8")
+    differing, failed = (
+        sum(line.startswith(how) for line in text.splitlines()) for how in (DIFFERS, FAILED)
+    )
+    report(f"\n{differing} results differ, {failed} failed")
+    return NO_GPU if code == NO_GPU else int(bool(differing or failed))
 
 
 def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -429,42 +502,19 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--end", type=float, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.report = options.report.resolve()
+    options.limit = options.limit and options.limit.resolve()
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
     options = options_of(argv)
-    begin = time.time()
-    end = options.end or begin + 60 * options.minutes
-    # A call that hangs ends the process, a little later than all else would have.
-    faulthandler.dump_traceback_later(max(1.0, end - begin) + 20, exit=True)
-    report = Report(options.report, again=options.start > 0)
-    bench = Bench(options)
-    listed = items(options)
-    wanted = [item for item in listed[options.start :] if item.part not in NEED_NO_GPU]
-    try:
-        if wanted:
-            bench.gpu  # noqa: B018
-    except NoGPU as error:
-        report(f"no GPU to measure: {error}")
-        return 2
-    try:
-        ahead = [item.case for item in wanted if item.case is not None]
-        bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
-        broken_by = run(bench, listed, report, time.monotonic() + end - begin)
-    finally:
-        bench.close()
-        faulthandler.cancel_dump_traceback_later()
-    if broken_by is not None and broken_by + 1 < len(listed):
-        report("the GPU is lost to this process: a new one goes on")
-        given = sys.argv[1:] if argv is None else list(argv)
-        again = [*given, "--start", str(broken_by + 1), "--end", str(end)]
-        return subprocess.run([sys.executable, "-m", "benchmarks.device", *again]).returncode
-    text = options.report.read_text(encoding="utf-8")
-    differing = sum(line.startswith(DIFFERS) for line in text.splitlines())
-    failed = sum(line.startswith("FAILED") for line in text.splitlines())
-    report(f"\n{differing} results differ, {failed} failed; {(time.time() - begin):.0f} s")
-    return int(bool(differing))
+    if options.end is not None:
+        return work(Bench(options), Report(options.report, again=True))
+    options.end = time.time() + 60 * options.minutes
+    return supervise(options, argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if not (ROOT / "benchmarks" / "__init__.py").is_file():
 stats = pytest.importorskip("scipy.stats")
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cases, cuda, measure, peers, ratios  # noqa: E402
+from benchmarks import cases, measure, peers, ratios  # noqa: E402
 from benchmarks import statistics as battery  # noqa: E402
 
 ASV = ["command_line", "dtypes", "layouts", "sizes", "startup"]
@@ -460,84 +460,3 @@ def test_every_ratio_of_the_readme_is_a_promise_that_is_measured():
         assert float(promised) == promises[what].ratio
         held = float(ratio.removesuffix(NOT_HELD)) >= float(promised)
         assert held != ratio.endswith(NOT_HELD), f"{what}: {ratio} of {promised}"
-
-
-# The GPU's, on the host: torch's tensors there pass for a GPU's.
-
-
-class Host:
-    """What `benchmarks.cuda` asks of a GPU."""
-
-    name, versions = "the host", "no CUDA"
-
-    def __init__(self, torch):
-        self.torch = torch
-
-    def empty(self, count, dtype):
-        return self.torch.empty(count, dtype=getattr(self.torch, dtype))
-
-    def memset(self, array):
-        array.view(self.torch.uint8).fill_(0x3C)
-
-    def milliseconds(self, call):
-        begin = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - begin)
-
-    def bits(self, array):
-        return array.reshape(-1).view(self.torch.uint8).numpy()
-
-
-@pytest.fixture
-def host(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from numinit.arrays import new
-    from numinit.arrays.torch import memory
-
-    def empty(shape, dtype):
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name))
-        return tensor, memory(tensor)
-
-    monkeypatch.setattr(new, "_torch_maker", lambda index: new.Maker(empty, None))
-    monkeypatch.setattr(cuda, "CHUNK", 1 << 12)
-    return Host(torch)
-
-
-def test_bits_on_a_gpu_are_compared(host, monkeypatch):
-    elements = 11_003
-    assert cuda.differences(host, elements) == []
-    fill_ = ni.Normal.fill_
-
-    def wrong(init, array, **options):
-        fill_(init, array, **options)
-        if array.dtype == host.torch.float16:
-            array[(-1,) * array.ndim] = 0.5
-        return array
-
-    monkeypatch.setattr(ni.Normal, "fill_", wrong)
-    found = cuda.differences(host, elements)
-    windows = [f"window at {start}" for start in (0, 2**33 - elements // 2, 2**32 // 13)]
-    assert found == [f"{what}, float16" for what in ("normal", *windows, "transposed")]
-
-
-def test_the_table_of_a_gpu(host):
-    text = cuda.throughput(host, 1 << 16, 3)
-    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert "medians of 3" in text
-    who = [line[1] for line in lines[2:]]
-    assert [name for name in who if "cuRAND" not in name] == [
-        "cudaMemset", "numinit", "torch.cuda",
-    ] * 4  # fmt: skip
-    for line in lines[2:]:
-        assert float(line[2]) >= 0 and (line[1] != "cudaMemset" or line[4].startswith("1.00"))
-
-
-def test_scaling_by_threads(capsys):
-    assert cuda.main(["--cpu", "--mib", "1", "--repeat", "1"]) == 0
-    assert "| 1 | " in capsys.readouterr().out
-
-
-def test_without_a_gpu_the_benchmark_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(cuda, "lacking", lambda: "numinit needs a thing")
-    assert cuda.main([]) == 2
-    assert "no GPU to measure: numinit needs a thing. --cpu" in capsys.readouterr().out
