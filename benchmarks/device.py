@@ -18,11 +18,11 @@ The parts run in the order of their importance, and each result is in the file a
 
 A part ends when its time is used up, and what is left out is named. Processes of their own compile the
 kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel never ends,
-or if the process dies, a new one goes on with the next result. The exit code is 1 if a bit differs, 2 if
-there is no GPU.
+or if the process dies, a new one goes on with the next result. Without a GPU, what needs none is measured.
+The exit code is 1 if a bit differs or a result failed, 2 if there is no GPU.
 
 ``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``, say,
-runs some parts, and needs a GPU only for theirs.
+runs some of the parts.
 
 On a machine that reaches no package index, carry wheels of what is older there than the extra `cuda13`
 asks for, or missing; its own torch, CuPy, cuda-bindings, cuda-core, ml_dtypes, NVRTC, nvJitLink and NVVM
@@ -72,7 +72,7 @@ from numinit.engines.cuda_driver import lacking
 from numinit.stream.dtypes import DTYPES
 
 from . import cuda
-from .cuda import INITIALIZERS, LAYOUTS, RATES, SMALL, Case, NoGPU, Sizes
+from .cuda import INITIALIZERS, LAYOUTS, RATES, SMALL, Case, Sizes
 from .measure import machine
 
 THREADS = 1, 2, 4, 8, 16
@@ -398,13 +398,18 @@ def limit(bench: Bench) -> str:
 
 def work(bench: Bench, report: Report) -> int:
     """Run the items from `--start` on, until the time is over; the exit code."""
-    options, begin = bench.options, time.time()
+    options, begin, code = bench.options, time.time(), 0
     listed = items(options)[options.start :]
     faulthandler.dump_traceback_later(LONGEST, exit=True)
     try:
         needing = [item for item in listed if item.part not in NEED_NO_GPU]
-        if needing:
-            bench.gpu  # noqa: B018
+        try:
+            if needing:
+                bench.gpu  # noqa: B018
+        except Exception as error:
+            report(f"no GPU to measure: {type(error).__name__}: {error}")
+            listed, code = [item for item in listed if item.part in NEED_NO_GPU], NO_GPU
+        else:
             ahead = [item.case for item in needing if item.case is not None]
             bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
         part, stop, left_out = "", options.end, list[str]()
@@ -424,14 +429,11 @@ def work(bench: Bench, report: Report) -> int:
                 return LOST
         if left_out:
             report(f"\nNot run for lack of time: {'; '.join(left_out)}")
-    except NoGPU as error:
-        report(f"no GPU to measure: {error}")
-        return NO_GPU
     finally:
         faulthandler.cancel_dump_traceback_later()
         bench.close()
     report(f"\nThe last process took {time.time() - begin:.0f} s.")
-    return 0
+    return code
 
 
 def told(bench: Bench, item: Item, report: Report) -> bool:

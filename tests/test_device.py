@@ -124,16 +124,17 @@ def test_what_does_not_fit_the_time_is_named(tmp_path, gpu):
     assert "Not run for lack of time: cache: uniform, float32; cache: uniform, bfloat16" in text
 
 
-def test_without_a_gpu_the_benchmark_says_so(tmp_path, monkeypatch):
+def test_without_a_gpu_what_needs_none_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(cuda, "lacking", lambda: "numinit needs a thing")
+    monkeypatch.setattr(device, "Sizes", lambda: SMALL)
     report = tmp_path / "report.md"
     arguments = ["--report", str(report), "--end", str(time.time() + 60)]
     assert device.main(arguments) == device.NO_GPU
-    assert "no GPU to measure: numinit needs a thing" in report.read_text(encoding="utf-8")
-    small = SMALL._replace(repeat=1)
-    monkeypatch.setattr(device, "Sizes", lambda: small)
-    assert device.main([*arguments, "--parts", "cpu"]) == 0
-    assert re.search(r"^\| 1 \| [\d.]+ \| ", report.read_text(encoding="utf-8"), re.M)
+    text = report.read_text(encoding="utf-8")
+    assert "no GPU to measure: NoGPU: numinit needs a thing" in text
+    assert re.findall("^## (.*)$", text, re.M) == ["machine", "cpu", "limit"]
+    assert re.search(r"^\| 1 \| [\d.]+ \| ", text, re.M)
+    assert "skipped: no --limit uniform.c" in text
 
 
 @pytest.mark.parametrize("layout", ["whole", "rows", "transposed", "every other column"])
