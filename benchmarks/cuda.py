@@ -1,9 +1,9 @@
 """The GPU beside its peers, and the CPU engine's scaling: ``python -m benchmarks.cuda``.
 
-First it compares the GPU's bits with the CPU's: every distribution and dtype on 2**28 elements, windows
-and rows. Then it measures the throughput beside cudaMemset of the same bytes, torch.cuda and cuRAND, in
-turn in one run; times are medians by CUDA's events. Last, it measures the CPU engine with 1 to 16
-threads, beside `ndarray.fill` in as many.
+First it compares the GPU's bits with the CPU's: every distribution and dtype on 2**28 elements,
+windows and rows. Then it measures the throughput beside cudaMemset of the same bytes, torch.cuda
+and cuRAND, in turn in one run; times are medians by CUDA's events. Last, it measures the CPU engine
+with 1 to 16 threads, beside `ndarray.fill` in as many.
 
 The exit code is 1 if a bit differs. Without a GPU only ``--cpu`` works.
 """
@@ -86,7 +86,7 @@ class GPU:
 
     def milliseconds(self, call: Callable[[], Any]) -> float:
         begin, end = self._events
-        # The GPU is kept busy until all calls are in its queue, so that the host's time does not count.
+        # The GPU is kept busy until all calls are queued, so that the host's time does not count.
         self.torch.cuda._sleep(4_000_000)
         begin.record()
         call()

@@ -2,10 +2,10 @@
 
     python -m benchmarks.fuzz_layouts --seconds 180 --seed 1
 
-A case makes a tensor at once, and then again in another way that must give the same bytes: as a strided,
-transposed or reversed view, as a shard in place, as a block, as rows, or as runs of a file. Guard bytes
-lie around and between the elements. A case follows from the seed and its number alone, so that ``--seed S
---first N --cases 1`` repeats a failure.
+A case makes a tensor at once, and then again in another way that must give the same bytes: as a
+strided, transposed or reversed view, as a shard in place, as a block, as rows, or as runs of a
+file. Guard bytes lie around and between the elements. A case follows from the seed and its number
+alone, so that ``--seed S --first N --cases 1`` repeats a failure.
 """
 
 import argparse

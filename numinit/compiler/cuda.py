@@ -1,10 +1,10 @@
 """How kernels are compiled for CUDA, and the memory operations that only they need.
 
-The functions that `numinit.compiler.inline` marks are used as they are. Nothing here needs a driver or
-a GPU.
+The functions that `numinit.compiler.inline` marks are used as they are. Nothing here needs a driver
+or a GPU.
 
-Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function. It calls the inline
-functions as compiled for the CPU, and device memory is the process's own.
+Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function. It calls the
+inline functions as compiled for the CPU, and device memory is the process's own.
 """
 
 import functools
@@ -37,8 +37,8 @@ class Image(NamedTuple):
 def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
     """The PTX of a kernel's function for a compute capability.
 
-    It is compiled without fastmath, so that division and sqrt round correctly. The compiler may still
-    fuse a product that feeds a sum, which is why the transforms have none.
+    It is compiled without fastmath, so that division and sqrt round correctly. The compiler may
+    still fuse a product that feeds a sum, which is why the transforms have none.
     """
     function.__qualname__ = function.__name__
     code, _ = cuda.compile(
