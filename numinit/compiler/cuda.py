@@ -123,6 +123,7 @@ def _toolkit() -> list[Any]:
         If a part is missing.
     """
     from cuda import pathfinder
+    from numba.cuda.cudadrv.libs import get_libdevice
 
     found: list[Any] = [metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite")]
     found.append(config.FORCE_CUDA_CC)
@@ -134,8 +135,14 @@ def _toolkit() -> list[Any]:
                 f"array: it is in the memory of a GPU, for which CUDA's {library} is not installed: "
                 "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
             ) from None
-        found += [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    return found
+        found += _file(path)
+    return found + _file(Path(get_libdevice() or ""))
+
+
+def _file(path: Path) -> list[Any]:
+    if not path.is_file():
+        return [path.name]
+    return [path.name, path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def simulated(function: Callable[..., Any], signature: tuple[Any, ...]) -> Any:
