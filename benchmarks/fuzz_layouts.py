@@ -147,8 +147,8 @@ def run_case(rng: random.Random, case: Case) -> str:
         if isinstance(init, ORTHOGONAL):  # BLAS may add in another order for another layout
             np.testing.assert_allclose(
                 *(np.asarray(x, np.complex128) for x in (view, whole)),
-                rtol=2.0 ** (1 - kind.precision),  # neighbours of the type
-                atol=(2e-14 if kind.wide else 2e-6) * abs(init.gain),
+                rtol=2.0 ** (1 - DTYPES[dtype].precision),  # neighbours of the type
+                atol=(2e-14 if DTYPES[dtype].wide else 2e-6) * abs(init.gain),
             )
         else:
             check(way, view, whole)
