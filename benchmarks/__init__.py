@@ -11,6 +11,7 @@ fuzz_files      random and damaged recipes, headers and files
 fuzz_processes  random signals, forks and threads
 
 ``asv run`` measures the time, memory and throughput of a commit, by `dtypes`, `sizes`, `layouts`,
-`startup` and `command_line`. asv takes a smaller number to be better, also for elements per second. So
-compare commits with ``--bench time_``, and on a shared machine look at the results of one thread.
+`startup` and `command_line`. asv takes a smaller number to be better, also for elements per second.
+So compare commits with ``--bench time_``, and on a shared machine look at the results of one
+thread.
 """

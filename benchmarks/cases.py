@@ -129,6 +129,6 @@ def cell(family: str, dtype: str, nbytes: int) -> Cell:
     return Cell(init, buffer)
 
 
-# asv forks a process for each cell from one that has imported this. So Numba's work before its first
-# kernel is done here, once.
+# asv forks a process for each cell from one that has imported this. So Numba's work before its
+# first kernel is done here, once.
 ni.constant_(np.empty(1, np.float32), 0.0)

@@ -1,9 +1,9 @@
-"""Random mixes of signals, forks, threads, fills and compilations: nothing hangs, every value is right.
+"""Random mixes of signals, forks, threads and fills: nothing hangs, every value is right.
 
     python -m benchmarks.fuzz_processes --seconds 180 --seed 0
 
-Each case is a process that runs a random mix for a few seconds. If it does not end in time it hangs, and
-is killed with all its children. ``--case SEED`` repeats a case. POSIX only.
+Each case is a process that runs a random mix for a few seconds. If it does not end in time it
+hangs, and is killed with all its children. ``--case SEED`` repeats a case. POSIX only.
 """
 
 import argparse

@@ -96,8 +96,8 @@ def extra_memory(call: Callable[[], Any]) -> int:
 class Quiet:
     """Says how many cores other processes used during a measurement: ``print(quiet)`` at its end.
 
-    If another process uses one of two cores, a fill by all threads takes twice as long, and a peer with
-    one thread does not. So times and ratios are meaningful only if that number is near 0.
+    If another process uses one of two cores, a fill by all threads takes twice as long, and a peer
+    with one thread does not. So times and ratios are meaningful only if that number is near 0.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Quiet:
 
     @staticmethod
     def _read() -> tuple[float, float] | None:
-        """The clock, and the CPU seconds of all processes except this one and its ended children."""
+        """The clock, and the CPU seconds of all processes but this one and its ended children."""
         try:
             cpu = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
             everybody = sum(int(cpu[i]) for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")

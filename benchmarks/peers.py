@@ -1,16 +1,16 @@
 """numinit beside other libraries: ``python -m benchmarks.peers``.
 
 Each library runs in its own process and makes the same number of bytes of uniform, normal and
-truncated normal values (2 standard deviations). The processes take turns, one at a time, so that other
-load on the machine affects all alike. Three things are measured:
+truncated normal values (2 standard deviations). The processes take turns, one at a time, so that
+other load on the machine affects all alike. Three things are measured:
 
 warm   an existing buffer is filled again; libraries that only return new arrays, marked *, make one
        after the former one was freed
 fresh  a new array is made while the former one is kept, so that its memory pages are new
 extra  the peak of the process's memory during that, beyond the array itself
 
-The table and a chart of it are written beside this file, and the README shows them. A library that is
-not installed, or has no such values, is left out, with the reason.
+The table and a chart of it are written beside this file, and the README shows them. A library that
+is not installed, or has no such values, is left out, with the reason.
 """
 
 import argparse

@@ -1,17 +1,18 @@
 """The promised ratios, and which of them do not hold here: ``python -m benchmarks.ratios``.
 
-Every promise of speed in the README is a row of `PROMISES`; a test compares them. The two sides are timed
-in turn, so that other load on the machine affects both alike, and their medians are compared. The exit
-code is 1 if a promise does not hold on this machine.
+Every promise of speed in the README is a row of `PROMISES`; a test compares them. The two sides are
+timed in turn, so that other load on the machine affects both alike, and their medians are compared.
+The exit code is 1 if a promise does not hold on this machine.
 
-A fill by all threads competes with other processes more than a peer's single thread does. On a machine
-that was busy with an installation, fewer than half of these promises held. So the command says how many
-cores other processes used. Do not trust a ratio if that was more than 0.1.
+A fill by all threads competes with other processes more than a peer's single thread does. On a
+machine that was busy with an installation, fewer than half of these promises held. So the command
+says how many cores other processes used. Do not trust a ratio if that was more than 0.1.
 
-The promise for fresh memory is near its limit. The system clears new pages at 33 GB/s, the speed of the
-memory bus, before normals are made in them at 20 GB/s. Together that is 12.5 GB/s, 0.72 of a fill with a
-constant, which reaches 17 GB/s. It is less where the host of a virtual machine must find the pages first.
-On the machine of the README's table every other run broke this promise (0.48 to 0.86).
+The promise for fresh memory is near its limit. The system clears new pages at 33 GB/s, the speed of
+the memory bus, before normals are made in them at 20 GB/s. Together that is 12.5 GB/s, 0.72 of a
+fill with a constant, which reaches 17 GB/s. It is less where the host of a virtual machine must
+find the pages first. On the machine of the README's table every other run broke this promise (0.48
+to 0.86).
 """
 
 import argparse
@@ -44,7 +45,7 @@ class Promise(NamedTuple):
     """Makes the buffers; returns the two functions that are timed, ours and the peer's."""
     unit: str = "GB/s"
     work: tuple[float, float] = (SIZE / 1e9, SIZE / 1e9)
-    """The work of ours and of the peer's, in the numerator of the unit. If it is 0, times are reported."""
+    """The work of ours and of the peer's, in the numerator of the unit; 0 to report times."""
     loops: int = 1
 
 

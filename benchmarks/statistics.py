@@ -1,23 +1,24 @@
 """The values as samples, at scale: ``python -m benchmarks.statistics [--quick]``.
 
-* **Bits**: the random words of the elements go through dieharder, a third party's battery. There are four
-  sources: one stream; the streams of 1024 names, element by element in turn; 1024 neighbouring seeds in
-  turn; and the rows of an embedding table in scattered order.
-* **Distributions** (``--only laws``): uniform, normal and truncated values are counted in 1000 bins of equal
-  probability, with a chi-squared test. Counts in the tails have a binomial test.
+* **Bits**: the random words of the elements go through dieharder, a third party's battery. There
+  are four sources: one stream; the streams of 1024 names, element by element in turn; 1024
+  neighbouring seeds in turn; and the rows of an embedding table in scattered order.
+* **Distributions** (``--only laws``): uniform, normal and truncated values are counted in 1000 bins
+  of equal probability, with a chi-squared test. Counts in the tails have a binomial test.
 * **Streams**: the correlation of any two of 10,000 named streams.
 
-Everything uses the public interface. All p-values are two-sided and in one list of n. The run fails, with
-exit code 1, if one is below FAMILY_WISE / n (Bonferroni). So a perfect generator fails with a probability
-below FAMILY_WISE. dieharder keeps its own numbers of samples: with a tenth of them /dev/urandom failed, too.
+Everything uses the public interface. All p-values are two-sided and in one list of n. The run
+fails, with exit code 1, if one is below FAMILY_WISE / n (Bonferroni). So a perfect generator fails
+with a probability below FAMILY_WISE. dieharder keeps its own numbers of samples: with a tenth of
+them /dev/urandom failed, too.
 
 `statistics.json` has every result of the long form with its date, seed and machine, and results of
 /dev/urandom for comparison. Of 389 tests, none is below the threshold of 2.6e-8. The two smallest
-p-values, 1.1e-5 (sts_serial 2) and 5.9e-5 (rgb_permutations 5), belong to neighbouring seeds. In 24 more
-runs of each, on other seeds, the smallest were 0.017 and 0.0093. Pairs of bits, within a word and across
-seeds, were counted in 2**30 words and are even. Small p-values of dieharder are too small: of 2910 of
-sts_serial, 63 were below 0.01 for /dev/urandom and 67 for neighbouring seeds; the smallest were 3.8e-7 and
-8.7e-6.
+p-values, 1.1e-5 (sts_serial 2) and 5.9e-5 (rgb_permutations 5), belong to neighbouring seeds. In 24
+more runs of each, on other seeds, the smallest were 0.017 and 0.0093. Pairs of bits, within a word
+and across seeds, were counted in 2**30 words and are even. Small p-values of dieharder are too
+small: of 2910 of sts_serial, 63 were below 0.01 for /dev/urandom and 67 for neighbouring seeds; the
+smallest were 3.8e-7 and 8.7e-6.
 """
 
 import argparse
@@ -46,9 +47,9 @@ import numinit as ni
 
 from .measure import machine
 
-#: The probability that a perfect generator fails. dieharder prints p-values with 8 decimals, so that 0
-#: or 1 stands for a two-sided 1e-8 or less. With a smaller FAMILY_WISE, the threshold for some hundred
-#: tests would be below that.
+#: The probability that a perfect generator fails. dieharder prints p-values with 8 decimals, so
+#: that 0 or 1 stands for a two-sided 1e-8 or less. With a smaller FAMILY_WISE, the threshold for
+#: some hundred tests would be below that.
 FAMILY_WISE = 1e-5
 BINS = 1000
 CHUNK = 1 << 17  # elements that a thread makes and counts at a time, in its second-level cache

@@ -15,8 +15,6 @@ True
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.functional import (
-    _calculate_correct_fan,  # noqa: F401
-    _calculate_fan_in_and_fan_out,  # noqa: F401
     constant_,
     dirac_,
     eye_,
@@ -67,7 +65,11 @@ from numinit.initializers import (
     Zeros,
 )
 from numinit.models.init_params import init_params
-from numinit.weights.fans import fans
+from numinit.weights.fans import (
+    _calculate_correct_fan,  # noqa: F401
+    _calculate_fan_in_and_fan_out,  # noqa: F401
+    fans,
+)
 from numinit.weights.gains import calculate_gain, variance_gain
 from numinit.weights.keys import Generator, Key, manual_seed
 

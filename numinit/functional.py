@@ -5,6 +5,7 @@ Each function fills an array in place and returns it. `_SHARED` completes their 
 
 import functools
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import numinit.initializers as init
 from numinit.arrays.frameworks import framework_of
 from numinit.initializers.distributions import real
 from numinit.stream.dtypes import RangeError
-from numinit.weights.fans import fans
 
 Array = TypeVar("Array")
 
@@ -23,11 +23,18 @@ _Make = Callable[..., init.Initializer]
 # Cached, because making the initializer of a small tensor takes longer than making its values.
 # Typed, because 1 is accepted as a slope and True is not.
 _cached = functools.lru_cache(256, typed=True)
+_ones, _zeros, _eye = _cached(init.Ones), _cached(init.Zeros), _cached(init.Eye)
+_dirac = _cached(init.Dirac)
 _uniform, _normal = _cached(init.Uniform), _cached(init.Normal)
 _orthogonal = _cached(init.Orthogonal)
 _trunc_normal, _sparse = _cached(init.TruncNormal), _cached(init.Sparse)
 _xavier_uniform, _xavier_normal = _cached(init.XavierUniform), _cached(init.XavierNormal)
 _kaiming_uniform, _kaiming_normal = _cached(init.KaimingUniform), _cached(init.KaimingNormal)
+
+
+@_cached
+def _constant(value: float, sign: float) -> init.Constant:
+    return init.Constant(value)  # `sign` tells 0.0 from -0.0, which are equal
 
 
 def _fill(tensor: Any, make: _Make, fields: Any, generator: Any, seed: Any) -> Any:
@@ -149,7 +156,8 @@ def constant_(tensor: Array, val: float) -> Array:
     >>> ni.constant_(np.empty(2), 0.5)
     array([0.5, 0.5])
     """
-    return _fill(tensor, init.Constant, (real("val", val),), None, None)  # type: ignore[no-any-return]
+    number = real("val", val)
+    return _fill(tensor, _constant, (number, math.copysign(1, number)), None, None)  # type: ignore[no-any-return]
 
 
 def ones_(tensor: Array) -> Array:
@@ -160,7 +168,7 @@ def ones_(tensor: Array) -> Array:
     >>> ni.ones_(np.empty(2))
     array([1., 1.])
     """
-    return constant_(tensor, 1.0)
+    return _fill(tensor, _ones, (), None, None)  # type: ignore[no-any-return]
 
 
 def zeros_(tensor: Array) -> Array:
@@ -171,7 +179,7 @@ def zeros_(tensor: Array) -> Array:
     >>> ni.zeros_(np.empty(2))
     array([0., 0.])
     """
-    return constant_(tensor, 0.0)
+    return _fill(tensor, _zeros, (), None, None)  # type: ignore[no-any-return]
 
 
 def eye_(tensor: Array) -> Array:
@@ -182,7 +190,7 @@ def eye_(tensor: Array) -> Array:
     >>> ni.eye_(np.empty((2, 3))).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    return _fill(tensor, init.Eye, (), None, None)  # type: ignore[no-any-return]
+    return _fill(tensor, _eye, (), None, None)  # type: ignore[no-any-return]
 
 
 def dirac_(tensor: Array, groups: int = 1) -> Array:
@@ -193,7 +201,8 @@ def dirac_(tensor: Array, groups: int = 1) -> Array:
     >>> ni.dirac_(np.empty((1, 1, 3))).tolist()
     [[[0.0, 1.0, 0.0]]]
     """
-    return _fill(tensor, init.Dirac, (groups,), None, None)  # type: ignore[no-any-return]
+    make = _dirac if isinstance(groups, int) else init.Dirac  # others may have no hash
+    return _fill(tensor, make, (groups,), None, None)  # type: ignore[no-any-return]
 
 
 def xavier_uniform_(
@@ -281,20 +290,6 @@ def _kaiming(
     if not (hashed and isinstance(nonlinearity, str)):
         make = inspect.unwrap(make)  # a callable may have no hash, and may change between calls
     return _fill(tensor, make, (a, mode, nonlinearity), generator, seed)
-
-
-def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
-    """Return the fans of a tensor in torch's layout; programs for torch use this name."""
-    fan_in, fan_out = fans(tensor.shape)
-    return int(fan_in), int(fan_out)
-
-
-def _calculate_correct_fan(tensor: Any, mode: str) -> int:
-    """Return the fan that `mode` names, fan_in or fan_out in upper or lower case, as in torch."""
-    mode = mode.lower()
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
-    return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
 
 
 _SHARED = """

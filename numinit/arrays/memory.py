@@ -7,9 +7,9 @@ import numpy as np
 
 from numinit.stream.dtypes import DType
 
-#: The memory of a strided array, valid while the array lives:
-#: the address, None for an array that has only a shape; the element type; the shape; the strides in bytes;
-#: and where it is: () in the host's memory, else the ordinal of the GPU and the handle of the stream.
+#: The memory of a strided array, valid while the array lives: the address, None for an array that
+#: has only a shape; the element type; the shape; the strides in bytes; and where it is: () in the
+#: host's memory, else the ordinal of the GPU and the handle of the stream.
 Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...], tuple[()] | tuple[int, int]]
 
 Function = Callable[[Any], Any]
@@ -31,7 +31,7 @@ class Framework(NamedTuple):
     written: Callable[[Any], None] = nothing
     """Called after the memory was written."""
     default_seed: Callable[[Any], int] | None = None
-    """The seed for an array if the caller gives none; left out, that is the process-wide generator's."""
+    """The seed for an array if the caller gives none; None for the process-wide generator's."""
     seed_from: Callable[[Any], int | None] = nothing
     """The next seed of one of the framework's generators; returns None for other objects."""
     of_arrays: Callable[[Function], Function] | None = None

@@ -82,7 +82,7 @@ def _stands_for_others(tensor: torch.Tensor) -> bool:
 
 
 class _Draw(threading.local):
-    """A tensor of each thread for one number of torch's global generator: a new one would cost more.
+    """A tensor of each thread for one number of torch's generator: a new one would cost more.
 
     It is a plain tensor, also if the thread first draws in inference mode or with another default
     device.

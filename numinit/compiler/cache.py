@@ -1,14 +1,14 @@
 """Files of compiled kernels: each is sealed, and lies where no other user may write.
 
-Numba's own cache can return old code. It looks at the file of the cached function only, and misses an
-edited helper in another file. It also writes its index before the code, so that a process killed in
-between leaves an index of one version beside code of another. Here a kernel is one file. It is sealed
-with a digest of itself and of everything that the kernel is compiled from.
+Numba's own cache can return old code. It looks at the file of the cached function only, and misses
+an edited helper in another file. It also writes its index before the code, so that a process killed
+in between leaves an index of one version beside code of another. Here a kernel is one file. It is
+sealed with a digest of itself and of everything that the kernel is compiled from.
 
-`made_from` makes the latter digest from the functions in memory, because a source file may differ from
-what this process runs, such as a stale .pyc. It goes where the compiler goes: from a function to its
-constants, its closure and the globals that it names, and on through every function found there. Nothing
-is read from disk, so that it also works for a frozen program or one in a zip file.
+`made_from` makes the latter digest from the functions in memory, because a source file may differ
+from what this process runs, such as a stale .pyc. It goes where the compiler goes: from a function
+to its constants, its closure and the globals that it names, and on through every function found
+there. Nothing is read from disk, so that it also works for a frozen program or one in a zip file.
 
 A saved kernel is unpickled, which can run any code. So it is kept in a folder of this user alone.
 """
@@ -176,9 +176,9 @@ def _warn(message: str) -> None:
 def directory() -> Path | None:
     """The folder of compiled kernels; None where it cannot be written, or other users may write.
 
-    Numba chooses where: in $NUMBA_CACHE_DIR, else in __pycache__ if that is writable, else in the user's
-    cache directory. A group of users may be able to write there. So each user has a folder of their own
-    inside of it.
+    Numba chooses where: in $NUMBA_CACHE_DIR, else in __pycache__ if that is writable, else in the
+    user's cache directory. A group of users may be able to write there. So each user has a folder
+    of their own inside of it.
     """
     try:
         found = Path(CompileResultCacheImpl(directory).locator.get_cache_path())

@@ -40,9 +40,9 @@ def function(name: str) -> Callable[[Callable[..., Any]], Any]:
     Parameters
     ----------
     name : str
-        A name for the symbol. It must differ for functions with other closures: Numba numbers functions
-        per process, so that two helpers of one name, cached by different processes, would become one
-        symbol, and one kernel would call the other's helper.
+        A name for the symbol. It must differ for functions with other closures: Numba numbers
+        functions per process, so that two helpers of one name, cached by different processes, would
+        become one symbol, and one kernel would call the other's helper.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

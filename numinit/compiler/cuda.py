@@ -1,10 +1,10 @@
 """How kernels are compiled for CUDA, and the memory operations that only they need.
 
-The functions that `numinit.compiler.inline` marks are used as they are. Nothing here needs a driver or
-a GPU.
+The functions that `numinit.compiler.inline` marks are used as they are. Nothing here needs a driver
+or a GPU.
 
-Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function. It calls the inline
-functions as compiled for the CPU, and device memory is the process's own.
+Under Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) a kernel is a Python function. It calls the
+inline functions as compiled for the CPU, and device memory is the process's own.
 """
 
 import functools
@@ -37,8 +37,8 @@ class Image(NamedTuple):
 def ptx(function: Callable[..., Any], signature: tuple[Any, ...], capability: Any) -> str:
     """The PTX of a kernel's function for a compute capability.
 
-    It is compiled without fastmath, so that division and sqrt round correctly. The compiler may still
-    fuse a product that feeds a sum, which is why the transforms have none.
+    It is compiled without fastmath, so that division and sqrt round correctly. The compiler may
+    still fuse a product that feeds a sum, which is why the transforms have none.
     """
     function.__qualname__ = function.__name__
     code, _ = cuda.compile(
@@ -123,6 +123,7 @@ def _toolkit() -> list[Any]:
         If a part is missing.
     """
     from cuda import pathfinder
+    from numba.cuda.cudadrv.libs import get_libdevice
 
     found: list[Any] = [metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite")]
     found.append(config.FORCE_CUDA_CC)
@@ -134,8 +135,14 @@ def _toolkit() -> list[Any]:
                 f"array: it is in the memory of a GPU, for which CUDA's {library} is not installed: "
                 "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
             ) from None
-        found += [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    return found
+        found += _file(path)
+    return found + _file(Path(get_libdevice() or ""))
+
+
+def _file(path: Path) -> list[Any]:
+    if not path.is_file():
+        return [path.name]
+    return [path.name, path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def simulated(function: Callable[..., Any], signature: tuple[Any, ...]) -> Any:

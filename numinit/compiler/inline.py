@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 class Inline:
     """A pure scalar function that is inlined into every kernel that calls it.
 
-    It is inlined before type inference, so that kernels for the CPU and for CUDA share one source. Inlining
-    also lets LLVM vectorize the kernels' loops. Numba inlines any object that has the attributes
-    `targetoptions` and `py_func` of its dispatchers.
+    It is inlined before type inference, so that kernels for the CPU and for CUDA share one source.
+    Inlining also lets LLVM vectorize the kernels' loops. Numba inlines any object that has the
+    attributes `targetoptions` and `py_func` of its dispatchers.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Window(NamedTuple):
     axes: tuple[int | None, ...]
     """For each axis of the weight the axis of the array, None where there is one index only."""
     ids: np.ndarray | None = None
-    """The indices along axis 0 of the weight where they are not consecutive, int64, one dimension."""
+    """The indices along axis 0 of the weight if they are not consecutive, int64 (rows,)."""
 
 
 Write = Callable[[ByIndex, np.ndarray, DType, Window], None]
@@ -158,7 +158,7 @@ def _view(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype:
 def view(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: DType
 ) -> np.ndarray:
-    """Memory as a NumPy array; where NumPy lacks the type, an array of the bits as `stored` returns them."""
+    """Memory as a NumPy array, of the bits where NumPy lacks the type; see `stored`."""
     return _view(address, shape, strides, _bits_of(dtype) or dtype.name)
 
 

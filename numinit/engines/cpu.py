@@ -1,8 +1,8 @@
 """The CPU engine: cuts a strided view into chunks and fills them with several threads.
 
-The threads are Python's own. They run kernels without the GIL and take chunks from one atomic counter.
-Numba's threading layers are not used: one of them ends a forked child, another aborts the process when
-two Python threads use it at once, and neither can be interrupted.
+The threads are Python's own. They run kernels without the GIL and take chunks from one atomic
+counter. Numba's threading layers are not used: one of them ends a forked child, another aborts the
+process when two Python threads use it at once, and neither can be interrupted.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ NO_MORE = 1 << 62  # a counter beyond every number of chunks
 class _Pool:
     """The worker threads of a process. They wait for jobs and live as long as the process.
 
-    Nothing here is locked, because a signal's handler may interrupt this code at any place and fill an
-    array itself. Nor does it wait for a thread that a forked child would lack, as the start of a
+    Nothing here is locked, because a signal's handler may interrupt this code at any place and fill
+    an array itself. Nor does it wait for a thread that a forked child would lack, as the start of a
     threading.Thread does.
     """
 
@@ -168,8 +168,8 @@ def _kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
 class _Workers:
     """The worker threads of one fill.
 
-    A worker may start late, when the fill is over or was interrupted. It then finds no chunk left in the
-    counter, which this object keeps alive, and touches nothing else.
+    A worker may start late, when the fill is over or was interrupted. It then finds no chunk left
+    in the counter, which this object keeps alive, and touches nothing else.
     """
 
     __slots__ = ("_alive", "_arguments", "_born", "_busy", "_done", "_kernel", "counter", "place")

@@ -2,9 +2,9 @@
 
 A view is a set of *rows*: `inner` elements at consecutive global indices, `inner_stride` bytes
 apart. The outer dimensions say where each row starts, in memory and in the global order. Rows are
-cut into *segments*. A *unit* is one segment of one row. In a transposed view, the last outer dimension is
-the one with neighbours in memory. There a unit is a *tile*: the same segment of `tile` rows, so that whole
-cache lines are written. The values of a unit depend on global indices alone.
+cut into *segments*. A *unit* is one segment of one row. In a transposed view, the last outer
+dimension is the one with neighbours in memory. There a unit is a *tile*: the same segment of `tile`
+rows, so that whole cache lines are written. The values of a unit depend on global indices alone.
 """
 
 import functools
@@ -62,7 +62,7 @@ def store_words(even, odd, block, blocks, plane, seed, stream):
 
 
 def element_of(dtype: DType) -> tuple[Any, Inline]:
-    """Numba's type of each part of an element in memory, and the function that rounds a value to it."""
+    """Numba's type of a part of an element in memory, and the function that rounds to it."""
     if dtype.rounding is not None:
         return getattr(types, f"uint{8 * dtype.itemsize}"), dtype.rounding
     return (types.float64 if dtype.wide else types.float32), same

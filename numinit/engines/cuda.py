@@ -86,8 +86,8 @@ class Fill:
         Parameters
         ----------
         address, first, rows, seed, stream
-            As `numinit.engines.cpu.Fill` takes them. `address` and `rows` are in the GPU's memory, which
-            stays allocated until the work is done.
+            As `numinit.engines.cpu.Fill` takes them. `address` and `rows` are in the GPU's memory,
+            which stays allocated until the work is done.
         device : int
             The ordinal of the GPU.
         queue : int
@@ -138,7 +138,7 @@ def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
 
 
 class Copied:
-    """A fill that runs on the host and is then copied to a GPU. Gaps between elements are not written.
+    """A fill that runs on the host and is copied to a GPU; gaps between elements are not written.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Calls of CUDA's driver: where memory is, the context to work in, launches and copies.
 
-The context is always the primary one of the GPU, which the CUDA runtime, torch, CuPy and Numba share.
-Under Numba's simulator there is no driver, and device memory is the process's own.
+The context is always the primary one of the GPU, which the CUDA runtime, torch, CuPy and Numba
+share. Under Numba's simulator there is no driver, and device memory is the process's own.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ DEFAULT_STREAMS = (0, 1, 2)  # handles of the default streams, which every conte
 DEVICE = 2  # CU_MEMORYTYPE_DEVICE
 MOST_PITCH = 2**31 - 1  # most bytes from row to row in one copy
 
-#: The oldest versions that compile for GPUs. An older numba-cuda does not work beside a numba without its
-#: own CUDA target. Beside an older numba, which has one, intrinsics of numba.extending are not found.
+#: The oldest versions that compile for GPUs. An older numba-cuda does not work beside a numba
+#: without its own CUDA target. Beside an older numba, which has one, intrinsics of numba.extending
+#: are not found.
 OLDEST = {"numba-cuda": (0, 30, 4), "numba": (0, 67)}
 
 
@@ -145,8 +146,8 @@ def device_of(address: int, queue: int) -> int:
     Raises
     ------
     ValueError
-        If the memory is not a GPU's or of another context than the primary one, or the stream is another
-        GPU's.
+        If the memory is not a GPU's or of another context than the primary one, or the stream is
+        another GPU's.
     """
     driver = _driver()
     if driver is None:
@@ -202,7 +203,7 @@ def properties(device: int) -> Properties:
 
 
 def load(name: bytes, code: bytes) -> int:
-    """Load a kernel's machine code on the current GPU; returns its handle, which is never unloaded."""
+    """Load a kernel on the current GPU, for the rest of the process; returns its handle."""
     driver = _driver()
     module = checked(driver.cuModuleLoadData(code))
     return int(checked(driver.cuModuleGetFunction(module, name)))
@@ -241,7 +242,7 @@ class Rows(NamedTuple):
 def copy(
     address: int, host: int, rows: Rows, offsets: Iterable[int], device: int, queue: int
 ) -> None:
-    """Copy rows from the host's memory to a GPU's, in the order of a stream, and wait until it is done.
+    """Copy rows from the host's memory to a GPU's, on a stream, and wait until it is done.
 
     Parameters
     ----------

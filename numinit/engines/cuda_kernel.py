@@ -1,9 +1,10 @@
-"""CUDA kernels: fill any strided view, where each thread makes a few blocks of the stream at a time.
+"""CUDA kernels: fill any strided view; a thread makes a few blocks of the stream at a time.
 
-A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a time:
-whole blocks of the stream that belong to one row, as many as fill 16 bytes or more. Neighbouring threads
-take units that are neighbours in memory. So units are counted along a row first, then along the outer
-dimensions. In a transposed view, they are counted along the dense outer dimension before the row.
+A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a
+time: whole blocks of the stream that belong to one row, as many as fill 16 bytes or more.
+Neighbouring threads take units that are neighbours in memory. So units are counted along a row
+first, then along the outer dimensions. In a transposed view, they are counted along the dense outer
+dimension before the row.
 """
 
 import functools

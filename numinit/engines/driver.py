@@ -11,9 +11,9 @@ from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
 from numinit.stream.dtypes import DType, RangeError
 
-#: A function that fills memory. It takes the address, the global index of the first element, the address
-#: of the global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill` does. For a GPU's
-#: memory, the GPU and the stream follow, as for `numinit.engines.cuda.Fill`.
+#: A function that fills memory. It takes the address, the global index of the first element, the
+#: address of the global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill`
+#: does. For a GPU's memory, the GPU and the stream follow, as for `numinit.engines.cuda.Fill`.
 Filler = Callable[..., None]
 
 
@@ -45,8 +45,8 @@ def prepared(
     Raises
     ------
     TypeError, ValueError
-        If the type cannot hold the values, elements of the view overlap, or a weight that is made whole
-        is asked for in part.
+        If the type cannot hold the values, elements of the view overlap, or a weight that is made
+        whole is asked for in part.
     ImportError
         For a GPU's memory, if the packages that compile for GPUs are missing.
     """

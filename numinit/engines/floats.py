@@ -1,4 +1,4 @@
-"""Arithmetic of Python and NumPy in the default floating-point mode, whatever the caller's mode is."""
+"""Arithmetic of Python and NumPy in the default floating-point mode, not the caller's."""
 
 import contextlib
 import ctypes

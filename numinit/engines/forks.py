@@ -12,6 +12,6 @@ if hasattr(os, "register_at_fork"):
 def forks() -> int:
     """How many forks lie between this process and the one that imported numinit.
 
-    A child's number differs from its parent's. Process IDs would not do: the system uses them again.
+    A child's number differs from its parent's. The system uses process IDs again.
     """
     return len(_forks)

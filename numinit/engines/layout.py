@@ -29,10 +29,10 @@ class View(NamedTuple):
     strides: tuple[int, ...]
     """Distances of neighbours along each axis, in bytes."""
     steps: tuple[int, ...]
-    """Distances of neighbours along each axis, in the global order. The last is 1, unless the last axis
-    has size 1 or is missing because it was indexed by an integer."""
+    """Distances of neighbours along each axis, in the global order. The last is 1, unless the last
+    axis has size 1 or is missing because it was indexed by an integer."""
     by_rows: bool = False
-    """Whether a call gives the global row of each index of axis 0. The memory is contiguous then."""
+    """Whether calls give the global row of each index of axis 0; the memory is contiguous then."""
 
 
 class Layout(NamedTuple):
@@ -84,7 +84,7 @@ def laid_out(view: View, weight: int = 1) -> Layout:
 def _merged(
     shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...], by_rows: bool
 ) -> list[tuple[int, int, int]]:
-    """The (size, stride, step) of each dimension, without those of size 1, mergeable ones merged."""
+    """The (size, stride, step) of each dimension longer than 1, neighbours merged if possible."""
     dims: list[tuple[int, int, int]] = []
     for axis, (size, stride, step) in enumerate(zip(shape, strides, steps, strict=True)):
         row_axis = by_rows and axis == 0
@@ -109,8 +109,8 @@ def refuse_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
     Raises
     ------
     ValueError
-        If elements overlap. Interleaved axes that do not overlap are refused as well, unless slicing an
-        array can make them.
+        If elements overlap. Interleaved axes that do not overlap are refused as well, unless
+        slicing an array can make them.
     """
     extent = itemsize
     for stride, size in sorted(

@@ -1,8 +1,8 @@
 """Locks: kernels are compiled and loaded one at a time, and not while the process forks.
 
-A handler of a signal or a destructor may run in the middle of a compilation. If it compiles as well,
-LLVM aborts the process. A child that is forked while another thread compiles would find Numba's and
-Python's locks locked for ever.
+A handler of a signal or a destructor may run in the middle of a compilation. If it compiles as
+well, LLVM aborts the process. A child that is forked while another thread compiles would find
+Numba's and Python's locks locked for ever.
 """
 
 import atexit
@@ -19,16 +19,16 @@ from numinit.engines.forks import forks
 
 T = TypeVar("T")
 
-#: Held while a kernel is compiled or loaded, and during a fork. A thread that holds the lock of Numba's
-#: compiler never waits for it.
+#: Held while a kernel is compiled or loaded, and during a fork. A thread that holds the lock of
+#: Numba's compiler never waits for it.
 preparing = threading.RLock()
 
 
 def prepared(work: Callable[[], T]) -> T:
     """Run a function that imports or compiles, while no other does; returns its result.
 
-    Handlers of signals run in the main thread. So the main thread lets another thread do the work and
-    waits, and a handler that needs a kernel can wait as well.
+    Handlers of signals run in the main thread. So the main thread lets another thread do the work
+    and waits, and a handler that needs a kernel can wait as well.
 
     Raises
     ------
@@ -111,9 +111,9 @@ def _settle() -> None:
 
 atexit.register(_settle)
 
-# Python forks even if a hook raises, as a handler of a signal may do in it. Such an exception must leave
-# neither a fork without the locks nor a lock held after the fork. So a lock is taken and recorded in
-# one step of C, and released in another, which no handler can interrupt.
+# Python forks even if a hook raises, as a handler of a signal may do in it. Such an exception must
+# leave neither a fork without the locks nor a lock held after the fork. So a lock is taken and
+# recorded in one step of C, and released in another, which no handler can interrupt.
 _holds: list[int] = []  # the locks that are held; an element that is dropped releases its lock
 
 

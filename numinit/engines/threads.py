@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 def num_threads() -> int:
     """The number of threads that a fill may use now.
 
-    It is that of ``numba.set_num_threads`` or NUMBA_NUM_THREADS if one was set, else that of `default`.
+    It is that of ``numba.set_num_threads`` or NUMBA_NUM_THREADS if one was set, else `default`'s.
     """
     return _chosen()[0]
 
@@ -41,8 +41,8 @@ def _chosen() -> tuple[int, str]:
 def default(root: str = "/") -> tuple[int, str]:
     """The number of threads where none was set for Numba, and where that number comes from.
 
-    It is the first number in OMP_NUM_THREADS, if there is one. Else it is the number of CPUs that the
-    process may run on, or that its container's quota is worth, whichever is smaller. It is read once.
+    It is the first number in OMP_NUM_THREADS, if there is one. Else it is the number of CPUs that
+    the process may run on, or that its container's quota is worth, whichever is smaller.
 
     Parameters
     ----------

@@ -1,11 +1,12 @@
 """Patterns of zeros: which elements of a sampled weight are set to 0 after they were made.
 
-Each pattern has two forms, because a CPU's thread makes a run of elements and a GPU's thread a few. In
-both, `seed` and `stream` are the key, uint64, and `m` has the pattern's parameters, int64.
+Each pattern has two forms, because a CPU's thread makes a run of elements and a GPU's thread a few.
+In both, `seed` and `stream` are the key, uint64, and `m` has the pattern's parameters, int64.
 
 clear(out, parts, skip, index, taken, seed, stream, m)
-    For the CPU: clears elements of a run in place. `out` is an IN OUT pointer to the values, `parts`
-    numbers an element. Elements `index` to `index` + `taken` - 1 begin at its element `skip`.
+    For the CPU: clears elements of a run in place. `out` is an IN OUT pointer to the values,
+    `parts` numbers an element. Elements `index` to `index` + `taken` - 1 begin at its element
+    `skip`.
 cleared(index, seed, stream, m)
     For CUDA: whether element `index`, int64, is cleared.
 """
@@ -28,7 +29,7 @@ class Pattern(NamedTuple):
     name: str
     """Part of the names of compiled kernels, unique: letters, digits and underscores."""
     Parameters: Any
-    """A NamedTuple of int. Its property `cost` is how many times as long as usual an element takes."""
+    """A NamedTuple of int. Its `cost` is how many times as long as usual an element takes."""
     clear: Inline
     """The form for the CPU."""
     cleared: Inline
@@ -96,8 +97,8 @@ def clear_range(out, parts, skip, index, taken, seed, stream, m):
 def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
     """Clear `m.zeros` elements of each column.
 
-    Row r is cleared if the column's permutation moves it to a place below `m.zeros`. The keys of the
-    permutation of column c are the words of block c in plane 2.
+    Row r is cleared if the column's permutation moves it to a place below `m.zeros`. The keys of
+    the permutation of column c are the words of block c in plane 2.
     """
     key0, key1 = scratch_words(COLUMNS), scratch_words(COLUMNS)
     key2, key3 = scratch_words(COLUMNS), scratch_words(COLUMNS)
@@ -122,7 +123,7 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
                 right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number)
         for j in range(count):
             place = left[j] * b + right[j]
-            # If another thread overwrites the parameters, `row` may be no row: the walk would not end.
+            # If another thread overwrites the parameters, `row` may be no row, and the walk endless.
             while place >= rows and np.uint64(row) < rows:
                 place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])
             if place < cleared:

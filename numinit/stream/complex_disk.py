@@ -3,8 +3,8 @@
 Uniform on the disk |z| < R: |z| = R sqrt(u).
 
 Complex normal truncated to the disk |z| < c: |z|**2 is exponential, cut at c**2, so
-|z| = sqrt(-ln(1 - u (1 - exp(-c**2)))) for a complex normal z with E |z|**2 = 1. This is the radius of
-the Box-Muller transform, with its uniform number on a part of the unit interval only.
+|z| = sqrt(-ln(1 - u (1 - exp(-c**2)))) for a complex normal z with E |z|**2 = 1. This is the radius
+of the Box-Muller transform, with its uniform number on a part of the unit interval only.
 """
 
 import math

@@ -58,7 +58,7 @@ class DType:
 
     @property
     def wide(self) -> bool:
-        """Whether values are made in float64 from uint64 words; else in float32 from uint32 words."""
+        """Whether values are float64 from uint64 words, before rounding; else float32 from uint32."""
         return self.precision == 53
 
     @property
@@ -68,7 +68,7 @@ class DType:
 
     @property
     def real(self) -> str:
-        """The type that values are made in, "float64" or "float32", before they are rounded once."""
+        """The type in which values are made, before they are rounded: "float64" or "float32"."""
         return "float64" if self.wide else "float32"
 
     def floor(self, x: float) -> float:

@@ -1,9 +1,9 @@
 """Logarithm, cosine and sine from correctly rounded operations alone: the same on every machine.
 
-The logarithm's argument is reduced to [sqrt(1/2), sqrt(2)), an angle to the nearest quarter of a turn.
-Polynomials do the rest. Those here and in the transforms were fitted in 50 digits at Chebyshev nodes.
-The error beside each is relative to the whole function on the stated interval, for the coefficients as
-they are rounded here.
+The logarithm's argument is reduced to [sqrt(1/2), sqrt(2)), an angle to the nearest quarter of a
+turn. Polynomials do the rest. Those here and in the transforms were fitted in 50 digits at
+Chebyshev nodes. The error beside each is relative to the whole function on the stated interval, for
+the coefficients as they are rounded here.
 """
 
 import math

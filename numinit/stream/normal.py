@@ -1,6 +1,7 @@
 """Normal values by the Box-Muller transform: two words make two values.
 
-G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates", Ann. Math. Stat. 29 (1958).
+G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates", Ann. Math.
+Stat. 29 (1958).
 
     u = (word0 + 1/2) / 2**32,  v = (word1 + 1/2) / 2**32      (2**64 for float64)
     z0 = sqrt(-2 ln u) cos(2 pi v),  z1 = sqrt(-2 ln u) sin(2 pi v)
@@ -8,8 +9,9 @@ G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviat
 Both intervals are open and symmetric, so the logarithm needs no guard. |z| reaches 6.76 in
 float32 (u = 2**-33) and 9.49 in float64 (u = 2**-65).
 
-Two steps work on the integer words, where nothing is rounded. Where u is near 1, the logarithm takes
-1 - u from the complement of the word. The quadrant of the angle comes from the word's top bits.
+Two steps work on the integer words, where nothing is rounded. Where u is near 1, the logarithm
+takes 1 - u from the complement of the word. The quadrant of the angle comes from the word's top
+bits.
 """
 
 import math

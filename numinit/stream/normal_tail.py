@@ -1,7 +1,7 @@
 """Tail probabilities of the normal distribution, in decimal arithmetic.
 
-The parameters of a truncated normal follow from them. They must not depend on a platform's libm, and
-some are too small for float64: 1 - Phi(40) is 4e-350.
+The parameters of a truncated normal follow from them. They must not depend on a platform's libm,
+and some are too small for float64: 1 - Phi(40) is 4e-350.
 """
 
 from decimal import Context, Decimal, Overflow, localcontext

@@ -3,12 +3,12 @@
 A Feistel network over any number of positions, after Black and Rogaway, "Ciphers with arbitrary
 finite domains", CT-RSA 2002, section 5: position x of n is the pair (x // b, x % b) of digits below
 a and b, a * b >= n. Each half of a round adds a pseudo-random function of one digit to the other.
-Where the result is not below n, the network is applied again ("cycle walking"). That is rare, because
-a * b < n + a.
+Where the result is not below n, the network is applied again ("cycle walking"). That is rare,
+because a * b < n + a.
 
-Half a round moves two positions that share a digit by the same amount, so that few positions need more
-rounds. With the rounds of `network`, all subsets of n positions are equally likely to within 1e-8. The
-worst case is n = 5.
+Half a round moves two positions that share a digit by the same amount, so that few positions need
+more rounds. With the rounds of `network`, all subsets of n positions are equally likely to within
+1e-8. The worst case is n = 5.
 """
 
 import math
@@ -27,7 +27,7 @@ def network(n: int) -> tuple[int, int, int]:
 
 @inline
 def shifted(digit, size, other, key0, key1, number):
-    """`digit` plus a pseudo-random function of the `other` digit, modulo `size` <= 2**16; all uint64."""
+    """`digit` plus a pseudo-random function of `other`, modulo `size` <= 2**16; all uint64."""
     step = np.uint64(number)
     mixed = ((other ^ (key0 + step * W0)) & LOW) * M0
     mixed = (((mixed >> SHIFT) ^ mixed ^ (key1 + step * W1)) & LOW) * M1

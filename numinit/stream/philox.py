@@ -3,8 +3,8 @@
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The names
 of the constants are the paper's.
 
-Words have 32 bits and are held in uint64, so that one 64-bit product of two words has the paper's mulhi
-and mullo as its halves.
+Words have 32 bits and are held in uint64, so that one 64-bit product of two words has the paper's
+mulhi and mullo as its halves.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ SHIFT = np.uint64(32)
 
 @inline
 def philox(c0, c1, c2, c3, k0, k1):
-    """Four random words for the counter words `c0` to `c3` and the key words `k0`, `k1`; all uint64."""
+    """Four random words for counter words `c0` to `c3` and key words `k0`, `k1`; all uint64."""
     for _ in range(ROUNDS):
         p0 = product_of_words(c0, M0)
         p1 = product_of_words(c2, M1)
@@ -38,9 +38,9 @@ def philox(c0, c1, c2, c3, k0, k1):
 def block_words(low, high, seed, stream):
     """The four words of a block of a stream; all arguments and results are uint64.
 
-    A block's index is below 2**62, and there are four planes. `low` has the lower 32 bits of the index.
-    `high` has its upper 30 bits and the plane (see `counter_high`). Only this function knows the order:
-    counter = (low, high, stream low, stream high), key = (seed low, seed high).
+    A block's index is below 2**62, and there are four planes. `low` has the lower 32 bits of the
+    index. `high` has its upper 30 bits and the plane (see `counter_high`). Only this function knows
+    the order: counter = (low, high, stream low, stream high), key = (seed low, seed high).
     """
     return philox(low, high, stream & LOW, stream >> SHIFT, seed & LOW, seed >> SHIFT)
 

@@ -9,8 +9,8 @@ from numinit.compiler.inline import Inline
 class Transform(NamedTuple):
     """How words become values of one distribution.
 
-    Both forms take two words and an instance of `Parameters`, and return two values. These are elements
-    2j and 2j + 1 of a real array, or the two parts of one complex element.
+    Both forms take two words and an instance of `Parameters`, and return two values. These are
+    elements 2j and 2j + 1 of a real array, or the two parts of one complex element.
 
     Examples
     --------
@@ -22,7 +22,7 @@ class Transform(NamedTuple):
     name: str
     """Part of the names of compiled kernels, unique: letters, digits and underscores."""
     Parameters: Callable[..., tuple[float, ...]]
-    """A NamedTuple of float64. An initializer fills in its fields; the two forms read them by name."""
+    """A NamedTuple of float64. An initializer fills in the fields; the forms read them by name."""
     float32: Inline
     """Takes uint32 words and returns float32 values."""
     float64: Inline

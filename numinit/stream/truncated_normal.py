@@ -2,9 +2,9 @@
 
     u = (word + 1/2) / 2**32,  z = Phi^-1(Phi(a) + u (Phi(b) - Phi(a)))      (2**64 for float64)
 
-Both tail probabilities of z are made with full relative accuracy. lower = Phi(z) counts up from Phi(a)
-with the word. upper = 1 - Phi(z) counts up from 1 - Phi(b) with the word's complement. Then, after
-M. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2011),
+Both tail probabilities of z are made with full relative accuracy. lower = Phi(z) counts up from
+Phi(a) with the word. upper = 1 - Phi(z) counts up from 1 - Phi(b) with the word's complement. Then,
+after M. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2011),
 
     z = (lower - upper) R(v),  v = -2 ln(4 lower upper),
 
@@ -111,7 +111,8 @@ class Parameters(NamedTuple):
 class FarParameters(NamedTuple):
     """Parameters of `far_float64`.
 
-    Below, a is the magnitude of the bound nearer to the mean, and t = (1 - Phi(|z|)) / (1 - Phi(a)).
+    Below, a is the magnitude of the bound nearer to the mean, and
+    t = (1 - Phi(|z|)) / (1 - Phi(a)).
     """
 
     mean: float

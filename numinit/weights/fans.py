@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from numinit.show import show
 from numinit.weights.shapes import Axes, as_axes, as_shape, check_count
@@ -131,3 +132,17 @@ def fan(mode: str, fan_in: float, fan_out: float) -> float:
     if mode == "fan_geo_avg":
         return math.sqrt(fan_in * fan_out)
     raise ValueError(f"mode: {show(mode)} is not supported, please use one of {list(MODES)}")
+
+
+def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
+    """Return the fans of a tensor in torch's layout; programs for torch use this name."""
+    fan_in, fan_out = fans(tensor.shape)
+    return int(fan_in), int(fan_out)
+
+
+def _calculate_correct_fan(tensor: Any, mode: str) -> int:
+    """Return the fan that `mode` names, fan_in or fan_out in upper or lower case, as in torch."""
+    mode = mode.lower()
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
+    return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]

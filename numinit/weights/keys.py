@@ -22,6 +22,7 @@ import itertools
 import operator
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,7 +219,7 @@ class Generator:
 
 
 #: A key, and the number of its next use.
-_Source = tuple[Key, "itertools.count[int]"]
+_Source = tuple[Key, Iterator[int]]
 
 
 def _random_key() -> Key:

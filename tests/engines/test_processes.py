@@ -236,7 +236,7 @@ child_ends_well(child)
 @needs_posix
 def test_fuzz_of_signals_and_forks():
     """A few cases of the long run, `benchmarks.fuzz_processes`."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / "benchmarks" / "fuzz_processes.py").is_file():
         pytest.skip("the tests run without the benchmarks")
     spec = importlib.util.spec_from_file_location(

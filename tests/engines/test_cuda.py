@@ -35,6 +35,8 @@ from numinit.engines.cuda_driver import Properties, lacking
 from numinit.stream.dtypes import DTYPES, as_dtype
 
 HERE = Path(__file__).parent
+PACKAGE = Path(ni.__file__).parents[1]
+PLACES = os.pathsep.join(map(str, (HERE, HERE.parent, PACKAGE)))  # of what the scripts import
 ARCHITECTURES = ("compute_80", "compute_90")
 KEY = ni.Key(2**63 + 5, 2**64 - 3)
 
@@ -42,7 +44,7 @@ KEY = ni.Key(2**63 + 5, 2**64 - 3)
 def run(*arguments, **environment):
     done = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": PLACES, **environment},
         capture_output=True,
         text=True,
         timeout=900,
@@ -562,7 +564,7 @@ assert not any(seen.values()), seen
 
 def test_a_child_forked_while_cuda_is_imported_has_its_locks(compiler):
     """The lock that is held over a fork is held over the imports."""
-    run("-c", IMPORTING, NUMBA_ENABLE_CUDASIM="1", PYTHONPATH=str(HERE))
+    run("-c", IMPORTING, NUMBA_ENABLE_CUDASIM="1")
 
 
 def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
@@ -613,7 +615,10 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     torch = pytest.importorskip("torch")
     from numinit.arrays.torch import memory
 
-    tensor = SimpleNamespace(
+    class Tensor(SimpleNamespace):
+        __setitem__ = torch.Tensor.__setitem__
+
+    tensor = Tensor(
         is_cpu=False, is_meta=False, is_cuda=True, device="cuda:2", layout=torch.strided,
         is_neg=lambda: False, is_conj=lambda: False, dtype=torch.bfloat16, shape=(4, 5),
         stride=lambda: (1, 4), data_ptr=lambda: 4096, numel=lambda: 20, get_device=lambda: 2,
@@ -656,7 +661,7 @@ def test_a_device_without_a_maker_of_its_arrays(monkeypatch):
 
 def test_new_arrays_of_a_device(compiler):
     """Under the simulator, with a stand-in for CuPy."""
-    run("-c", NEW_ARRAYS, NUMBA_ENABLE_CUDASIM="1", PYTHONPATH=str(HERE))
+    run("-c", NEW_ARRAYS, NUMBA_ENABLE_CUDASIM="1")
 
 
 NEW_ARRAYS = """

@@ -7,7 +7,7 @@ import pytest
 
 import numinit as ni
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 if not (ROOT / "benchmarks" / "__init__.py").is_file():
     pytest.skip("the tests run without the benchmarks", allow_module_level=True)
 sys.path.insert(0, str(ROOT))

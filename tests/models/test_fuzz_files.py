@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-if not (Path(__file__).parents[1] / "benchmarks" / "__init__.py").is_file():
+if not (Path(__file__).parents[2] / "benchmarks" / "__init__.py").is_file():
     pytest.skip("the tests run without the benchmarks", allow_module_level=True)
 
 from benchmarks import fuzz_files
