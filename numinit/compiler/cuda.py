@@ -8,6 +8,7 @@ inline functions as compiled for the CPU, and device memory is the process's own
 """
 
 import functools
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite.ir as ir
+import numpy as np
 from numba import cuda, types
 from numba.core import config
 from numba.extending import intrinsic
@@ -22,6 +24,12 @@ from numba.extending import intrinsic
 from numinit.compiler import cache
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+if not (SIMULATED or hasattr(np, "row_stack")):
+    # NumPy 2.5 has removed this function. numba-cuda, which is no longer developed, looks it up when it
+    # is imported.
+    vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)
+    importlib.import_module("numba.cuda.np.arrayobj")
+    del vars(np)["row_stack"]
 GLOBAL = 1  # LLVM's number for the address space of device memory
 WIDEST = 16  # bytes that a thread stores at once
 

@@ -340,6 +340,20 @@ for capability in (8, 0), (9, 0), (9, 0):
 """
 
 
+WITHOUT_ROW_STACK = """
+import numba.np.arrayobj
+import numpy as np
+vars(np).pop("row_stack", None)
+from numinit.compiler import cuda
+assert ".entry" in cuda.ptx(lambda: None, (), (9, 0))
+assert not hasattr(np, "row_stack")
+"""
+
+
+def test_kernels_compile_beside_a_numpy_that_numba_cuda_does_not_know(compiler):
+    run("-c", WITHOUT_ROW_STACK)
+
+
 def test_machine_code_is_cached(compiler, tmp_path):
     def images(folder="cache", **environment):
         out = run("-c", IMAGE, NUMBA_CACHE_DIR=str(tmp_path / folder), **environment)
