@@ -343,7 +343,8 @@ for capability in (8, 0), (9, 0), (9, 0):
 WITHOUT_ROW_STACK = """
 import numba.np.arrayobj
 import numpy as np
-vars(np).pop("row_stack", None)
+if vars(np).pop("row_stack", None):
+    np.__all__.remove("row_stack")
 from numinit.compiler import cuda
 assert ".entry" in cuda.ptx(lambda: None, (), (9, 0))
 assert not hasattr(np, "row_stack")
