@@ -1,4 +1,4 @@
-"""What `benchmarks.device` asks of a GPU: fills beside the CPU's bits, rates, launches, cuRAND's words.
+"""The measurements of `benchmarks.device`: bits beside the CPU's, rates, launches, cuRAND's words.
 
 A `Rehearsal` has the same methods as a `GPU`, and the host's memory.
 """
@@ -170,7 +170,7 @@ class GPU:
         return replay
 
     def curand_words(self, seed: int, stream: int, first: int, blocks: int) -> np.ndarray:
-        """The words of `curand_init(seed, stream, 4 * block)` and `curand4`, a row for each block."""
+        """The words of `curand_init(seed, stream, 4 * block)` and `curand4`, a row a block."""
         assert properties(0).capability == self.capability
         code = curand_kernel(self.capability)
         out = self.torch.empty(blocks * 16, dtype=self.torch.uint8, device=self.device)

@@ -1,4 +1,4 @@
-"""Everything that is measured on a GPU, in one run that ends in time: ``python -m benchmarks.device``.
+"""Everything that is measured on a GPU, in one run that ends in time.
 
 ::
 
@@ -7,36 +7,43 @@
 The parts run in the order of their importance, and each result is in the file at once:
 
 * the machine and the versions;
-* the bits of float32, bfloat16 and float64 of the common distributions, each 2**28 + 3 elements: the CPU's,
-  or the first element that differs, with its words;
-* the rates, as medians by CUDA's events, beside `cudaMemset` of the same bytes, torch.cuda and cuRAND;
+* the bits of float32, bfloat16 and float64 of the common distributions, 2**28 + 3 elements each:
+  the CPU's, or the first element that differs, with its words;
+* the rates, as medians by CUDA's events, beside `cudaMemset` of the same bytes, torch.cuda and
+  cuRAND;
 * the words of the stream beside cuRAND's;
 * the bits of all distributions and types, then of windows, rows, and transposed and strided views;
 * launches: the host's time for a call, the first call of a process, a graph, a second stream;
-* rates where memory is no limit, and by the shape of a launch;
-* the CPU with 1 to 16 threads, beside `memset` and `ndarray.fill` in as many, and the program `uniform.c`.
+* rates where memory is no limit;
+* the CPU with 1 to 16 threads, beside `ndarray.fill` and `memset` in as many, and the program
+  `uniform.c`;
+* rates by the shape of a launch.
 
-A part ends when its time is used up, and what is left out is named. Processes of their own compile the
-kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel never ends,
-or if the process dies, a new one goes on with the next result. Without a GPU, what needs none is measured.
-The exit code is 1 if a bit differs or a result failed, 2 if there is no GPU.
+A part ends when its time is used up, and what is left out is named. Processes of their own compile
+the kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel
+never ends, or if the process dies, a new one goes on with the next result. Without a GPU, what
+needs none is measured. The exit code is 1 if a bit differs or a result failed, 2 if there is no GPU.
 
-``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``, say,
-runs some of the parts.
+``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``,
+say, runs some of the parts.
 
-On a machine that reaches no package index, carry wheels of what is older there than the extra `cuda13`
-asks for, or missing; its own torch, CuPy, cuda-bindings, cuda-core, ml_dtypes, NVRTC, nvJitLink and NVVM
-(of the toolkit, by CUDA_HOME) are used. With 64 MB at most, in the folder of the repository::
+A machine that reaches no package index needs the versions that the extra `cuda13` asks for, from
+wheels. Its own torch, CuPy, cuda-bindings, cuda-core, ml_dtypes, NVRTC, nvJitLink and NVVM (of the
+toolkit, by CUDA_HOME) are used. The wheels have 65 MB, and their files, packed by xz, 50 MB. In the
+folder of the repository::
 
     pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \\
         --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \\
         --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \\
         -d .whl numba==0.68.1 llvmlite==0.50.0 numba-cuda==0.30.4
+    for wheel in .whl/*.whl; do python -m zipfile -e $wheel .whl/site; done
+    tar -C .whl/site -cJf .whl/site.tar.xz .
 
 and there::
 
-    pip install -q --no-index --no-deps --no-compile --target /tmp/site .whl/*.whl
-    export PYTHONPATH=/tmp/site CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
+    pip uninstall -qy numba llvmlite numba-cuda || true
+    tar -xJf .whl/site.tar.xz -C "$(python -c 'import site; print(site.getsitepackages()[0])')"
+    export CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
     python -u -m benchmarks.device --report report.md --minutes 8 --limit uniform.c
 """
 
@@ -82,7 +89,7 @@ NO_GPU, LOST = 2, 3  # exit codes: there is none, and the process has lost it
 LONGEST = 75  # seconds that one result may take
 CAPABILITY = 9, 0  # that a rehearsal compiles for
 PACKAGES = (
-    "torch", "numba", "numba-cuda", "llvmlite", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-bindings",
+    "torch", "numba", "numba-cuda", "llvmlite", "numpy", "cupy-cuda13x", "cuda-bindings",
     "cuda-core", "cuda-pathfinder", "nvidia-nvjitlink", "nvidia-nvvm", "nvidia-cuda-nvrtc",
     "nvidia-curand", "ml_dtypes",
 )  # fmt: skip
@@ -334,8 +341,8 @@ def first_call(bench: Bench) -> str:
         return f"the process failed: {done.stderr.strip()[-500:]}"
     imported, first, *later = json.loads(done.stdout.splitlines()[-1])
     return (
-        f"in a new process with torch and a kernel in the cache: import numinit {imported:.0f} ms, the "
-        f"first call {first:.0f} ms, the next ones {', '.join(f'{x:.3f}' for x in later)} ms"
+        f"in a new process with torch, a kernel in the cache: import numinit {imported:.0f} ms, "
+        f"the first call {first:.0f} ms, the next ones {', '.join(f'{x:.3f}' for x in later)} ms"
     )
 
 
@@ -444,8 +451,8 @@ def told(bench: Bench, item: Item, report: Report) -> bool:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         report(
-            f"{FAILED}: {item.part}, {item.name}: {type(error).__name__}: {str(error).strip()[:500]} "
-            f"({Path(where.filename).name}, line {where.lineno})"
+            f"{FAILED}: {item.part}, {item.name}: {type(error).__name__}: "
+            f"{str(error).strip()[:500]} ({Path(where.filename).name}, line {where.lineno})"
         )
         return item.part in NEED_NO_GPU or not bench.gpu.broken()
     report(said if said.startswith("|") else f"{said} [{time.time() - begin:.1f} s]")

@@ -196,7 +196,7 @@ for layout in sys.argv[1:]:
 
 
 def test_kernels_are_compiled_ahead(tmp_path):
-    """One kernel for whole arrays, windows and what has one step, one for rows, and one transposed."""
+    """One kernel for whole arrays, windows and one step, one for rows, and one transposed."""
     has_torch()
     found = device.toolkit(None)
     if "an empty kernel has" not in found:

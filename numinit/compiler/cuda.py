@@ -25,8 +25,8 @@ from numinit.compiler import cache
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if not (SIMULATED or hasattr(np, "row_stack")):
-    # NumPy 2.5 has removed this function. numba-cuda, which is no longer developed, looks it up when it
-    # is imported.
+    # NumPy 2.5 has removed this function. numba-cuda, which is no longer developed, looks it up
+    # when it is imported.
     vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)
     importlib.import_module("numba.cuda.np.arrayobj")
     del vars(np)["row_stack"]

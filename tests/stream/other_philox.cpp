@@ -1,7 +1,7 @@
-/* The words of other implementations of Philox4x32-10, on the host: cuRAND's functions for kernels, and
-   the engine of the C++ standard.
+/* The words of other implementations of Philox4x32-10, on the host: cuRAND's functions for kernels,
+   and the engine of the C++ standard.
 
-   Reads tasks from the standard input, and writes the four words of each of their blocks as uint32. */
+   Reads tasks from the standard input, and writes the four words of each block, uint32. */
 
 #include <cstdint>
 #include <cstdio>
@@ -66,7 +66,11 @@ struct Key /* a seed sequence that gives the two words of the key as they are */
         for (int i = 0; begin != end; i++) *begin++ = (uint32_t)(seed >> 32 * i);
     }
     size_t size() const { return 2; }
-    template <class To> void param(To to) const { *to++ = (uint32_t)seed; *to = (uint32_t)(seed >> 32); }
+    template <class To> void param(To to) const
+    {
+        *to++ = (uint32_t)seed;
+        *to = (uint32_t)(seed >> 32);
+    }
 };
 
 static State at(const Task &t, u64 element)
@@ -75,8 +79,9 @@ static State at(const Task &t, u64 element)
     State state(key);
     typedef State::result_type word;
     const u64 low = element >> 2 & LOW, high = element >> 34 | t.plane << 30;
-    array<word, 4> counter = {(word)(t.stream >> 32), (word)(t.stream & LOW), (word)high, (word)low};
-    state.set_counter(counter); /* the least significant word last */
+    const word above = t.stream >> 32, below = t.stream & LOW;
+    array<word, 4> counter = {above, below, (word)high, (word)low}; /* the most significant first */
+    state.set_counter(counter);
     state.discard(element & 3);
     return state;
 }

@@ -1,16 +1,17 @@
 """The words of the stream beside other implementations of the same generator, without a GPU.
 
-* cuRAND's functions for kernels, compiled for the host. ``curand_init(seed, stream, 4 * block, &state)``
-  and ``curand4(&state)`` give the words of a block of plane 0: for every seed and every stream below 2**64,
-  and for every block below 2**62, which is all that there is. With the offset `i`, ``curand(&state)`` gives
-  the word of element `i`, for every `i` below 2**64.
-* The C++ standard's ``philox4x32``, where the compiler's library has it, and NVIDIA's implementation of it
-  (``cuda::std``). Its key is the seed's two words, and its counter, the least significant word last, is
-  (stream high, stream low, block high and the plane, block low).
+* cuRAND's functions for kernels, compiled for the host.
+  ``curand_init(seed, stream, 4 * block, &state)`` and ``curand4(&state)`` give the words of a block
+  of plane 0: for every seed and every stream below 2**64, and for every block below 2**62, which is
+  all that there is. With the offset `i`, ``curand(&state)`` gives the word of element `i`, for
+  every `i` below 2**64.
+* The C++ standard's ``philox4x32``, where the compiler's library has it, and NVIDIA's
+  implementation of it (``cuda::std``). Its key is the seed's two words, and its counter, the least
+  significant word last, is (stream high, stream low, block high and the plane, block low).
 
-Both count the four words of the counter as one number. After the last block of a plane comes the first of
-the next plane, and after plane 3 comes the next stream. A 64-bit offset of cuRAND's reaches plane 0 only:
-the block that is 2**62 * plane blocks on is reached by `skipahead`.
+Both count the four words of the counter as one number. After the last block of a plane comes the
+first of the next plane, and after plane 3 comes the next stream. A 64-bit offset of cuRAND's
+reaches plane 0 only: the block that is 2**62 * plane blocks on is reached by `skipahead`.
 """
 
 import functools
