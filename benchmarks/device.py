@@ -22,7 +22,7 @@ The parts run in the order of their importance, and each result is in the file a
 A part ends when its time is used up, and what is left out is named. Processes of their own compile
 the kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel
 never ends, or if the process dies, a new one goes on with the next result. Without a GPU, what
-needs none is measured. The exit code is 1 if a bit differs or a result failed, 2 if there is no GPU.
+needs none is measured. The exit code is 1 if a bit differs or a result failed, 2 without a GPU.
 
 ``--rehearse`` runs all of it on the host, small: it needs torch, but no GPU. ``--parts cpu limit``,
 say, runs some of the parts.
