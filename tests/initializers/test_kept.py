@@ -2,13 +2,14 @@
 
 import gc
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
 import numinit as ni
-from numinit.initializers import base
+from numinit.initializers import Initializer, Sampled, base
 from numinit.show import show
 from numinit.stream.dtypes import as_dtype
 
@@ -200,3 +201,72 @@ def test_torchs_subclasses():
     with pytest.raises(TypeError, match="Own was given"):
         ni.ones_(torch.zeros(3).as_subclass(Own))
     assert (ni.ones_(torch.zeros(3).as_subclass(Plain)) == 1).all()
+
+
+@dataclass(frozen=True)
+class FromInitVar(Initializer):
+    value: InitVar[float]
+
+    def __post_init__(self, value):
+        object.__setattr__(self, "own", value)
+
+    def plan(self, shape, dtype):
+        return Sampled(ni.Constant(self.own))
+
+
+class WithState(ni.Normal):
+    def __init__(self, value):
+        super().__init__()
+        object.__setattr__(self, "own", value)
+
+    def transform(self, dtype):
+        return ni.Constant(self.own).transform(dtype)
+
+
+@dataclass(frozen=True)
+class Filled(Initializer):
+    kind: Any
+
+    def plan(self, shape, dtype):
+        return Sampled(ni.Constant(self.kind.own))
+
+
+@dataclass(frozen=True)
+class Three:
+    own = 3.0
+
+
+@dataclass(frozen=True)
+class Four:
+    own = 4.0
+
+
+class OwnFloat(float):
+    def __init__(self, value):
+        self.own = value
+
+    def __new__(cls, value):
+        return float.__new__(cls, 1.0)
+
+
+class OwnInt(int):
+    def __init__(self, value):
+        self.own = value
+
+    def __new__(cls, value):
+        return int.__new__(cls, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FromInitVar,
+        WithState,
+        lambda value: ni.Padded(WithState(value), 1),
+        lambda value: Filled({3.0: Three, 4.0: Four}[value]),
+        lambda value: Filled(OwnFloat(value)),
+        lambda value: Filled(OwnInt(value)),
+    ],
+)
+def test_state_that_is_in_no_field_shares_no_fill(make):
+    assert [float(make(value)((2,))[0]) for value in (3.0, 4.0)] == [3.0, 4.0]
