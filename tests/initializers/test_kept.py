@@ -315,5 +315,7 @@ def test_a_copied_type_is_the_same_object():
 
 
 def test_an_error_of_a_model_names_no_object_of_ours():
-    with pytest.raises(ValueError, match=r"^std: 1e\+30 was given; float16 holds .* 65504$"):
+    with pytest.raises(
+        ValueError, match=r"^tensor 'a': std: 1e\+30 was given; float16 holds .* 65504$"
+    ):
         ni.init_params({"a": (2,)}, {"*": ni.Normal(0, 1e30)}, dtype="float16")
