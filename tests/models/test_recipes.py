@@ -526,8 +526,8 @@ def test_init_params_refuses_before_it_draws():
 
 def test_alike_tensors_are_prepared_once(monkeypatch):
     seen = []
-    made = Normal.transform
-    monkeypatch.setattr(Normal, "transform", lambda *given: seen.append(1) or made(*given))
+    made = Spread.transform
+    monkeypatch.setattr(Spread, "transform", lambda *given: seen.append(1) or made(*given))
     init_params({f"layers.{n}": (4, 2) for n in range(9)}, {"*": KaimingUniform()})
     assert len(seen) == 1
 
