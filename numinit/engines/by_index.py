@@ -235,6 +235,7 @@ def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
     bits = rounded + ((exponent.astype(np.int64) - dtype.min_exponent) << fraction)
     ones = (1 << (8 * dtype.itemsize - 1)) - 1
     infinity = ones >> fraction << fraction
+    bits = np.minimum(bits, infinity if dtype.infinite else ones)  # beyond the largest number
     if dtype.infinite:
         bits = np.where(np.isinf(values), infinity, bits)
         bits = np.where(np.isnan(values), infinity | 1 << (fraction - 1), bits)

@@ -9,6 +9,7 @@ from numinit.engines import by_index, cpu, cuda
 from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, refuse_overlap
 from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
+from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError
 
 #: A function that fills memory. It takes the address, the global index of the first element, the
@@ -54,8 +55,10 @@ def prepared(
         spec = Spec(*plan.distribution.transform(dtype), plan.zeros)
     elif isinstance(plan, ByIndex):
         _check_values(plan, dtype)
-    else:
+    elif isinstance(plan, Whole):
         dtype.refuse_beyond("gain", plan.gain)
+    else:
+        raise TypeError(f"plan: {show(plan)} was returned; a Sampled, ByIndex or Whole is accepted")
     if 0 in view.shape:
         return None, False
     refuse_overlap(view.shape, view.strides, dtype.itemsize)
@@ -114,8 +117,13 @@ def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -
         target = by_index.view(address, view.shape, view.strides, dtype).reshape(whole)
         place = target if target.dtype == work and target.flags.c_contiguous else None
         values = plan.make(work, seed, stream, place, plan.gain)
-        if values is place:
+        if place is not None and values is place:
             return
+        if np.shape(values) != whole:
+            raise ValueError(
+                f"{plan.name}: make returned an array of shape {np.shape(values)} for a weight of "
+                f"shape {whole}"
+            )
         for block in by_index.blocks(whole):  # in parts: rounding needs several times their memory
             target[block] = by_index.stored(values[block], dtype)
 

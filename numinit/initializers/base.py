@@ -296,7 +296,7 @@ class Initializer:
             try:
                 return driver.prepared(plan, whole, dtype, view, on_gpu)
             except RangeError as error:
-                if not isinstance(plan, Sampled) or isinstance(self, Distribution):
+                if not isinstance(plan, Sampled) or isinstance(self, Distribution | Planned):
                     raise
                 raise RangeError(f"{error}; {show(self)} makes it for shape {whole}") from None
 

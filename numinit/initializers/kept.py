@@ -7,6 +7,7 @@ import dataclasses
 import numbers
 import sys
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 SMALL = 8192  # the most bytes of an initializer whose fills are kept
@@ -41,13 +42,16 @@ class Exactly:
 
 def _exact(value: Any) -> Any:
     """Return a key that tells apart equal values of different types or signs of zero."""
-    if dataclasses.is_dataclass(value):
-        return type(value), *(_exact(getattr(value, f.name)) for f in dataclasses.fields(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        if not getattr(value, "__dict__", fields).keys() <= {*fields, "_ready"}:
+            raise LookupError  # it has more, which `plan` may use
+        return type(value), *map(_exact, fields.values())
     if isinstance(value, tuple):
         return type(value), *map(_exact, value)
-    if value is None or isinstance(value, str | bytes | int):
+    if type(value) in (NoneType, bool, int, str, bytes):
         return type(value), value
-    if isinstance(value, numbers.Number):
+    if isinstance(value, numbers.Number) and not hasattr(value, "__dict__"):
         return type(value), repr(value)  # the sign of a zero, too
     raise LookupError
 

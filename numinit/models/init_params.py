@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numinit.engines.layout import c_steps
 from numinit.initializers import Initializer
-from numinit.initializers.base import Planned
+from numinit.show import show
 from numinit.stream.dtypes import as_dtype
 from numinit.weights.keys import as_key
 
@@ -62,8 +63,10 @@ def init_params(
     """
     # Imported late: most processes initialize no whole model.
     from numinit.models.integers import INTEGERS, constant
+    from numinit.models.recipe import RecipeError
     from numinit.models.recipes import as_recipe
     from numinit.models.sources import load_shapes
+    from numinit.models.tensors import Plans
 
     kept = {}
     if isinstance(shapes, str | Path):
@@ -85,9 +88,19 @@ def init_params(
     plans = rules.plan(shapes, dtypes)
     integers = {name: constant(name, plans[name], kind) for name, kind in kept.items()}
     key = as_key(seed)
+    made = Plans(plans)  # alike tensors share what is prepared
+    for name, kind in dtypes.items():
+        shape = tuple(map(int, shapes[name]))
+        strides = tuple(step * kind.itemsize for step in c_steps(shape))
+        try:  # as the call below asks for it
+            made.ready(name, shape, kind)._ready(shape, kind, shape, strides, None, False, False)
+        except ValueError as error:
+            raise RecipeError(f"tensor {show(name)}: {error}") from error
     return {
         name: np.full(shapes[name], integers[name])
         if name in integers
-        else Planned(plan)(tuple(shapes[name]), dtypes[name], seed=key.fold_in(name))
-        for name, plan in plans.items()
+        else made.ready(name, tuple(map(int, shapes[name])), dtypes[name])(
+            shapes[name], dtypes[name], seed=key.fold_in(name)
+        )
+        for name in plans
     }

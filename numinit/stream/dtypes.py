@@ -56,6 +56,9 @@ class DType:
     infinite: bool = True
     complex: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)  # a copy is the same object
+
     @property
     def wide(self) -> bool:
         """Whether values are float64 from uint64 words, before rounding; else float32 from uint32."""

@@ -1,14 +1,17 @@
 """What prepared fills keep, and how long messages about a caller's objects are."""
 
+import copy
 import gc
+import pickle
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
 import numinit as ni
-from numinit.initializers import base
+from numinit.initializers import Initializer, Sampled, Whole, base
 from numinit.show import show
 from numinit.stream.dtypes import as_dtype
 
@@ -200,3 +203,119 @@ def test_torchs_subclasses():
     with pytest.raises(TypeError, match="Own was given"):
         ni.ones_(torch.zeros(3).as_subclass(Own))
     assert (ni.ones_(torch.zeros(3).as_subclass(Plain)) == 1).all()
+
+
+@dataclass(frozen=True)
+class FromInitVar(Initializer):
+    value: InitVar[float]
+
+    def __post_init__(self, value):
+        object.__setattr__(self, "own", value)
+
+    def plan(self, shape, dtype):
+        return Sampled(ni.Constant(self.own))
+
+
+class WithState(ni.Normal):
+    def __init__(self, value):
+        super().__init__()
+        object.__setattr__(self, "own", value)
+
+    def transform(self, dtype):
+        return ni.Constant(self.own).transform(dtype)
+
+
+@dataclass(frozen=True)
+class Filled(Initializer):
+    kind: Any
+
+    def plan(self, shape, dtype):
+        return Sampled(ni.Constant(self.kind.own))
+
+
+@dataclass(frozen=True)
+class Three:
+    own = 3.0
+
+
+@dataclass(frozen=True)
+class Four:
+    own = 4.0
+
+
+class OwnFloat(float):
+    def __init__(self, value):
+        self.own = value
+
+    def __new__(cls, value):
+        return float.__new__(cls, 1.0)
+
+
+class OwnInt(int):
+    def __init__(self, value):
+        self.own = value
+
+    def __new__(cls, value):
+        return int.__new__(cls, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FromInitVar,
+        WithState,
+        lambda value: ni.Padded(WithState(value), 1),
+        lambda value: Filled({3.0: Three, 4.0: Four}[value]),
+        lambda value: Filled(OwnFloat(value)),
+        lambda value: Filled(OwnInt(value)),
+    ],
+)
+def test_state_that_is_in_no_field_shares_no_fill(make):
+    assert [float(make(value)((2,))[0]) for value in (3.0, 4.0)] == [3.0, 4.0]
+
+
+@dataclass(frozen=True)
+class Planning(Initializer):
+    made: Any
+
+    def plan(self, shape, dtype):
+        return self.made
+
+
+@pytest.mark.parametrize("made", [None, 3, ni.Normal()])
+def test_an_answer_that_is_no_plan_is_named(made):
+    with pytest.raises(TypeError, match=r"plan: .* was returned; a Sampled, ByIndex or Whole"):
+        Planning(made)((2,))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [None, np.zeros(3, np.float32)])
+def test_a_whole_weight_of_another_shape_is_refused(dtype, value):
+    with pytest.raises(ValueError, match=r"Mine: make returned an array of shape"):
+        Planning(Whole("Mine", lambda *given: value))((2, 4), dtype, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("float16", np.inf),
+        ("bfloat16", np.inf),
+        ("float8_e5m2", np.inf),
+        ("float8_e4m3fn", np.nan),
+    ],
+)
+def test_values_of_a_whole_weight_beyond_the_type_overflow(dtype, expected):
+    made = Planning(Whole("Mine", lambda *given: np.full((2,), 3e38 * 1e10)))((2,), dtype, seed=0)
+    np.testing.assert_array_equal(made.astype(float), [expected] * 2)
+
+
+def test_a_copied_type_is_the_same_object():
+    kind = as_dtype("bfloat16")
+    assert copy.deepcopy(kind) is copy.copy(kind) is pickle.loads(pickle.dumps(kind)) is kind
+
+
+def test_an_error_of_a_model_names_no_object_of_ours():
+    with pytest.raises(
+        ValueError, match=r"^tensor 'a': std: 1e\+30 was given; float16 holds .* 65504$"
+    ):
+        ni.init_params({"a": (2,)}, {"*": ni.Normal(0, 1e30)}, dtype="float16")

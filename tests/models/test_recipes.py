@@ -15,6 +15,7 @@ from helpers import laws_of
 import numinit
 from numinit.engines.zeros import RANGE
 from numinit.initializers import Constant, KaimingUniform, Normal, Ones, Sampled, Uniform, Zeros
+from numinit.initializers.base import Planned
 from numinit.initializers.variance_scaling import Spread
 from numinit.models import recipes
 from numinit.models.init_params import init_params
@@ -521,3 +522,17 @@ def test_init_params_refuses_before_it_draws():
         init_params({"huge.w": (1 << 20, 1 << 20), "scalar": ()}, {"*.w": Normal()})
     with pytest.raises(RecipeError, match="'w'"):
         init_params({"w": (3,)}, Recipe("empty", "", "", ()))
+
+
+def test_alike_tensors_are_prepared_once(monkeypatch):
+    seen = []
+    made = Spread.transform
+    monkeypatch.setattr(Spread, "transform", lambda *given: seen.append(1) or made(*given))
+    init_params({f"layers.{n}": (4, 2) for n in range(9)}, {"*": KaimingUniform()})
+    assert len(seen) == 1
+
+
+def test_a_type_too_small_is_refused_before_any_tensor_is_drawn(monkeypatch):
+    monkeypatch.setattr(Planned, "__call__", lambda *given, **more: pytest.fail("drawn"))
+    with pytest.raises(RecipeError, match=r"^tensor 'b': std: 1e\+30 was given"):
+        init_params({"a": (2,), "b": (2,)}, {"a": Normal(), "b": Normal(std=1e30)}, dtype="float16")
