@@ -58,6 +58,10 @@ def play(seed: int) -> None:
 
     inside = False
 
+    # Here, as programs do: a child that is born while a thread imports a module for the first time
+    # can never import it, whatever numinit does.
+    import numba
+
     def handler(*_: object) -> None:
         nonlocal inside
         if inside or stop.is_set():
@@ -90,8 +94,6 @@ def play(seed: int) -> None:
             elif act == "fill":
                 check(init(shape, seed=1))
             elif act == "njit" and done["njit"] < 3:
-                import numba
-
                 done["njit"] += 1
                 assert numba.njit(lambda x: x * 2 + number)(3) == 6 + number
             elif act == "fork" and done["forked"] < 8:
