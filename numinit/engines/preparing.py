@@ -6,7 +6,9 @@ Numba's and Python's locks locked for ever.
 """
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  # see below
 import functools
+import logging  # noqa: F401  # see below
 import os
 import queue
 import sys
@@ -155,6 +157,8 @@ def _after_fork() -> None:
             lock._at_fork_reinit()
 
 
+# A fork takes locks in the reverse order of their registration. Whoever holds Numba's compiler may want
+# those of logging and of concurrent.futures, so these must be registered before ours.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_holds.clear, after_in_child=_holds.clear

@@ -455,3 +455,21 @@ def test_the_number_is_found_once():
     for _ in range(1000):
         threads.default()
     assert time.perf_counter() - begin < 0.1
+
+
+def test_a_fork_takes_the_locks_of_the_compiler_first():
+    """Whoever holds them may want those of the standard library, which are taken after them."""
+    script = (
+        "import os, sys\n"
+        "order, register = [], os.register_at_fork\n"
+        "def noted(**hooks):\n"
+        "    order.append(sys._getframe(1).f_globals['__name__'])\n"
+        "    register(**hooks)\n"
+        "os.register_at_fork = noted\n"
+        "import numinit as ni\n"
+        "ni.Normal()((2,), seed=0)\n"
+        "own = order.index('numinit.engines.preparing')\n"
+        "late = {'logging', 'concurrent.futures.thread'} & {*order[own:]}\n"
+        "assert not late, order\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=120)
