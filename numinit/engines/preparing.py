@@ -45,7 +45,8 @@ def prepared(work: Callable[[], T]) -> T:
             "in the middle of a compilation; fill such an array once before"
         )
     main = threading.current_thread() is threading.main_thread()
-    while main and not forking and not _importing():
+    # In a forked child this thread works itself, so that it waits for nobody.
+    while main and not forks() and not forking and not _importing():
         born, results = forks(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
         try:
             start_new_thread(_run, (work, results))
