@@ -7,6 +7,7 @@ Numba's and Python's locks locked for ever.
 
 import atexit
 import concurrent.futures.thread  # noqa: F401  # see below
+import contextlib
 import functools
 import logging  # noqa: F401  # see below
 import os
@@ -79,11 +80,14 @@ _at_work: list[None] = []  # not empty while the owner of `preparing` compiles
 
 
 def _at(work: Callable[[], T]) -> T:
-    _at_work.append(None)
-    try:
-        return work()
-    finally:
-        _at_work.pop()
+    # With the lock of Numba's compiler, always after `preparing`: who compiles for itself by LLVM, whose
+    # lock comes after both, must be seen to be inside when a handler forks.
+    with _compiler_lock() or contextlib.nullcontext():
+        _at_work.append(None)
+        try:
+            return work()
+        finally:
+            _at_work.pop()
 
 
 def _importing() -> bool:
