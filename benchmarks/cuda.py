@@ -286,9 +286,9 @@ class Compiling:
             return made, framework_of(made).memory(made)
 
         @functools.cache
-        def loaded(variant: Any, device: int) -> tuple[Any, int]:
+        def loaded(variant: Any, device: int) -> tuple[Any, int, int]:
             engine._image(variant, capability)
-            return 1, 1
+            return 1, 1, 1
 
         maker = new.Maker(empty, lambda array: (array, array.ctypes.data))
         replaced: list[tuple[Any, str, Any]] = [
@@ -627,19 +627,17 @@ def cached_rate(gpu: Any, what: str, dtype: str, sizes: Sizes) -> str:
 def launch_shapes(gpu: Any, what: str, dtype: str, sizes: Sizes) -> str:
     """The rate by threads in a block and by blocks for each multiprocessor."""
     array = gpu.empty(sizes.nbytes // DTYPES[dtype].itemsize, dtype)
-    loaded, before = engine._loaded, engine.THREADS
-    found = {}
+    loaded, found = engine._loaded, {}
     try:
         for threads in (64, 128, 256, 512):
             for blocks in (2, 4, 8, 16, 64, 1 << 20):
                 most = blocks * gpu.multiprocessors * 256 // threads
-                engine.THREADS = threads
-                engine._loaded = lambda v, d, most=most: (loaded(v, d)[0], most)
+                engine._loaded = lambda v, d, t=threads, m=most: (loaded(v, d)[0], t, m)
                 call = functools.partial(RATES[what].fill_, array, seed=0)
                 times = [gpu.milliseconds(call) for _ in range(5)]
                 found[threads, blocks] = sizes.nbytes / statistics.median(times) / 1e6
     finally:
-        engine._loaded, engine.THREADS = loaded, before
+        engine._loaded = loaded
     best = sorted(found, key=found.__getitem__, reverse=True)
     cells = ", ".join(f"{t} x {b}: {found[t, b]:.0f}" for t, b in best)
     return f"{what}, {dtype}, GB/s by threads x blocks (of 256 threads) a multiprocessor: {cells}"

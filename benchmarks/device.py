@@ -10,17 +10,15 @@ The parts run in the order of their importance, and each result is in the file a
 * the bits of float32, bfloat16 and float64 of the common distributions, 2**28 + 3 elements each:
   the CPU's, or the first element that differs, with its words;
 * the rates, as medians by CUDA's events, beside `cudaMemset` of the same bytes, torch.cuda and
-  cuRAND;
-* the words of the stream beside cuRAND's;
-* the bits of all distributions and types, then of windows, rows, and transposed and strided views;
+  cuRAND; rates where memory is no limit, and by the shape of a launch;
 * launches: the host's time for a call, the first call of a process, a graph, a second stream;
-* rates where memory is no limit;
 * the CPU with 1 to 16 threads, beside `ndarray.fill` and `memset` in as many, and the program
   `uniform.c`;
-* rates by the shape of a launch.
+* the words of the stream beside cuRAND's;
+* the bits of windows, rows, and transposed and strided views, then of all distributions and types.
 
 A part ends when its time is used up, and what is left out is named. Processes of their own compile
-the kernels ahead. An error ends one result. If it leaves the process without its GPU, if a kernel
+kernels ahead, but not while anything is timed. An error ends one result. If it leaves the process without its GPU, if a kernel
 never ends, or if the process dies, a new one goes on with the next result. Without a GPU, what
 needs none is measured. The exit code is 1 if a bit differs or a result failed, 2 without a GPU.
 
@@ -71,6 +69,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numba
 import numpy as np
 
@@ -99,15 +98,16 @@ PARTS = {
     "machine": 30,
     "bits": 80,
     "rates": 50,
-    "words": 20,
-    "all bits": 130,
-    "layouts": 70,
-    "launches": 50,
     "cache": 20,
+    "shapes": 30,
+    "launches": 50,
     "cpu": 80,
     "limit": 20,
-    "shapes": 30,
+    "words": 20,
+    "layouts": 70,
+    "all bits": 480,
 }
+TIMED = {"rates", "cache", "shapes", "launches", "cpu", "limit"}
 NEED_NO_GPU = {"machine", "cpu", "limit"}
 
 
@@ -151,7 +151,7 @@ class Bench:
         """Start compiling the kernels of cases, in their order."""
         if not cases:
             return
-        workers = 1 if self.options.rehearse else max(1, min(16, os.cpu_count() or 1) - 1)
+        workers = 1 if self.options.rehearse else max(1, min(16, os.cpu_count() or 1) // 2)
         spawn = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, mp_context=spawn)
         capability = None if lacking() else self.gpu.capability
@@ -174,6 +174,7 @@ class Bench:
             for process in processes:
                 process.terminate()
             self._pool = None
+            self.ready.clear()
 
 
 class Item(NamedTuple):
@@ -206,19 +207,12 @@ def items(options: argparse.Namespace) -> list[Item]:
 
     common = "normal", "uniform", "truncated"
     compared("bits", cases(MAIN, common, ["whole"]))
-    for what, dtype in itertools.product(RATES, MAIN):
-        run = functools.partial(_on_gpu, cuda.rates, what, dtype)
-        found.append(Item("rates", f"{what}, {dtype}", run))
-    for first in (0, 2**32 - sizes.blocks // 2):
-        run = functools.partial(words, first=first)
-        found.append(Item("words", f"blocks from {first} on", run))
-    rest = cases(list(DTYPES), list(INITIALIZERS), ["whole"])
-    done = {item.case for item in found}
-    compared("all bits", (case for case in rest if case not in done))
-    compared("layouts", cases(["float32"], ["normal"], ["rows", *LAYOUTS]))
-    others = [name for name in DTYPES if name != "float32"]
-    compared("layouts", cases(others, ["normal"], ["rows", *LAYOUTS]))
-    compared("layouts", cases(["float32"], ["truncated", "sparse", "padded"], ["rows", *LAYOUTS]))
+    for part, measure in {
+        "rates": cuda.rates, "cache": cuda.cached_rate, "shapes": cuda.launch_shapes,
+    }.items():  # fmt: skip
+        for what, dtype in itertools.product(RATES, MAIN):
+            run = functools.partial(_on_gpu, measure, what, dtype)
+            found.append(Item(part, f"{what}, {dtype}", run))
     for name, run in {
         "host": lambda bench: cuda.host_times(bench.gpu, bench.sizes),
         "graph": lambda bench: cuda.graph(bench.gpu, bench.sizes),
@@ -226,15 +220,19 @@ def items(options: argparse.Namespace) -> list[Item]:
         "first call": first_call,
     }.items():
         found.append(Item("launches", name, run))
-    for what, dtype in itertools.product(RATES, MAIN):
-        run = functools.partial(_on_gpu, cuda.cached_rate, what, dtype)
-        found.append(Item("cache", f"{what}, {dtype}", run))
     for count in THREADS:
         found.append(Item("cpu", f"{count} threads", functools.partial(scaling, count=count)))
     found.append(Item("limit", "the program's rates", limit))
-    for what, dtype in (("normal", "float32"), ("uniform", "float32"), ("normal", "bfloat16")):
-        run = functools.partial(_on_gpu, cuda.launch_shapes, what, dtype)
-        found.append(Item("shapes", f"{what}, {dtype}", run))
+    for first in (0, 2**32 - sizes.blocks // 2):
+        run = functools.partial(words, first=first)
+        found.append(Item("words", f"blocks from {first} on", run))
+    compared("layouts", cases(["float32"], ["normal"], ["rows", *LAYOUTS]))
+    others = [name for name in DTYPES if name != "float32"]
+    compared("layouts", cases(others, ["normal"], ["rows", *LAYOUTS]))
+    compared("layouts", cases(["float32"], ["truncated", "sparse", "padded"], ["rows", *LAYOUTS]))
+    rest = cases(list(DTYPES), list(INITIALIZERS), ["whole"])
+    done = {item.case for item in found}
+    compared("all bits", (case for case in rest if case not in done))
     return [item for item in found if item.part in options.parts]
 
 
@@ -261,7 +259,8 @@ def about(bench: Bench) -> str:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    said = [f"CPU: {machine()}, {len(os.sched_getaffinity(0))} to run on"] if _LINUX else []
+    name = llvmlite.binding.get_host_cpu_name()
+    said = [f"CPU: {machine()}, {name} to LLVM, {os.cpu_count()} logical cores"]
     said.append(
         f"Python {platform.python_version()}; {', '.join(versions)}; numinit {ni.__version__}"
     )
@@ -271,9 +270,6 @@ def about(bench: Bench) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         said.append((done.stdout or done.stderr).strip())
     return "\n".join(said)
-
-
-_LINUX = sys.platform == "linux"
 
 
 def toolkit(bench: Bench) -> str:
@@ -416,14 +412,19 @@ def work(bench: Bench, report: Report) -> int:
         except Exception as error:
             report(f"no GPU to measure: {type(error).__name__}: {error}")
             listed, code = [item for item in listed if item.part in NEED_NO_GPU], NO_GPU
-        else:
-            ahead = [item.case for item in needing if item.case is not None]
-            bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
-        part, stop, left_out = "", options.end, list[str]()
+        part, stop, left_out, quiet = "", options.end, list[str](), True
         for number, item in enumerate(listed, options.start):
             report.at(number)
             if item.part != part:
                 part = item.part
+                if quiet != (part in TIMED) or number == options.start:
+                    quiet = part in TIMED
+                    bench.close()
+                    following = itertools.takewhile(
+                        lambda i: i.part not in TIMED, listed[number - options.start :]
+                    )
+                    ahead = [i.case for i in following if i.case is not None]
+                    bench.compile_ahead(ahead[:2] if options.rehearse else ahead)
                 stop = min(options.end, time.time() + PARTS[part] * options.minutes / 8)
                 report(f"\n## {part}\n")
                 if part in HEADS:

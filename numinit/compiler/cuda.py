@@ -22,6 +22,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from numinit.compiler import cache
+from numinit.compiler.intrinsics import for_cuda
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if not (SIMULATED or hasattr(np, "row_stack")):
@@ -230,6 +231,57 @@ def packed(typingctx: Any, values: Any) -> Any:
         )
 
     return words(values), codegen
+
+
+def pairs_of(kind: str) -> Any:
+    """As `packed`, of float32 that are rounded to a narrower type by a GPU's instruction."""
+
+    @intrinsic
+    def pairs(typingctx: Any, values: Any) -> Any:
+        words = types.UniTuple(types.uint32, len(list(_leaves(values))) // 2)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            i32, f32 = ir.IntType(32), ir.FloatType()
+            pair = ir.FunctionType(i32, (f32, f32))  # the upper half comes first
+            rounded = ir.InlineAsm(pair, f"cvt.rn.{kind}.f32 $0, $1, $2;", "=r,f,f")
+            scalars = _flattened(builder, values, args[0])
+            made = [
+                builder.call(rounded, [high, low])
+                for low, high in zip(scalars[::2], scalars[1::2], strict=True)
+            ]
+            return context.make_tuple(builder, words, made)
+
+        return words(values), codegen
+
+    return pairs
+
+
+@intrinsic
+def kept(typingctx: Any, x: Any) -> Any:
+    """An int32 that is computed once, here; CUDA's compiler might compute it again in a loop."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not for_cuda(builder):
+            return args[0]
+        kind = ir.FunctionType(args[0].type, (args[0].type,))
+        return builder.call(ir.InlineAsm(kind, "mov.u32 $0, $1;", "=r,r", True), args)
+
+    return x(x), codegen
+
+
+@intrinsic
+def low_word(typingctx: Any, word: Any) -> Any:
+    """The lower half of a uint64, as uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        if not for_cuda(builder):
+            return builder.trunc(args[0], i32)
+        # NVVM would make shifts of the word, which follow, ones of 64 bits.
+        low = ir.InlineAsm(ir.FunctionType(i32, (i64,)), "cvt.u32.u64 $0, $1;", "=r,l")
+        return builder.call(low, [args[0]])
+
+    return types.uint32(types.uint64), codegen
 
 
 @intrinsic

@@ -95,6 +95,19 @@ product = Primitive(
     CUDA's compilers would fuse a plain product with the sum that it feeds.
     """,
 )
+root = Primitive("root", "The square root of a positive normal float32, rounded.")
+quotient = Primitive(
+    "quotient",
+    "``a / b`` of float32, rounded; `b` and the quotient are far from the ends of the normal ones.",
+)
+smaller = Primitive(
+    "smaller",
+    """The smaller of two float32, b if a is no number.
+
+    Which of two zeros with different signs it is depends on the machine.
+    """,
+)
+larger = Primitive("larger", "The larger of two float32, likewise.")
 product_of_words = Primitive("product_of_words", "The product of the lower 32 bits of two uint64.")
 float32_bits = Primitive("float32_bits", "The bits of a float32 as uint32.")
 bits_float32 = Primitive("bits_float32", "The float32 of the bits in a uint32.")

@@ -20,6 +20,21 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def widest_vectors(typingctx: Any) -> Any:
+    """Let the function that calls it use vectors of 512 bits, where the processor has them.
+
+    LLVM prefers 256 bits on Intel's, because the first ones with AVX-512 ran slower with more.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # By `set`: llvmlite knows no attributes that are strings.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def default_mode(typingctx: Any) -> Any:
     """Set the thread's floating-point mode to the default; returns the mode that it had, int64."""
 
@@ -38,7 +53,7 @@ def restore_mode(typingctx: Any, mode: Any) -> Any:
     )
 
 
-def _for_cuda(builder: Any) -> bool:
+def for_cuda(builder: Any) -> bool:
     """Whether the code is for a GPU."""
     return bool(builder.module.triple.startswith("nvptx"))
 
@@ -49,7 +64,7 @@ def product_of_words(typingctx: Any, a: Any, b: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         i32, i64 = ir.IntType(32), ir.IntType(64)
-        if not _for_cuda(builder):
+        if not for_cuda(builder):
             low = ir.Constant(i64, 0xFFFFFFFF)
             return builder.mul(builder.and_(args[0], low), builder.and_(args[1], low))
         # NVVM does not see that the upper halves are zeros, and would multiply them, too.
@@ -68,16 +83,87 @@ def product(typingctx: Any, a: Any, b: Any) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not _for_cuda(builder):
-            return builder.fmul(*args)
-        name = "llvm.nvvm.mul.rn." + ("d" if a is types.float64 else "f")
-        declared = builder.module.globals.get(name)
-        if declared is None:
-            kind = args[0].type
-            declared = ir.Function(builder.module, ir.FunctionType(kind, (kind, kind)), name)
-        return builder.call(declared, args)
+        return _rounded_product(builder, *args) if for_cuda(builder) else builder.fmul(*args)
 
     return a(a, a), codegen
+
+
+def _rounded_product(builder: Any, a: Any, b: Any) -> Any:
+    """CUDA's product that no compiler fuses with a sum."""
+    name = "llvm.nvvm.mul.rn." + ("d" if a.type == ir.DoubleType() else "f")
+    declared = builder.module.globals.get(name)
+    if declared is None:
+        kind = ir.FunctionType(a.type, (a.type, a.type))
+        declared = ir.Function(builder.module, kind, name)
+    return builder.call(declared, (a, b))
+
+
+def _negative(builder: Any, x: Any) -> Any:
+    """``-x``; NVVM does not know the instruction `fneg`."""
+    return builder.fsub(ir.Constant(x.type, -0.0), x)
+
+
+def _approximate(builder: Any, operation: str, x: Any) -> Any:
+    """CUDA's approximation of a function of a float32, which has an error of about an ulp."""
+    kind = ir.FunctionType(x.type, (x.type,))
+    return builder.call(ir.InlineAsm(kind, f"{operation}.approx.ftz.f32 $0, $1;", "=f,f"), [x])
+
+
+@intrinsic
+def root(typingctx: Any, x: Any) -> Any:
+    """The square root of a normal float32, rounded."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (x,) = args
+        if not for_cuda(builder):
+            return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [x.type]), args)
+        # As CUDA's compiler does, without its branch for numbers that are not normal: that would
+        # keep the assembler from mixing the work of several elements.
+        inverse = _approximate(builder, "rsqrt", x)
+        near = _rounded_product(builder, x, inverse)
+        half = _rounded_product(builder, inverse, ir.Constant(x.type, 0.5))
+        return builder.fma(builder.fma(_negative(builder, near), near, x), half, near)
+
+    return x(x), codegen
+
+
+@intrinsic
+def quotient(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a / b`` of float32, rounded; b and the quotient are far from the ends of the normal ones."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b = args
+        if not for_cuda(builder):
+            return builder.fdiv(a, b)
+        # As CUDA's compiler does, without its branch, as above.
+        inverse, minus = _approximate(builder, "rcp", b), _negative(builder, b)
+        inverse = builder.fma(
+            inverse, builder.fma(minus, inverse, ir.Constant(a.type, 1.0)), inverse
+        )
+        near = _rounded_product(builder, a, inverse)
+        near = builder.fma(inverse, builder.fma(minus, near, a), near)
+        return builder.fma(inverse, builder.fma(minus, near, a), near)
+
+    return a(a, b), codegen
+
+
+def _extreme(predicate: str, name: str) -> Any:
+    """The smaller or the larger of two float32: a comparison, or CUDA's instruction."""
+
+    def typing(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if not for_cuda(builder):
+                return builder.select(builder.fcmp_ordered(predicate, *args), *args)
+            kind = ir.FunctionType(args[0].type, (args[0].type,) * 2)
+            return builder.call(ir.InlineAsm(kind, f"{name}.f32 $0, $1, $2;", "=f,f,f"), args)
+
+        return a(a, b), codegen
+
+    return intrinsic(typing)
+
+
+smaller = _extreme("<", "min")
+larger = _extreme(">", "max")
 
 
 def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
@@ -189,6 +275,10 @@ def record(kind: type[tuple[Any, ...]], element: Any) -> Any:
 PRIMITIVES: dict[str, Callable[..., Any]] = {
     "fma": lambda a, b, c: fma(a, b, c),
     "product": lambda a, b: product(a, b),
+    "root": lambda x: root(x),
+    "quotient": lambda a, b: quotient(a, b),
+    "smaller": lambda a, b: smaller(a, b),
+    "larger": lambda a, b: larger(a, b),
     "product_of_words": lambda a, b: product_of_words(a, b),
     "float32_bits": lambda x: float32_bits(x),
     "bits_float32": lambda x: bits_float32(x),

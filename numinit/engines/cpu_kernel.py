@@ -25,6 +25,7 @@ from numinit.compiler.intrinsics import (
     record,
     restore_mode,
     scratch,
+    widest_vectors,
 )
 from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
 from numinit.engines.zeros import NoParameters, Pattern
@@ -127,6 +128,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     @function(f"run_{name}")
     def run(address, stride, count, index, seed, stream, p, m):
         """Fill `count` elements from the global index `index` on, `stride` bytes apart."""
+        widest_vectors()
         even0, odd0, spare = word_scratch(), word_scratch(), value_scratch()
         even, odd = as_uint32(even0), as_uint32(odd0)
         low_even, low_odd, even_y, odd_y, low_even_y, low_odd_y = even, odd, even, odd, even, odd
@@ -194,6 +196,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
         counter, limit, chunks, address, first, ids, seed, stream,
         grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,
     ):  # fmt: skip
+        widest_vectors()
         mode = default_mode()  # before the parameters are loaded, so that all arithmetic follows it
         key0, key1 = np.uint64(seed), np.uint64(stream)
         p, m = load_parameters(parameters), load_zeros(zeros)

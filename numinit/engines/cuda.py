@@ -9,7 +9,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,19 @@ from numinit.engines.spec import Spec
 from numinit.engines.zeros import NO_ZEROS
 from numinit.stream.dtypes import DType
 
-BLOCKS = (
-    64  # most thread blocks for each multiprocessor: several waves, so that the last costs little
-)
-THREADS = 256  # in a thread block
+
+class Shape(NamedTuple):
+    """Of a launch."""
+
+    threads: int
+    """In a thread block."""
+    blocks: int
+    """The most for each multiprocessor: two waves or more, so that the last one costs little."""
+
+
+# As an H200 was fastest.
+NARROW = Shape(512, 8)  # a unit is one store
+WIDE = Shape(256, 64)
 
 
 class Fill:
@@ -100,33 +109,34 @@ class Fill:
         stream = stream - (1 << 64) if stream >> 63 else stream
         own = address, first, rows, seed, stream, units, per_row
         with current(device):
-            kernel, most = _loaded(self._variant, device)
+            kernel, threads, most = _loaded(self._variant, device)
             if most == 0:
                 kernel[2, 3](*own, *self._fixed)
                 return
-            blocks = min(-(-units // THREADS), most)
-            launch(kernel, blocks, THREADS, queue, array("q", own) + self._words)
+            blocks = min(-(-units // threads), most)
+            launch(kernel, blocks, threads, queue, array("q", own) + self._words)
 
 
 @functools.cache
-def _loaded(variant: Any, device: int) -> tuple[Any, int]:
-    """A kernel, loaded on the current GPU, and the most thread blocks to launch.
+def _loaded(variant: Any, device: int) -> tuple[Any, int, int]:
+    """A kernel, loaded on the current GPU, threads in a block, and the most blocks to launch.
 
-    Under the simulator it is Numba's kernel, and 0.
+    Under the simulator it is Numba's kernel, and zeros.
     """
     with preparing:  # as for the CPU: Numba has one compiler lock for both
         return _load(variant, device)
 
 
 @functools.cache  # looked up inside the lock, so that only the first of several threads loads it
-def _load(variant: Any, device: int) -> tuple[Any, int]:
+def _load(variant: Any, device: int) -> tuple[Any, int, int]:
     from numinit.compiler.cuda import SIMULATED, simulated
     from numinit.engines.cuda_kernel import fill_function
 
     if SIMULATED:
-        return simulated(fill_function(variant), variant.signature), 0
-    gpu = properties(device)
-    return load(*_image(variant, gpu.capability)), BLOCKS * gpu.multiprocessors
+        return simulated(fill_function(variant), variant.signature), 0, 0
+    gpu, shape = properties(device), NARROW if variant.narrow else WIDE
+    kernel = load(*_image(variant, gpu.capability))
+    return kernel, shape.threads, shape.blocks * gpu.multiprocessors
 
 
 @functools.cache  # one for all GPUs of a compute capability
@@ -134,7 +144,7 @@ def _image(variant: Any, capability: tuple[int, int]) -> tuple[bytes, bytes]:
     from numinit.compiler.cuda import image
     from numinit.engines.cuda_kernel import fill_function
 
-    return image(fill_function(variant), variant.signature, capability)
+    return image(fill_function(variant, capability), variant.signature, capability)
 
 
 class Copied:

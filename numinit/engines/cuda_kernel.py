@@ -14,8 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, types
 
-from numinit.compiler.cuda import WIDEST, load_int64, packed, store_element, store_words
-from numinit.compiler.inline import inline
+from numinit.compiler.cuda import (
+    WIDEST,
+    kept,
+    load_int64,
+    low_word,
+    packed,
+    pairs_of,
+    store_element,
+    store_words,
+)
+from numinit.compiler.inline import Inline, inline
 from numinit.engines.cpu_kernel import (
     FIRST,
     FOURTH,
@@ -23,6 +32,7 @@ from numinit.engines.cpu_kernel import (
     THIRD,
     element_of,
     kernel_name,
+    same,
 )
 from numinit.engines.zeros import NoParameters, Pattern
 from numinit.stream.dtypes import DType
@@ -33,6 +43,9 @@ from numinit.stream.transform import Transform
 def unit_blocks(dtype: DType) -> int:
     """The number of blocks of the stream in a unit: as many as fill the widest store."""
     return max(1, WIDEST // (4 * dtype.itemsize))
+
+
+MOST = 2**30  # units that a loop counts down from
 
 
 class Variant(NamedTuple):
@@ -61,6 +74,11 @@ class Variant(NamedTuple):
         )
 
     @property
+    def narrow(self) -> bool:
+        """Whether the widest store is a whole unit."""
+        return 4 * unit_blocks(self.dtype) * self.dtype.itemsize == WIDEST
+
+    @property
     def name(self) -> str:
         """The name of the compiled kernel."""
         name = kernel_name(self.transform, self.dtype, self.pattern)
@@ -74,13 +92,12 @@ def divided(a, b):
     return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
 
 
-def _elements(variant: Variant) -> Any:
+def _elements(variant: Variant, element: Any, convert: Inline) -> Any:
     """A function that makes the four elements of a block, with those of the pattern cleared.
 
-    Elements are numbers of the type, or pairs of them if it is complex.
+    Elements are numbers of Numba's type `element`, or pairs of them if the variant's is complex.
     """
     wide, parts = variant.dtype.wide, variant.dtype.parts
-    element, convert = element_of(variant.dtype)
     transform = variant.transform.float64 if wide else variant.transform.float32
     cleared = variant.pattern.cleared if variant.pattern else None
     zero = np.dtype(element.name).type(0)
@@ -105,7 +122,7 @@ def _elements(variant: Variant) -> Any:
         @inline
         def words(block, high, low, seed, stream):
             a0, a1, a2, a3 = block_words(block & LOW, counter_high(block, high), seed, stream)
-            return np.uint32(a0), np.uint32(a1), np.uint32(a2), np.uint32(a3)
+            return low_word(a0), low_word(a1), low_word(a2), low_word(a3)
 
     if parts == 1:
 
@@ -152,52 +169,85 @@ def _elements(variant: Variant) -> Any:
     return elements
 
 
-@inline
-def store_some(place, stride, low, count, values):
-    """Store the elements of a block that belong to a row.
+def _store_some(convert: Inline) -> Any:
+    """A function that stores the elements of a block that belong to a row."""
 
-    place : OUT address of the block's first element; stride : bytes between elements
-    low : the position in the row of the block's first element, negative if it lies before the row
-    count : elements in the row
-    values : four elements
-    """
-    if low >= 0 and low < count:
-        store_element(place, values[0])
-    if low >= -1 and low < count - 1:
-        store_element(place + stride, values[1])
-    if low >= -2 and low < count - 2:
-        store_element(place + 2 * stride, values[2])
-    if low >= -3 and low < count - 3:
-        store_element(place + 3 * stride, values[3])
+    @inline
+    def store_some(place, stride, low, count, values):
+        """Convert and store them.
+
+        place : OUT address of the block's first element; stride : bytes between elements
+        low : the position in the row of the block's first element, negative if it lies before it
+        count : elements in the row
+        values : four elements
+        """
+        if low >= 0 and low < count:
+            store_element(place, convert(values[0]))
+        if low >= -1 and low < count - 1:
+            store_element(place + stride, convert(values[1]))
+        if low >= -2 and low < count - 2:
+            store_element(place + 2 * stride, convert(values[2]))
+        if low >= -3 and low < count - 3:
+            store_element(place + 3 * stride, convert(values[3]))
+
+    return store_some
+
+
+def _several(elements: Any, store_some: Any, blocks: int) -> tuple[Any, Any]:
+    """Functions that make the elements of so many blocks, a nested tuple, and that store some."""
+    if blocks == 1:
+        return elements, store_some
+    half = blocks // 2
+    made_half, store_half = _several(elements, store_some, half)
+
+    @inline
+    def made(block, seed, stream, p, m):
+        second = block + np.uint64(half)
+        return made_half(block, seed, stream, p, m), made_half(second, seed, stream, p, m)
+
+    @inline
+    def store(place, stride, low, count, values):
+        store_half(place, stride, low, count, values[0])
+        store_half(place + 4 * half * stride, stride, low + 4 * half, count, values[1])
+
+    return made, store
+
+
+#: How GPUs from this compute capability on round pairs of float32 themselves.
+PAIRS = 8, 0
+ROUNDED_PAIRS = {"bfloat16": pairs_of("bf16x2"), "float16": pairs_of("f16x2")}
 
 
 @functools.cache
-def _unit(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
-    """A function that makes and stores a unit."""
-    size = dtype.itemsize
-    elements = _elements(Variant(transform, dtype, pattern))
-    blocks = unit_blocks(dtype)
-    each = size  # 32-bit words in a block's 4 elements
-    empty = (np.uint32(0),) * (blocks * each)
+def _unit(variant: Variant, pairs: bool) -> Any:
+    """A function that makes and stores a unit; whether the GPU rounds pairs of float32 itself."""
+    dtype = variant.dtype
+    element, convert = element_of(dtype)
+    if pairs and variant.transform.draws and dtype.name in ROUNDED_PAIRS:
+        # All is float32 up to the store. The GPU's NaN, which nothing drawn is, would be another.
+        elements = _elements(variant, types.float32, same)
+        pack, store_some = ROUNDED_PAIRS[dtype.name], _store_some(convert)
+    else:
+        elements = _elements(variant, element, convert)
+        pack, store_some = packed, _store_some(same)
+    made, store = _several(elements, store_some, unit_blocks(dtype))
+    span = 4 * unit_blocks(dtype)
 
     @inline
-    def unit(place, stride, low, count, block, seed, stream, p, m):
-        whole = low >= 0 and low + 4 * blocks <= count
-        wide = whole and stride == size and place & (WIDEST - 1) == 0
-        words = empty
-        for _ in range(blocks):
-            values = elements(block, seed, stream, p, m)
-            if wide:  # all blocks of the unit are stored together below
-                words = words[each:] + packed(values)
-            else:
-                store_some(place, stride, low, count, values)
-                place += 4 * stride
-                low += 4
-            block += np.uint64(1)
+    def unit(place, stride, low, before, count, wide, block, seed, stream, p, m):
+        values = made(block, seed, stream, p, m)
         if wide:
-            store_words(place, words)
+            store_words(place, pack(values))
+        else:
+            store(place, stride, low + before * span, count, values)
 
     return unit
+
+
+@inline
+def once(count):
+    """An int64 below `MOST` as an int32 that is computed once, before a loop."""
+    return kept(np.int32(count))
 
 
 @inline
@@ -206,8 +256,8 @@ def global_row(ids, position):
     return load_int64(ids + 8 * position)
 
 
-def fill_function(variant: Variant) -> Callable[..., None]:
-    """The Python function of a kernel.
+def fill_function(variant: Variant, capability: tuple[int, int] = (0, 0)) -> Callable[..., None]:
+    """The Python function of a kernel for GPUs of a compute capability, or of a higher one.
 
     Its arguments are int64, but for the last three:
 
@@ -224,8 +274,40 @@ def fill_function(variant: Variant) -> Callable[..., None]:
     m : the pattern's parameters, a NamedTuple of int64
     """
     dims, transposed, by_rows = variant.dims, variant.transposed, variant.by_rows
-    unit_of = _unit(variant.transform, variant.dtype, variant.pattern)
-    blocks = unit_blocks(variant.dtype)
+    unit_of = _unit(variant._replace(dims=0, transposed=False, by_rows=False), capability >= PAIRS)
+    blocks, size = unit_blocks(variant.dtype), variant.dtype.itemsize
+    span = 4 * blocks
+
+    def one_row(
+        address, first, ids, seed, stream, units, per_row, inner, inner_stride,
+        rows, row_stride, row_step, outer, p, m,
+    ):  # fmt: skip
+        key0, key1 = np.uint64(np.int64(seed)), np.uint64(np.int64(stream))
+        unit, step = np.int64(cuda.grid(1)), np.int64(cuda.gridsize(1))
+        low = -(first & 3)  # the position in the row of the first unit's first element
+        place = address + low * inner_stride + unit * (span * inner_stride)
+        # The units that are stored at once: from `begin` to `end`.
+        begin, end = np.int64(low < 0), (inner - low) // span
+        if inner_stride != size or place & (WIDEST - 1):
+            end = begin
+        while unit < units:
+            # Up to where the upper half of a block's index grows, much is computed once.
+            block = np.uint64((first >> 2) + unit * blocks)
+            high, word = block & ~LOW, np.uint32(block & LOW)
+            left = min(units - unit, (np.int64(LOW) - np.int64(block & LOW)) // blocks + 1, MOST)
+            last = unit + left
+            # Units are counted down. Those are stored at once with more left than `few`.
+            few = left if unit < begin else min(max(last - end, 0), left)
+            left, few, skip = once(left), once(few), np.int32(step)
+            while left > 0:
+                unit_of(
+                    place, inner_stride, low, last - left, inner, left > few,
+                    high | np.uint64(word), key0, key1, p, m,
+                )  # fmt: skip
+                place += step * (span * inner_stride)
+                word = np.uint32(word + np.uint32(step * blocks))
+                left = np.int32(left - skip)
+            unit = last - left
 
     def fill(
         address, first, ids, seed, stream, units, per_row, inner, inner_stride,
@@ -249,11 +331,14 @@ def fill_function(variant: Variant) -> Callable[..., None]:
                         index += global_row(ids, position) * inner
             block = (index >> 2) + column * blocks
             low = 4 * block - index  # the position in the row of the unit's first element
-            unit_of(
-                place + low * inner_stride, inner_stride, low, inner,
-                np.uint64(block), key0, key1, p, m,
-            )  # fmt: skip
+            place += low * inner_stride
+            whole = low >= 0 and low + span <= inner
+            wide = whole and inner_stride == size and place & (WIDEST - 1) == 0
+            unit_of(place, inner_stride, low, 0, inner, wide, np.uint64(block), key0, key1, p, m)
             unit += np.int64(cuda.gridsize(1))
 
-    fill.__name__ = variant.name
-    return fill
+    # One row of wide elements, too, is faster unit by unit: the two stores of a unit, each of half
+    # a sector of memory, seem to be joined only where they do not come too fast.
+    chosen = one_row if variant.narrow and not (dims or transposed) else fill
+    chosen.__name__ = variant.name
+    return chosen

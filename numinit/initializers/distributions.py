@@ -159,6 +159,8 @@ class Uniform(Distribution):
         least, most = dtype.ceil(low), dtype.below(high)
         if least > most:  # no value of the type lies in the interval
             least = most = dtype.floor(low)
+        if most == 0 and high - low < 2.0**-100:  # only there may a rounded value be -0.0
+            most = -0.0  # so that it is the smaller one on every machine
         return UNIFORM, UNIFORM.Parameters(high - low, low, least, most)
 
     def divided(self, divisor: float) -> Distribution:

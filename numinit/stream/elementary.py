@@ -22,11 +22,11 @@ from numinit.compiler.inline import (
 # sqrt(1/2) as float32 bits and as float64 bits.
 ROOT_BITS32 = np.uint32(0x3F3504F3)
 ROOT_BITS64 = np.uint64(0x3FE6A09E667F3BCD)
-MANTISSA32 = np.uint32(0x007FFFFF)
+EXPONENT32 = np.uint32(0xFF800000)
 MANTISSA64 = np.uint64(0x000FFFFFFFFFFFFF)
 
 F1 = np.float32(1.0)
-MINUS_2_LN2_32 = np.float32(-2.0 * math.log(2.0))
+MINUS_2_LN2_32 = np.float32(-2.0 * math.log(2.0) * 2.0**-23)  # for an exponent times 2**23
 MINUS_2_LN2_64 = -2.0 * math.log(2.0)
 
 # -2 ln(1 + f) = -2f + f**2 + f**3 A(f) for 1 + f in [sqrt(1/2), sqrt(2)]: error 1.3e-7, which is
@@ -51,15 +51,18 @@ B6 = -0.2923312484420929
 
 @inline
 def reduced_float32(t):
-    """Split a normal float32 t > 0 as t = 2**exponent * (1 + f); both results are float32."""
-    shifted = np.uint32(float32_bits(t) - ROOT_BITS32)
-    exponent = np.float32(np.int32(shifted) >> np.int32(23))
-    return exponent, bits_float32(np.uint32((shifted & MANTISSA32) + ROOT_BITS32)) - F1
+    """Split a normal float32 t > 0 as t = 2**exponent * (1 + f).
+
+    The results are 2**23 times the exponent, as it stands in the bits, and f, both float32.
+    """
+    bits = float32_bits(t)
+    exponent = np.uint32(np.uint32(bits - ROOT_BITS32) & EXPONENT32)
+    return np.float32(np.int32(exponent)), bits_float32(np.uint32(bits - exponent)) - F1
 
 
 @inline
 def minus_2_log_float32(exponent, f):
-    """-2 ln(2**exponent * (1 + f)) for 1 + f in [sqrt(1/2), sqrt(2)], all float32."""
+    """-2 ln(2**exponent * (1 + f)) of the results of `reduced_float32`; a float32."""
     # By pairs (Estrin's scheme): the chain of dependent operations is half as long.
     f2 = f * f
     a0 = fma(fma(A3, f, A2), f2, fma(A1, f, A0))
@@ -70,7 +73,7 @@ def minus_2_log_float32(exponent, f):
 
 @inline
 def reduced_float64(t):
-    """As `reduced_float32`, in float64."""
+    """As `reduced_float32`, in float64; the exponent is itself."""
     shifted = np.uint64(float64_bits(t) - ROOT_BITS64)
     exponent = np.float64(np.int64(shifted) >> np.int64(52))
     return exponent, bits_float64(np.uint64((shifted & MANTISSA64) + ROOT_BITS64)) - 1.0
@@ -78,7 +81,7 @@ def reduced_float64(t):
 
 @inline
 def minus_2_log_float64(exponent, f):
-    """As `minus_2_log_float32`, in float64."""
+    """-2 ln(2**exponent * (1 + f)) of the results of `reduced_float64`; a float64."""
     s = f / (2.0 + f)
     z = s * s
     b = fma(fma(fma(fma(fma(fma(B6, z, B5), z, B4), z, B3), z, B2), z, B1), z, B0)

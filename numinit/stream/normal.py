@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline
+from numinit.compiler.inline import fma, inline, root
 from numinit.stream.elementary import (
     cos_sin_float32,
     cos_sin_float64,
@@ -60,7 +60,7 @@ def radius_float32(word):
     exponent, f = reduced_float32(t)
     if near_one:
         exponent, f = np.float32(0.0), -t
-    return math.sqrt(minus_2_log_float32(exponent, f))
+    return root(minus_2_log_float32(exponent, f))
 
 
 @inline

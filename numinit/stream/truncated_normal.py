@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline, product
+from numinit.compiler.inline import fma, inline, product, quotient, root
 from numinit.stream.elementary import (
     minus_2_log_float32,
     minus_2_log_float64,
@@ -146,7 +146,7 @@ def one_float32(word, p):
     v = minus_2_log_float32(exponent, f)
     numerator = fma(fma(fma(fma(fma(fma(N6, v, N5), v, N4), v, N3), v, N2), v, N1), v, N0)
     denominator = fma(fma(fma(fma(fma(D5, v, D4), v, D3), v, D2), v, D1), v, D0)
-    z = difference * math.sqrt(v + numerator / denominator)
+    z = difference * root(v + quotient(numerator, denominator))
     return clamp(
         fma(z, np.float32(p.std), np.float32(p.mean)), np.float32(p.least), np.float32(p.most)
     )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline
+from numinit.compiler.inline import fma, inline, larger, smaller
 from numinit.stream.transform import Transform
 
 UNIT24 = np.float32(2.0**-24)
@@ -37,7 +37,8 @@ def uniform_float32(word0, word1, p):
     least, most = np.float32(p.least), np.float32(p.most)
     u0 = np.float32(np.int32(word0 >> np.uint32(8))) * UNIT24
     u1 = np.float32(np.int32(word1 >> np.uint32(8))) * UNIT24
-    return clamp(fma(u0, width, low), least, most), clamp(fma(u1, width, low), least, most)
+    first, second = smaller(fma(u0, width, low), most), smaller(fma(u1, width, low), most)
+    return larger(first, least), larger(second, least)
 
 
 @inline

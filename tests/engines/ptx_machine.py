@@ -44,6 +44,21 @@ def fma(a, b, c, bits):
     return a * b + c if a == 0 or b == 0 else 0.0  # the sign of zeros
 
 
+def bfloat16(x):
+    """The bits of a float32 as bfloat16, to nearest even."""
+    bits = to_bits(x, 32)
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+
+
+def float16(x):
+    """The bits of a float32 as float16, to nearest even."""
+    with np.errstate(over="ignore"):
+        return int(np.float32(x).astype(np.float16).view(np.uint16))
+
+
+PAIRS = {"bf16x2": bfloat16, "f16x2": float16}
+
+
 def signed(x, bits):
     x &= (1 << bits) - 1
     return x - (1 << bits) if x >> (bits - 1) else x
@@ -174,6 +189,10 @@ class Program:
             registers[part] = from_bits(word, each) if part.startswith("%f") else word
 
     def result(self, name, flags, kind, bits, mask, sources, value):
+        if name == "cvt" and flags[-2] in PAIRS:
+            assert flags[0] == "rn"
+            high, low = (PAIRS[flags[-2]](value(source)) for source in sources)
+            return high << 16 | low
         if name == "cvt":
             (source_kind, source_bits), x = WIDTH.match(flags[-1]).groups(), value(sources[0])
             target_kind, target_bits = WIDTH.match(flags[-2]).groups()
@@ -215,6 +234,9 @@ class Program:
         if name == "fma":
             assert flags[0] == "rn"
             return fma(a, b, c, bits)
+        if flags[0] == "approx":  # within an ulp, or so its manual says: this one rounds
+            x = float(a)
+            return float(np.float32({"rcp": 1 / x, "rsqrt": 1 / math.sqrt(x)}[name]))
         if name in ("div", "sqrt", "rcp"):
             assert flags[0] == "rn"
         if name in ("mov", "neg", "abs"):
