@@ -243,6 +243,38 @@ def address_of(typingctx: Any, place: Any) -> Any:
     )
 
 
+LINE = 64  # bytes
+
+
+@intrinsic
+def stream_line(typingctx: Any, target: Any, source: Any) -> Any:
+    """Copy `LINE` bytes between int64 addresses, past the caches; the target's is a multiple of it.
+
+    Such stores are not ordered with others before `fence`.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        line = ir.VectorType(ir.IntType(32), LINE // 4).as_pointer()
+        target, source = (builder.inttoptr(address, line) for address in args)
+        store = builder.store(builder.load(source, align=1), target, align=LINE)
+        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        store.set_metadata("nontemporal", one)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def fence(typingctx: Any) -> Any:
+    """Let every store before it be seen before any after it, by all threads."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 @intrinsic
 def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
     """Add to the int64 at an address in one atomic step; returns its former value."""

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from numinit.engines.caches import cache_size
 from numinit.engines.forks import forks
-from numinit.engines.layout import View, laid_out
+from numinit.engines.layout import Layout, View, laid_out
 from numinit.engines.preparing import prepared
 from numinit.engines.spec import Spec
 from numinit.engines.threads import num_threads
@@ -27,6 +28,7 @@ from numinit.stream.transform import Transform
 
 SERIAL = 1 << 17  # elements that one thread fills before a second one would be awake
 SERIAL_BYTES = 4 << 20  # the same for a constant in contiguous memory
+LEAST_STREAMED = 4096  # bytes of a row: fewer have too many lines that are stored in parts
 SLICE = 0.02  # seconds, about, after which the calling thread lets Python handle signals
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
@@ -107,6 +109,7 @@ class Fill:
         self._fixed = (
             layout.grain, layout.units, layout.inner, layout.inner_stride, layout.segment,
             layout.tile, len(layout.outer), *(array.ctypes.data for array in self._kept),
+            streamed(layout, dtype.itemsize),
         )  # fmt: skip
 
     def __call__(self, address: int, first: int, rows: int, seed: int, stream: int) -> None:
@@ -154,6 +157,17 @@ class Fill:
                         workers.dismiss()
                     finally:
                         workers.dismiss()
+
+
+def streamed(layout: Layout, itemsize: int) -> bool:
+    """Whether a fill is stored past the caches: if it is too large for them.
+
+    Other stores read the memory that they write. They leave the last of it in the caches, though,
+    where a reader would find a smaller array.
+    """
+    contiguous = layout.inner_stride == itemsize and layout.tile == 1
+    rows = layout.inner * itemsize >= LEAST_STREAMED
+    return contiguous and rows and layout.elements * itemsize > cache_size()
 
 
 _kernels: dict[tuple[Transform, DType, Pattern | None], Any] = {}

@@ -17,14 +17,17 @@ from numba import types
 from numinit.compiler.cpu import function, kernel
 from numinit.compiler.inline import Inline, inline
 from numinit.compiler.intrinsics import (
+    LINE,
     address_of,
     as_uint32,
     default_mode,
+    fence,
     fetch_add,
     pointer_to,
     record,
     restore_mode,
     scratch,
+    stream_line,
     widest_vectors,
 )
 from numinit.engines.layout import LEAST, TILE, TILE_SEGMENT
@@ -74,7 +77,7 @@ def kernel_name(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     return "_".join(filter(None, (transform.name, dtype.name, pattern and pattern.name)))
 
 
-SIGNATURE = types.int64(*[types.int64] * 18)
+SIGNATURE = types.int64(*[types.int64] * 19)
 
 int64_pointer = pointer_to(types.int64)
 word_scratch = scratch(types.uint64, BATCH)
@@ -100,6 +103,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     outer : IN address of int64 (dims, 3): size, stride in bytes, step in the global order
     parameters : IN address of the transform's parameters, float64
     zeros : IN address of the pattern's parameters, int64
+    streamed : whether rows, which are contiguous then, are stored past the caches
 
     It returns 1 if chunks may be left, else 0.
     """
@@ -125,8 +129,14 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
         """Word j: uint64 of two halves if `wide`, else uint32."""
         return (np.uint64(high[j]) << SHIFT) | np.uint64(low[j]) if wide else high[j]
 
+    @inline
+    def copy_some(address, stride, spare, skip, begin, end):
+        for j in range(begin, end):
+            for part in range(parts):
+                element_pointer(address + j * stride)[part] = spare[(skip + j) * parts + part]
+
     @function(f"run_{name}")
-    def run(address, stride, count, index, seed, stream, p, m):
+    def run(address, stride, count, index, seed, stream, p, m, streamed):
         """Fill `count` elements from the global index `index` on, `stride` bytes apart."""
         widest_vectors()
         even0, odd0, spare = word_scratch(), word_scratch(), value_scratch()
@@ -154,7 +164,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
             if taken > count:
                 taken = count
             padded = (blocks + LANES - 1) & ~(LANES - 1)
-            direct = stride == itemsize and taken == 4 * padded
+            direct = stride == itemsize and taken == 4 * padded and not streamed
             if needs_words:
                 store_words(even0, odd0, block, padded, FIRST, seed, stream)
             if needs_low:
@@ -182,11 +192,19 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
             if has_zeros:
                 clear(out, parts, skip, index, taken, seed, stream, m)
             if not direct:
-                for j in range(taken):
-                    for part in range(parts):
-                        element_pointer(address + j * stride)[part] = spare[
-                            (skip + j) * parts + part
-                        ]
+                begin, end = taken, taken  # of what is copied by lines
+                if streamed:
+                    head = -address & (LINE - 1)
+                    size = taken * itemsize
+                    if head + LINE <= size:
+                        begin, source = head // itemsize, address_of(spare) + skip * itemsize
+                        lines = (size - head) // LINE
+                        end = begin + lines * LINE // itemsize
+                        for j in range(lines):
+                            where = head + j * LINE
+                            stream_line(address + where, source + where)
+                copy_some(address, stride, spare, skip, 0, begin)
+                copy_some(address, stride, spare, skip, end, taken)
             address += taken * stride
             index += taken
             count -= taken
@@ -194,7 +212,7 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
     @kernel(name, SIGNATURE)
     def fill(
         counter, limit, chunks, address, first, ids, seed, stream,
-        grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros,
+        grain, units, inner, inner_stride, segment, tile, dims, outer, parameters, zeros, streamed,
     ):  # fmt: skip
         widest_vectors()
         mode = default_mode()  # before the parameters are loaded, so that all arithmetic follows it
@@ -238,13 +256,15 @@ def fill_kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> 
                     where, stride = place, inner_stride
                     if tile > 1:
                         where, stride = address_of(tiles) + t * segment * itemsize, itemsize
-                    run(where, stride, count, index + t * row_step, key0, key1, p, m)
+                    run(where, stride, count, index + t * row_step, key0, key1, p, m, streamed)
                 if tile > 1:
                     for j in range(count):
                         for t in range(height):
                             there = element_pointer(place + j * inner_stride + t * row_stride)
                             for part in range(parts):
                                 there[part] = tiles[(t * segment + j) * parts + part]
+        if streamed:
+            fence()
         restore_mode(mode)
         return left
 
