@@ -14,13 +14,14 @@ from numinit.stream.dtypes import DTYPES
 KEY = ni.Key(2**63 + 5, 2**64 - 3)
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=lambda kind: kind.name)
-def test_rows_at_every_place_of_a_line(monkeypatch, dtype):
-    inits = [ni.Normal(), ni.Constant(1.5), ni.Sparse(0.25)]
-    shapes = [(1, 7_001), (3, 2_100)]
-    if dtype.itemsize == 1:  # a row of 4096 bytes is the shortest
-        shapes = [(1, 7_001), (3, 4_200)]
-    for init, (rows, columns) in itertools.product(inits, shapes):
+@pytest.mark.parametrize("name", ["float8_e5m2", "bfloat16", "float32", "complex64", "complex128"])
+def test_rows_at_every_place_of_a_line(monkeypatch, name):
+    dtype = DTYPES[name]
+    inits = [ni.Normal()]
+    if name == "float32":
+        inits += [ni.Constant(1.5), ni.Sparse(0.25)]
+    # A row of 4096 bytes is the shortest.
+    for init, (rows, columns) in itertools.product(inits, [(1, 7_001), (3, 4_200)]):
         pitch = columns * dtype.itemsize + 32 // dtype.itemsize * dtype.itemsize
         view = View((rows, columns), (pitch, dtype.itemsize), (columns, 1))
         spec, made = spec_of(init, (rows, columns), dtype.name), []
