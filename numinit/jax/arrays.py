@@ -61,6 +61,13 @@ def resolved(dtype: Any) -> np.dtype:
     return found
 
 
+def mesh_in_use() -> Any:
+    """Return the mesh that ``jax.set_mesh`` set, None if there is none."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return None
+    return getattr(jnp.zeros(()).sharding, "mesh", None)  # get_mesh is not in every JAX accepted
+
+
 def as_sharding(sharding: Any) -> Any:
     """Return a sharding argument as a Sharding; a PartitionSpec is one of the mesh in use.
 
@@ -75,8 +82,8 @@ def as_sharding(sharding: Any) -> Any:
     if named and isinstance(sharding.mesh, jax.sharding.AbstractMesh):
         sharding = sharding.spec  # as jax.eval_shape gives it
     if isinstance(sharding, jax.sharding.PartitionSpec):
-        mesh = jax.sharding.get_mesh()
-        if mesh.empty:
+        mesh = mesh_in_use()
+        if mesh is None:
             raise ValueError(
                 f"sharding: {sharding} was given without a mesh; a NamedSharding, or a mesh by "
                 "jax.set_mesh, is accepted"
@@ -179,8 +186,9 @@ def alone(
 ) -> jax.Array:
     """Make an array on the device or the mesh of another, as JAX would compute it from that."""
     sharding = like.sharding
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    mesh = mesh_in_use() or getattr(sharding, "mesh", None)
+    if mesh is not None:
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         return placed(initializer, key, shape, dtype, everywhere)
     (device, *others) = sharding.device_set
     if not others and like.committed:
