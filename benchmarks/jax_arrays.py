@@ -92,11 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     extra = {}
     if can_measure_memory():
         extra = {n: max(0.0, extra_memory(call) / nbytes - 1) for n, call in make.items()}
-    print(f"{machine()}; JAX {jax.__version__} on {jax.device_count()} {jax.default_backend()} devices")
+    print(
+        f"{machine()}; JAX {jax.__version__} on {jax.device_count()} {jax.default_backend()} devices"
+    )
     print(f"{nbytes / 2**20:.0f} MiB of float32 normals, GB/s [quartiles], extra memory in arrays")
     for name, times in found.items():
         median, low, high = (nbytes / 1e9 / t for t in times)
-        print(f"{name:16} {median:6.2f} [{high:.2f}, {low:.2f}]  {extra.get(name, float('nan')):.2f}")
+        print(
+            f"{name:16} {median:6.2f} [{high:.2f}, {low:.2f}]  {extra.get(name, float('nan')):.2f}"
+        )
     broken = 0
     for what, against, ratio, most in PROMISES:
         got = found[against].median / found[what].median

@@ -150,6 +150,7 @@ def placed(
     initializer: Initializer, key: Key, shape: tuple[int, ...], dtype: np.dtype, sharding: Any
 ) -> jax.Array:
     """Make an array whose shards are made on, or for, their own devices."""
+    sharding.check_compatible_aval(shape)
     plan = initializer.plan(shape, as_dtype(dtype))
     matrix: np.ndarray | None = None
     shards: list[jax.Array] = []

@@ -54,7 +54,8 @@ def init_pytree(abstract: Any, recipe: Any, sharding: Any = None, *, seed: Any) 
     RecipeError
         If the recipe cannot be read, leaves a leaf without a rule, or does not fit a shape.
     TypeError, ValueError
-        If a leaf's dtype is not accepted, or two leaves have the same name.
+        If a leaf's dtype is not accepted, an integer leaf has no constant, or two leaves have the
+        same name.
 
     Examples
     --------

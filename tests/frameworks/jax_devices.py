@@ -113,7 +113,10 @@ def trees():
     mesh = mesh_of(4)
     rows, all_ = NamedSharding(mesh, P("x")), NamedSharding(mesh, P())
     abstract = {
-        "a": {"w": jax.ShapeDtypeStruct((8, 4), "bfloat16"), "n": jax.ShapeDtypeStruct((), "int32")},
+        "a": {
+            "w": jax.ShapeDtypeStruct((8, 4), "bfloat16"),
+            "n": jax.ShapeDtypeStruct((), "int32"),
+        },
         "b": jax.ShapeDtypeStruct((12,), "float32", sharding=rows),
     }
     recipe = {"a.n": initializers.zeros, "*": ni.Uniform()}

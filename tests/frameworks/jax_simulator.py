@@ -13,7 +13,7 @@ import numinit.jax as nj
 from numinit.engines import cuda_driver
 from numinit.jax import arrays, initializers
 
-SHAPE = 8, 6
+SHAPE = 4, 4
 
 
 def main():
@@ -28,19 +28,20 @@ def main():
 
     arrays._Unseen.__cuda_array_interface__ = property(seen)
     cuda_driver.wait = waited.append
-    for dtype in ("float32", "bfloat16", "complex64"):
-        for draw in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Eye()):
-            if isinstance(draw, ni.Eye) and dtype == "complex64":
-                continue
-            for spec in (P("x", "y"), P(None, "x"), P()):
-                filled.clear()
-                sharding = NamedSharding(mesh, spec)
-                made = nj.make_array(draw, SHAPE, sharding, seed=7, dtype=dtype)
-                expected = draw(SHAPE, dtype, seed=7)
-                assert np.asarray(made).tobytes() == expected.tobytes(), (draw, dtype, spec)
-                assert {device for device, _ in filled} == {0, 1, 2, 3}
-                assert {shape for _, shape in filled} == {sharding.shard_shape(SHAPE)}
-                assert sorted(waited[-4:]) == [0, 1, 2, 3]
+    cases = [
+        (ni.Normal(), "float32", P("x", "y")),
+        (ni.Padded(ni.Uniform(), 1), "bfloat16", P(None, "x")),
+        (ni.Eye(), "float32", P("y")),
+    ]
+    for draw, dtype, spec in cases:
+        filled.clear()
+        sharding = NamedSharding(mesh, spec)
+        made = nj.make_array(draw, SHAPE, sharding, seed=7, dtype=dtype)
+        expected = draw(SHAPE, dtype, seed=7)
+        assert np.asarray(made).tobytes() == expected.tobytes(), (draw, dtype, spec)
+        assert {device for device, _ in filled} == {0, 1, 2, 3}
+        assert {shape for _, shape in filled} == {sharding.shard_shape(SHAPE)}
+        assert sorted(waited[-4:]) == [0, 1, 2, 3]
     whole = NamedSharding(mesh, P("x"))  # made on the host, and cut
     made = nj.make_array(initializers.orthogonal(), SHAPE, whole, seed=7)
     assert (np.asarray(made) == initializers.orthogonal().initializer(SHAPE, seed=7)).all()
