@@ -2,8 +2,9 @@
 
 256 MiB of float32 normals are made, fresh each time and in turn: by numinit in NumPy's memory, by
 `numinit.jax.initializers` outside of transformations and under ``jit``, as a sharded array on all
-devices, and by ``jax.nn.initializers`` under ``jit``. The second table has the peak of the
-process's memory beyond the array itself. The exit code is 1 if a promise does not hold.
+devices, and by ``jax.nn.initializers`` under ``jit``. The other columns are the seconds of all cores,
+which depend less on other processes, and the peak of the process's memory beyond the array itself,
+in arrays. The exit code is 1 if a promise does not hold.
 """
 
 import argparse
@@ -64,18 +65,22 @@ def makers(elements: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(make: dict[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
-    """Return the seconds of each; the first run does not count."""
+def measure(
+    make: dict[str, Callable[[], Any]], repeat: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the seconds of each, of the clock and of all cores; the first run does not count."""
     times: dict[str, list[float]] = {name: [] for name in make}
+    cores: dict[str, list[float]] = {name: [] for name in make}
     for run in range(repeat + 1):
         for name, call in make.items():
-            begin = time.perf_counter()
+            begin, used = time.perf_counter(), time.process_time()
             made = call()
-            took = time.perf_counter() - begin
+            took, used = time.perf_counter() - begin, time.process_time() - used
             del made
             if run:
                 times[name].append(took)
-    return times
+                cores[name].append(used)
+    return times, cores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,19 +93,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet = Quiet()
     make = makers(options.elements)
     nbytes = options.elements * 4
-    found = {name: spread(times) for name, times in measure(make, options.repeat).items()}
+    times, cores = measure(make, options.repeat)
+    found = {name: spread(seconds) for name, seconds in times.items()}
     extra = {}
     if can_measure_memory():
         extra = {n: max(0.0, extra_memory(call) / nbytes - 1) for n, call in make.items()}
     print(
         f"{machine()}; JAX {jax.__version__} on {jax.device_count()} {jax.default_backend()} devices"
     )
-    print(f"{nbytes / 2**20:.0f} MiB of float32 normals, GB/s [quartiles], extra memory in arrays")
-    for name, times in found.items():
-        median, low, high = (nbytes / 1e9 / t for t in times)
-        print(
-            f"{name:16} {median:6.2f} [{high:.2f}, {low:.2f}]  {extra.get(name, float('nan')):.2f}"
-        )
+    print(
+        f"{nbytes / 2**20:.0f} MiB of float32 normals: GB/s [quartiles], core-seconds, extra arrays"
+    )
+    for name, times_ in found.items():
+        median, low, high = (nbytes / 1e9 / t for t in times_)
+        peak = f"{extra[name]:.2f}" if name in extra else "not measured"
+        print(f"{name:16} {median:6.2f} [{high:.2f}, {low:.2f}]  {min(cores[name]):.3f}  {peak}")
     broken = 0
     for what, against, ratio, most in PROMISES:
         got = found[against].median / found[what].median

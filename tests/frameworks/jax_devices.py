@@ -96,6 +96,18 @@ def matrices():
     print("matrices")
 
 
+def replicas():
+    """They may share the host's memory; a donated one is not written for that."""
+    everywhere = NamedSharding(mesh_of(8), P())
+    made = nj.make_array(initializers.normal(0.02), SHAPE, everywhere, seed=42)
+    kept = nj.make_array(initializers.normal(0.02), SHAPE, everywhere, seed=42)
+    added = jax.jit(lambda a: a + 1, donate_argnums=0)(made)
+    for shard in added.addressable_shards:
+        assert digest(shard.data) == digest(WHOLE + 1)
+    same(kept, everywhere)
+    print("replicas")
+
+
 def where_the_key_is():
     draw = initializers.normal(0.02)
     device = jax.devices()[5]
@@ -153,6 +165,7 @@ def main():
     cuts()
     others_cut_them()
     matrices()
+    replicas()
     where_the_key_is()
     trees()
     print("OK")

@@ -686,3 +686,18 @@ def test_threads_draw_at_once():
         made = list(pool.map(lambda task: task[0](jax.random.key(task[1])), tasks))
     for array, value in zip(made, expected * 2, strict=True):
         same(array, value)
+
+
+def test_the_benchmark_runs(monkeypatch, capsys):
+    root = HERE.parents[1]
+    if not (root / "benchmarks" / "jax_arrays.py").is_file():
+        pytest.skip("the tests run without the benchmarks")
+    monkeypatch.syspath_prepend(root)
+    from benchmarks import jax_arrays
+
+    code = jax_arrays.main(["--elements", "1000", "--repeat", "2"])
+    out = capsys.readouterr().out
+    assert code == ("BROKEN" in out)
+    for name in (jax_arrays.NUMPY, jax_arrays.EAGER, jax_arrays.JIT, jax_arrays.PEER):
+        assert re.search(rf"^{re.escape(name)} +[\d.]+ \[", out, re.M)
+    assert out.count("promised") == len(jax_arrays.PROMISES)
