@@ -21,7 +21,8 @@ LAYERS = [
     ["weights.*"],
     ["initializers", "initializers.*"],
     ["models.*"],
-    ["functional", "torch", "torch.*", "jax", "keras", "dask"],  # frameworks' own conventions
+    # Frameworks' own conventions.
+    ["functional", "torch", "torch.*", "jax", "jax.*", "keras", "dask"],
     ["cli", "__main__", ""],
 ]
 ANYWHERE = {"_version"}  # two constants
@@ -31,8 +32,12 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: it is used.
 BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
+JAX = {"jax"}
 OPTIONAL = {
     "arrays.torch": {"torch"},
+    **dict.fromkeys(
+        [f"jax.{n}" for n in ("arrays", "initializers", "keys", "traced", "trees")], JAX
+    ),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
