@@ -22,6 +22,11 @@ def refuse_caller(init: Any) -> None:
     TypeError
         If the caller is in `CALLERS`, and the values depend on axes that were left at torch's.
     """
+    for package in CALLERS:
+        if package in sys.modules:
+            break
+    else:
+        return
     if not _in_torch_axes(init):
         return
     frame = sys._getframe(2)
