@@ -63,11 +63,9 @@ Examples
 dtype('float32')
 """
 
-import dataclasses
-import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +99,15 @@ serialize = keras.initializers.serialize
 _serializable = keras.saving.register_keras_serializable("numinit")
 
 
-class _Made:
+class _Made(keras.initializers.Initializer):
     """A Keras initializer whose values `numinit` makes, an initializer of numinit."""
 
-    numinit: base.Initializer
     seed: Any = None
+
+    @property
+    def numinit(self) -> base.Initializer:
+        """The initializer of numinit that makes the values."""
+        raise NotImplementedError
 
     def __call__(self, shape: Any, dtype: Any = None, layout: Any = None) -> Any:
         """Make a tensor of the backend.
@@ -124,7 +126,7 @@ class _Made:
         """
         name = keras.backend.standardize_dtype(dtype)
         if name not in DTYPES:
-            return super().__call__(shape, dtype=name)  # type: ignore[misc]  # Keras' own refusal
+            return super().__call__(shape, dtype=name)  # type: ignore[no-untyped-call]
         if isinstance(layout, keras.distribution.TensorLayout):
             layout = layout.backend_layout
         new = _BACKENDS.get(keras.backend.backend(), _new_elsewhere)
@@ -305,7 +307,7 @@ _BACKENDS: dict[str, Callable[..., Any]] = {
 
 
 @_serializable
-class RandomNormal(_Made, keras.initializers.RandomNormal):  # type: ignore[misc]
+class RandomNormal(_Made, keras.initializers.RandomNormal):
     """Normal; see ``keras.initializers.RandomNormal``."""
 
     @property
@@ -314,7 +316,7 @@ class RandomNormal(_Made, keras.initializers.RandomNormal):  # type: ignore[misc
 
 
 @_serializable
-class TruncatedNormal(_Made, keras.initializers.TruncatedNormal):  # type: ignore[misc]
+class TruncatedNormal(_Made, keras.initializers.TruncatedNormal):
     """Normal within two standard deviations; see ``keras.initializers.TruncatedNormal``."""
 
     @property
@@ -323,7 +325,7 @@ class TruncatedNormal(_Made, keras.initializers.TruncatedNormal):  # type: ignor
 
 
 @_serializable
-class RandomUniform(_Made, keras.initializers.RandomUniform):  # type: ignore[misc]
+class RandomUniform(_Made, keras.initializers.RandomUniform):
     """Uniform on [minval, maxval); see ``keras.initializers.RandomUniform``."""
 
     @property
@@ -332,7 +334,7 @@ class RandomUniform(_Made, keras.initializers.RandomUniform):  # type: ignore[mi
 
 
 @_serializable
-class Orthogonal(_Made, keras.initializers.Orthogonal):  # type: ignore[misc]
+class Orthogonal(_Made, keras.initializers.Orthogonal):
     """Orthonormal, all axes but the last flattened; see ``keras.initializers.Orthogonal``."""
 
     @property
@@ -341,7 +343,7 @@ class Orthogonal(_Made, keras.initializers.Orthogonal):  # type: ignore[misc]
 
 
 @_serializable
-class STFT(_Made, keras.initializers.STFT):  # type: ignore[misc]
+class STFT(_Made, keras.initializers.STFT):
     """The kernels of a Fourier transform; see ``keras.initializers.STFT``."""
 
     @property
@@ -389,7 +391,7 @@ class Scaling(base.Initializer):
 
 
 @_serializable
-class VarianceScaling(_Made, keras.initializers.VarianceScaling):  # type: ignore[misc]
+class VarianceScaling(_Made, keras.initializers.VarianceScaling):
     """Variance scale / fan; see ``keras.initializers.VarianceScaling``."""
 
     @property
@@ -401,32 +403,32 @@ class VarianceScaling(_Made, keras.initializers.VarianceScaling):  # type: ignor
 
 
 @_serializable
-class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):  # type: ignore[misc]
+class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
     """Truncated normal, variance 1 / fan_avg; see ``keras.initializers.GlorotNormal``."""
 
 
 @_serializable
-class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):  # type: ignore[misc]
+class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
     """Uniform, variance 1 / fan_avg; see ``keras.initializers.GlorotUniform``."""
 
 
 @_serializable
-class HeNormal(VarianceScaling, keras.initializers.HeNormal):  # type: ignore[misc]
+class HeNormal(VarianceScaling, keras.initializers.HeNormal):
     """Truncated normal, variance 2 / fan_in; see ``keras.initializers.HeNormal``."""
 
 
 @_serializable
-class HeUniform(VarianceScaling, keras.initializers.HeUniform):  # type: ignore[misc]
+class HeUniform(VarianceScaling, keras.initializers.HeUniform):
     """Uniform, variance 2 / fan_in; see ``keras.initializers.HeUniform``."""
 
 
 @_serializable
-class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):  # type: ignore[misc]
+class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
     """Truncated normal, variance 1 / fan_in; see ``keras.initializers.LecunNormal``."""
 
 
 @_serializable
-class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):  # type: ignore[misc]
+class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
     """Uniform, variance 1 / fan_in; see ``keras.initializers.LecunUniform``."""
 
 
@@ -442,29 +444,40 @@ IdentityInitializer, OrthogonalInitializer, STFTInitializer = Identity, Orthogon
 # Numinit's own classes.
 
 
-class _Own(_Made, Initializer):  # type: ignore[misc]
+class _Own(_Made):
     """The base of classes whose arguments are the fields of a class of numinit.
 
     A subclass names that class. The axes have Keras' defaults, and `seed` comes last.
     """
 
+    _kind: type[base.Initializer]
+    _made: base.Initializer
+
     def __init_subclass__(
         cls, kind: type[base.Initializer], seeded: bool = True, **axes: int
     ) -> None:
-        cls._kind = kind
         given = inspect.signature(kind).parameters.values()
-        named = inspect.Parameter.KEYWORD_ONLY
         parameters = [p.replace(default=axes.get(p.name, p.default)) for p in given]
         if seeded:
+            named = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter("seed", named, default=None))
-        cls.__signature__ = inspect.Signature(parameters)
+        signature = inspect.Signature(parameters)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        bound = self.__signature__.bind(*args, **kwargs)
-        bound.apply_defaults()
+        def __init__(self: _Own, *args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            self._set(bound.arguments)
+
+        # The function's, because a class has its signature in common with its instances, and Keras
+        # looks at theirs for `layout`.
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        __init__.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+        cls._kind, cls.__init__ = kind, __init__  # type: ignore[method-assign]
+
+    def _set(self, arguments: dict[str, Any]) -> None:
         self._fields = {
             name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-            for name, value in bound.arguments.items()
+            for name, value in arguments.items()
         }
         if "init" in self._fields:
             self._fields["init"] = self.init = _inner(self._fields["init"])
@@ -472,12 +485,16 @@ class _Own(_Made, Initializer):  # type: ignore[misc]
         if "seed" in self._fields:
             self._seeds = keras.initializers.RandomNormal(seed=self._fields.pop("seed"))
             self.seed = self._seeds.seed
-        self.numinit = self._kind(
+        self._made = self._kind(
             **{
                 name: value.numinit if isinstance(value, _Made) else value
                 for name, value in self._fields.items()
             }
         )
+
+    @property
+    def numinit(self) -> base.Initializer:
+        return self._made
 
     def get_config(self) -> dict[str, Any]:
         seed = {"seed": self._seeds.get_config()["seed"]} if hasattr(self, "_seeds") else {}

@@ -21,7 +21,15 @@ LAYERS = [
     ["weights.*"],
     ["initializers", "initializers.*"],
     ["models.*"],
-    ["functional", "torch", "torch.*", "jax", "keras", "dask"],  # frameworks' own conventions
+    [
+        "functional",
+        "torch",
+        "torch.*",
+        "jax",
+        "keras",
+        "mlx",
+        "dask",
+    ],  # frameworks' own conventions
     ["cli", "__main__", ""],
 ]
 ANYWHERE = {"_version"}  # two constants
@@ -33,6 +41,8 @@ BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
 OPTIONAL = {
     "arrays.torch": {"torch"},
+    "keras": {"keras"},
+    "mlx": {"mlx"},
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
