@@ -126,10 +126,10 @@ class _Made(keras.initializers.Initializer):
         """
         name = keras.backend.standardize_dtype(dtype)
         if name not in DTYPES:
-            return super().__call__(shape, dtype=name)  # type: ignore[no-untyped-call]
+            return super().__call__(shape, dtype=name)  # Keras' own refusal
         if isinstance(layout, keras.distribution.TensorLayout):
             layout = layout.backend_layout
-        new = _BACKENDS.get(keras.backend.backend(), _new_elsewhere)
+        new: Callable[..., Any] = _BACKENDS.get(keras.backend.backend(), _new_elsewhere)
         return new(self.numinit, as_shape(shape), name, _drawn(self.seed), layout)
 
 
@@ -472,7 +472,7 @@ class _Own(_Made):
         # looks at theirs for `layout`.
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         __init__.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-        cls._kind, cls.__init__ = kind, __init__  # type: ignore[method-assign]
+        cls._kind, cls.__init__ = kind, __init__  # type: ignore[assignment,method-assign]
 
     def _set(self, arguments: dict[str, Any]) -> None:
         self._fields = {
