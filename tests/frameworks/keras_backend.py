@@ -23,6 +23,8 @@ def values(tensor):
         import torch
 
         return tensor.detach().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    if BACKEND == "tensorflow":
+        return np.asarray(tensor.numpy())
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 

@@ -1,4 +1,4 @@
-"""`numinit.keras`, each backend of Keras in a process of its own, beside Keras' own tests."""
+"""`numinit.keras`, each backend of Keras in a process of its own, with Keras' own tests."""
 
 import importlib.util
 import os
@@ -21,23 +21,44 @@ ENVIRONMENT = os.environ | {
 }
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
-def test_backend(backend, tmp_path):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+BACKENDS = ["torch", "jax", "tensorflow"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A process of each backend, all at once, because each imports for many seconds."""
     suite = Path(importlib.util.find_spec("keras").origin).parent / "src" / "initializers"
-    command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "keras_suite", "-p", "no:cacheprovider", "--noconftest",
-        "-c", os.devnull, "--rootdir", str(tmp_path), "--import-mode=importlib", str(HERE / "keras_backend.py"),
-        *map(str, sorted(suite.glob("*_test.py"))),
-    ]  # fmt: skip
-    run = subprocess.run(
-        command,
-        env=ENVIRONMENT | {"KERAS_BACKEND": backend},
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert " passed" in run.stdout
+    processes = {}
+    for backend in filter(importlib.util.find_spec, BACKENDS):
+        folder = tmp_path_factory.mktemp(backend)
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-p", "keras_suite", "-p", "no:cacheprovider", "--noconftest",
+            "-c", os.devnull, "--rootdir", str(folder), "--import-mode=importlib", str(HERE / "keras_backend.py"),
+            *map(str, sorted(suite.glob("*_test.py"))),
+        ]  # fmt: skip
+        with (folder / "log").open("wb") as log:
+            processes[backend] = (
+                folder / "log",
+                subprocess.Popen(
+                    command,
+                    env=ENVIRONMENT | {"KERAS_BACKEND": backend},
+                    cwd=folder,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                ),
+            )
+    yield processes
+    for _, process in processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backend(backend, runs):
+    if backend not in runs:
+        pytest.skip(f"{backend} is not installed")
+    log, process = runs[backend]
+    code = process.wait(timeout=600)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    assert code == 0, text
+    assert " passed" in text
