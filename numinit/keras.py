@@ -396,7 +396,7 @@ class VarianceScaling(_Made, keras.initializers.VarianceScaling):
 
     @property
     def numinit(self) -> base.Initializer:
-        # Keras had no axes before 3.15.
+        # Older Keras has no axes.
         axes = (getattr(self, name, None) for name in ("input_axes", "output_axes"))
         given = (None if axis is None else tuple(axis) for axis in axes)
         return Scaling(self.scale, self.mode, self.distribution, *given)
