@@ -69,7 +69,7 @@ def draw_case(rng: random.Random, dtypes: list[str]) -> Case:
                 ni.XavierUniform(),
                 ni.KaimingNormal(mode="fan_out"),
                 ni.VarianceScaling(rng.choice((0.0, 2.0)), "fan_avg", "truncated_normal"),
-                ni.DepthScaled(ni.LecunUniform(), 12),
+                ni.DepthScaled(ni.VarianceScaling(distribution="uniform"), 12),
                 ni.Padded(ni.Normal(), rng.randrange(shape[0])),
                 ni.Orthogonal(rng.choice((-1.0, 0.0, 1.0, 2.0)), rng.choice((0, -1))),
             ]

@@ -13,6 +13,8 @@ Examples
 True
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
 from numinit._version import STREAM_VERSION, __version__
 from numinit.functional import (
     constant_,
@@ -40,16 +42,10 @@ from numinit.initializers import (
     Dirac,
     EmbeddingUniform,
     Eye,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
     Identity,
     Initializer,
     KaimingNormal,
     KaimingUniform,
-    LecunNormal,
-    LecunUniform,
     MuP,
     Normal,
     Ones,
@@ -64,6 +60,7 @@ from numinit.initializers import (
     XavierUniform,
     Zeros,
 )
+from numinit.initializers.variance_scaling import absent
 from numinit.models.init_params import init_params
 from numinit.weights.fans import (
     _calculate_correct_fan,  # noqa: F401
@@ -85,17 +82,11 @@ __all__ = [
     "EmbeddingUniform",
     "Eye",
     "Generator",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
     "Identity",
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
     "Key",
-    "LecunNormal",
-    "LecunUniform",
     "MuP",
     "Normal",
     "Ones",
@@ -130,3 +121,8 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -22,7 +22,7 @@ LAYERS = [
     ["initializers", "initializers.*"],
     ["models.*"],
     # Frameworks' own conventions.
-    ["functional", "torch", "torch.*", "jax", "jax.*", "keras", "dask"],
+    ["functional", "torch", "torch.*", "jax", "jax.*", "keras", "mlx", "dask"],
     ["cli", "__main__", ""],
 ]
 ANYWHERE = {"_version"}  # two constants
@@ -38,6 +38,8 @@ OPTIONAL = {
     **dict.fromkeys(
         [f"jax.{n}" for n in ("arrays", "initializers", "keys", "traced", "trees")], JAX
     ),
+    "keras": {"keras"},
+    "mlx": {"mlx"},
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

@@ -5,6 +5,8 @@ initializer, the key, the whole weight's logical shape and the element's index. 
 ask for values (`Initializer.__call__`, `fill_`, `block`, `rows`) agree to the bit.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
 from numinit.engines.spec import ByIndex, Plan, Sampled, Whole
 from numinit.initializers.assign import Assign
 from numinit.initializers.base import Distribution, Initializer
@@ -16,17 +18,12 @@ from numinit.initializers.stft import STFT
 from numinit.initializers.truncated_normal import TruncatedNormal, TruncNormal
 from numinit.initializers.variance_scaling import (
     EmbeddingUniform,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
     KaimingNormal,
     KaimingUniform,
-    LecunNormal,
-    LecunUniform,
     VarianceScaling,
     XavierNormal,
     XavierUniform,
+    absent,
 )
 from numinit.initializers.wrappers import DepthScaled, MuP, Padded
 
@@ -42,16 +39,10 @@ __all__ = [
     "Distribution",
     "EmbeddingUniform",
     "Eye",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
     "Identity",
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
-    "LecunNormal",
-    "LecunUniform",
     "MuP",
     "Normal",
     "Ones",
@@ -69,3 +60,8 @@ __all__ = [
     "XavierUniform",
     "Zeros",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

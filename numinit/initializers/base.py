@@ -13,6 +13,7 @@ from numinit.engines.driver import Filler
 from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Plan, Sampled
+from numinit.initializers.callers import refuse_caller, refused_call
 from numinit.initializers.kept import Exactly, Kept
 from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
@@ -61,7 +62,12 @@ class Initializer:
         raise NotImplementedError
 
     def __call__(
-        self, shape: Any, dtype: Any = "float32", *, seed: Any = None, device: Any = None
+        self,
+        shape: Any,
+        dtype: Any = "float32",
+        *refused: Any,
+        seed: Any = None,
+        device: Any = None,
     ) -> Any:
         """Make a new array.
 
@@ -69,6 +75,8 @@ class Initializer:
         ----------
         shape : int or sequence of int
         dtype : str or dtype; see `numinit.stream.dtypes.DTYPES`
+        *refused
+            Nothing. Flax calls ``init(key, shape, dtype)``, and the error names `numinit.jax`.
         seed : int, Key, Generator or None; see `numinit.weights.keys.as_key`
         device : str or None
             "cuda" or "cuda:N" for an array on that GPU, made on the current stream; else NumPy's.
@@ -77,13 +85,27 @@ class Initializer:
         -------
         numpy.ndarray, torch.Tensor or cupy.ndarray
 
+        Raises
+        ------
+        TypeError
+            If Keras or Haiku is the caller, and the values depend on axes that are torch's.
+
         Examples
         --------
         >>> ni.Ones()(2, "float16")
         array([1., 1.], dtype=float16)
         """
-        shape = as_shape(shape)
-        return self._new(shape, None, 0, shape, as_dtype(dtype), seed, device)
+        if seed is None:
+            refuse_caller(self)
+        try:
+            if refused:
+                raise TypeError
+            whole, kind = as_shape(shape), as_dtype(dtype)
+        except (TypeError, ValueError):
+            if (error := refused_call(self, shape, 2 + len(refused))) is not None:
+                raise error from None
+            raise
+        return self._new(whole, None, 0, whole, kind, seed, device)
 
     def fill_(self, array: Any, *, shape: Any = None, offset: Any = None, seed: Any = None) -> Any:
         """Fill an array in place: a whole weight, or a rectangular part of one.

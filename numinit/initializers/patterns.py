@@ -103,11 +103,7 @@ class Dirac(Initializer):
 
     def __post_init__(self) -> None:
         check_count("groups", self.groups)
-        for name in ("in_axis", "out_axis"):
-            try:
-                operator.index(axis := getattr(self, name))
-            except TypeError:
-                raise TypeError(f"{name}: {show(axis)} was given; an integer is accepted") from None
+        _check_axes(self)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         if not 3 <= len(shape) <= 5:
@@ -137,13 +133,18 @@ class Dirac(Initializer):
 class Bilinear(Initializer):
     """Kernels with which a transposed convolution upsamples bilinearly.
 
-    The weight has the shape (in, out, k, k). Each kernel is the product of two triangles. With
+    The weight has the shape (in, out, k, k), or another order of these axes. Each kernel is the product of two triangles. With
     ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the value at (y, x) is
     ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and Paddle's
     ``nn.initializer.Bilinear``. (Paddle's kernels are not symmetric, because it adds x / k to the
     row number y; the division was meant to be one of integers.) To upsample each channel by an
     integer s, use k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many groups as
     channels.
+
+    Parameters
+    ----------
+    in_axis, out_axis : int
+        The axes of channels. The defaults are torch's; Keras' are -1 and -2.
 
     Raises
     ------
@@ -156,17 +157,28 @@ class Bilinear(Initializer):
     [0.1875, 0.5625, 0.5625, 0.1875]
     """
 
+    in_axis: int = 0
+    out_axis: int = 1
+
+    def __post_init__(self) -> None:
+        _check_axes(self)
+
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        if len(shape) != 4 or shape[2] != shape[3]:
+        channels: set[int] = set()
+        if len(shape) == 4:
+            channels = {_axis(name, getattr(self, name), shape) for name in ("in_axis", "out_axis")}
+        kernel = [axis for axis in range(len(shape)) if axis not in channels]
+        if len(shape) != 4 or len(kernel) != 2 or shape[kernel[0]] != shape[kernel[1]]:
             raise ValueError(
-                "Only tensors with 4 dimensions and square kernels, the last two, are supported: "
-                f"shape {shape} was given"
+                "Only tensors with 4 dimensions and square kernels, the axes beside in_axis "
+                f"{show(self.in_axis)} and out_axis {show(self.out_axis)}, are supported: shape "
+                f"{shape} was given"
             )
-        factor = -(-shape[3] // 2)
+        factor = -(-shape[kernel[0]] // 2)
         centre = (2 * factor - 1 - factor % 2) / (2 * factor) if factor else 0.0
 
         def values(index: Index) -> np.ndarray:
-            y, x = (1.0 - np.abs(at / factor - centre) for at in index[2:])
+            y, x = (1.0 - np.abs(at / factor - centre) for at in (index[a] for a in kernel))
             product: np.ndarray = y * x
             return product
 
@@ -177,6 +189,14 @@ def _selected(initializer: Initializer, selection: Selection, largest: float) ->
     """Return the plan of a weight with one value in a few places, and zeros elsewhere."""
     values = functools.partial(selected, selection)
     return ByIndex(type(initializer).__name__, values, largest, selection=selection)
+
+
+def _check_axes(initializer: Dirac | Bilinear) -> None:
+    for name in ("in_axis", "out_axis"):
+        try:
+            operator.index(axis := getattr(initializer, name))
+        except TypeError:
+            raise TypeError(f"{name}: {show(axis)} was given; an integer is accepted") from None
 
 
 def _axis(name: str, axis: int, shape: tuple[int, ...]) -> int:

@@ -92,7 +92,7 @@ def provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
     """The recipe and key that a file's metadata describes."""
     try:
         key = Key(_word(metadata["numinit.seed"]), _word(metadata["numinit.seed_stream"]))
-        recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe")
+        recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe", former=True)
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: damaged numinit metadata: {error}") from error
     return recipe, key

@@ -53,7 +53,7 @@ With `fans_of`, the base shape is the sibling's as well. The keys of a rule act 
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from inspect import signature
@@ -62,6 +62,7 @@ from typing import Any
 
 from numinit import initializers
 from numinit.initializers import Initializer
+from numinit.initializers.variance_scaling import FORMER, absent
 from numinit.initializers.wrappers import ROLES, Role, Wrapper
 from numinit.models import shipped
 from numinit.models.recipe import Recipe, RecipeError, Rule
@@ -127,8 +128,10 @@ def load(name_or_path: str | Path) -> Recipe:
     return parse(text, where)
 
 
-def parse(text: str, where: str = "recipe") -> Recipe:
+def parse(text: str, where: str = "recipe", former: bool = False) -> Recipe:
     """Parse a recipe's TOML text; `where` names it in errors, and stands in for a missing name.
+
+    `former` also accepts the names that initializers had before; see `FORMER`.
 
     Raises
     ------
@@ -165,7 +168,8 @@ def parse(text: str, where: str = "recipe") -> Recipe:
     layers = _globs(table, "layers", where) if "layers" in table else ()
     base = _base(table["base"], where) if "base" in table else ()
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
-    built = tuple(_rule(rule, place, layers, bool(base)) for rule, place in numbered)
+    known = _initializers() | (FORMER if former else {})
+    built = tuple(_rule(rule, place, known, layers, bool(base)) for rule, place in numbered)
     if len(layers) > MAX_LAYERS:
         raise RecipeError(
             f"{where}, key 'layers': {len(layers)} globs; at most {MAX_LAYERS} are accepted"
@@ -208,12 +212,20 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Initializer]) -> Recipe
     return Recipe("mapping", "", "", tuple(Rule((glob,), init) for glob, init in recipe.items()))
 
 
-def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool) -> Rule:
+def _rule(
+    table: dict[str, Any],
+    where: str,
+    known: dict[str, Callable[..., Initializer]],
+    layers: tuple[str, ...],
+    base: bool,
+) -> Rule:
     match = _globs(table, "match", where)
-    known = _initializers()
     init = table.get("init")
     if not isinstance(init, str) or init not in known:
-        raise RecipeError(f"{where}, key 'init': got {show(init)}; accepted: {', '.join(known)}")
+        former = f" ({absent('numinit', init)})" if isinstance(init, str) and init in FORMER else ""
+        raise RecipeError(
+            f"{where}, key 'init': got {show(init)}{former}; accepted: {', '.join(known)}"
+        )
     fields = signature(known[init]).parameters
     options = ["match", "init", "depth_scaled", "fans_of", "mup", "padding_idx"]
     mup: Role | None = table.get("mup")
@@ -275,7 +287,7 @@ def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool
     return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
 
 
-def _initializers() -> dict[str, type[Initializer]]:
+def _initializers() -> dict[str, Callable[..., Initializer]]:
     """Return every initializer by name, aliases included; what modifies them has keys."""
     return {
         name: value

@@ -1,5 +1,15 @@
 """Keys, which name streams of values, and generators, which return keys.
 
+One integer for many layers gives equal values to equal layers, here as in JAX, Keras and MLX. Give
+each layer a name, and so a stream of its own, that no other layer changes::
+
+    key = ni.Key(0)
+    for n in range(12):
+        ni.normal_(layers[n].weight, std=0.02, generator=key.fold_in(f"layers.{n}.weight"))
+
+`numinit.init_params` does so for the names of a model. Where a framework takes integers only, take
+``key.fold_in(name).seed``.
+
 A call without a seed draws from the process-wide generator, or for a torch tensor from torch's.
 The workers of a data loader draw from different generators, depending on how they start:
 

@@ -156,7 +156,7 @@ def test_more_than_2_to_the_31_elements():
 
 ELEMENTWISE = [
     ni.Sparse(0.4), ni.Padded(ni.Normal(), 3), ni.VarianceScaling(distribution="truncated_normal"),
-    ni.TruncatedNormal(1.0, 2.0), ni.XavierUniform(), ni.EmbeddingUniform(), ni.LecunNormal(),
+    ni.TruncatedNormal(1.0, 2.0), ni.XavierUniform(), ni.EmbeddingUniform(), ni.VarianceScaling(),
     ni.DepthScaled(ni.KaimingUniform(), 12), ni.MuP(ni.Normal(), "hidden", (8, 8), in_axis=1), ni.Eye(),
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
+from numinit.initializers.variance_scaling import FORMER
 from numinit.stream.dtypes import as_dtype
 from numinit.stream.uniform import UNIFORM
 from numinit.weights.fans import MODES
@@ -29,7 +30,6 @@ def whole(init, shape, dtype="float32"):
 STD = {
     "XavierNormal": lambda i, o, gain: gain * math.sqrt(2 / (i + o)),
     "KaimingNormal": lambda i, o, gain: math.sqrt(2) / math.sqrt(i),
-    "LecunNormal": lambda i, o, gain: math.sqrt(1 / i),
 }
 LAYERS = [  # shape, axes, fan in, fan out
     ((48, 100), {}, 100, 48),
@@ -104,8 +104,7 @@ def test_gains_are_not_squared():
 
 
 NAMED = [
-    "XavierNormal", "XavierUniform", "KaimingNormal", "KaimingUniform", "LecunNormal",
-    "LecunUniform", "VarianceScaling",
+    "XavierNormal", "XavierUniform", "KaimingNormal", "KaimingUniform", "VarianceScaling",
 ]  # fmt: skip
 
 
@@ -130,9 +129,17 @@ def test_the_spread_of_the_values(name):
     assert p > 1e-9
 
 
-def test_aliases():
-    assert ni.GlorotUniform is ni.XavierUniform and ni.GlorotNormal is ni.XavierNormal
-    assert ni.HeUniform is ni.KaimingUniform and ni.HeNormal is ni.KaimingNormal
+@pytest.mark.parametrize("module", [ni, ni.initializers], ids=["numinit", "numinit.initializers"])
+@pytest.mark.parametrize("name", FORMER)
+def test_names_of_jax_and_keras_are_absent_and_say_what_to_use(module, name):
+    with pytest.raises(AttributeError) as error:
+        getattr(module, name)
+    message = str(error.value)
+    assert message.startswith(f"{module.__name__}.{name}: ")
+    assert "numinit.jax" in message and "numinit.keras" in message
+    assert eval(message.rpartition("it is ")[2], {"numinit": ni}) == FORMER[name]()
+    with pytest.raises(AttributeError, match=f"^module '{module.__name__}' has no attribute 'he'$"):
+        _ = module.he
 
 
 def test_zeros_and_ones_are_constants():
@@ -152,9 +159,6 @@ OBJECTS = [
     ("Ones()", ni.Ones),
     ("Uniform(low=-1.0, high=2.0)", lambda: ni.Uniform(-1.0, 2.0)),
     ("Normal(mean=0.0, std=1.0)", ni.Normal),
-    ("LecunNormal(in_axis=0, out_axis=1, batch_axis=(), groups=1, packed=1, transposed=False)",
-     lambda: ni.LecunNormal(in_axis=0, out_axis=1)),
-    ("LecunUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False)", ni.LecunUniform),
     ("XavierNormal(in_axis=(0, 1), out_axis=2, batch_axis=(), groups=1, packed=1, transposed=False, gain=2.0)",
      lambda: ni.XavierNormal(2.0, in_axis=[0, 1], out_axis=2)),
     ("XavierUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, gain=1.0)", ni.XavierUniform),
@@ -234,11 +238,11 @@ FIELDS = [  # class, arguments, exception, the name it must give
     ("VarianceScaling", {"scale": "big"}, TypeError, "scale"),
     ("VarianceScaling", {"mode": "FAN"}, ValueError, "mode"),
     ("VarianceScaling", {"distribution": "cauchy"}, ValueError, "distribution"),
-    ("LecunNormal", {"in_axis": 0.5}, TypeError, "in_axis"),
-    ("LecunNormal", {"out_axis": "0"}, TypeError, "out_axis"),
-    ("LecunUniform", {"batch_axis": [None]}, TypeError, "batch_axis"),
-    ("LecunUniform", {"groups": "a"}, TypeError, "groups"),
-    ("LecunUniform", {"groups": 1.5}, TypeError, "groups"),
+    ("XavierNormal", {"in_axis": 0.5}, TypeError, "in_axis"),
+    ("XavierNormal", {"out_axis": "0"}, TypeError, "out_axis"),
+    ("KaimingUniform", {"batch_axis": [None]}, TypeError, "batch_axis"),
+    ("KaimingUniform", {"groups": "a"}, TypeError, "groups"),
+    ("KaimingUniform", {"groups": 1.5}, TypeError, "groups"),
 ]
 
 
@@ -253,9 +257,9 @@ def test_bad_fields_are_named(kind, arguments, error, name):
     [
         (ni.XavierNormal(), (3,), "fewer than 2 dimensions"),
         (ni.KaimingUniform(), (), "fewer than 2 dimensions"),
-        (ni.LecunNormal(in_axis=5), (3, 4), "^in_axis"),
-        (ni.LecunNormal(batch_axis=0), (3, 4), "^batch_axis"),
-        (ni.LecunNormal(groups=2, packed=1, transposed=False), (3, 4), "^groups"),
+        (ni.VarianceScaling(in_axis=5), (3, 4), "^in_axis"),
+        (ni.VarianceScaling(batch_axis=0), (3, 4), "^batch_axis"),
+        (ni.VarianceScaling(groups=2, packed=1, transposed=False), (3, 4), "^groups"),
         (ni.Uniform(0, 1e39), (3, 4), "^low, high"),
         (ni.Uniform(-3e38, 3e38), (3, 4), "^low, high"),
     ],
@@ -391,7 +395,7 @@ def test_a_scalar_has_no_rows():
 
 def test_windows_follow_the_whole_shape_not_the_parts():
     """Fans are those of the logical shape, never of the shard."""
-    for init in (ni.XavierNormal(), ni.KaimingUniform(mode="fan_out"), ni.LecunNormal()):
+    for init in (ni.XavierNormal(), ni.KaimingUniform(mode="fan_out"), ni.VarianceScaling()):
         part = init.fill_(np.zeros((2, 3), np.float32), shape=(40, 50), offset=(7, 9), seed=KEY)
         same(part, whole(init, (40, 50))[7:9, 9:12])
 
@@ -452,7 +456,7 @@ def test_shape_without_offset_and_offset_as_list():
 )
 def test_bad_windows_leave_the_array_alone(window, error, name):
     array = np.full((2, 3), 7, np.float32)
-    for init in (ni.Normal(), ni.Uniform(), ni.LecunNormal()):
+    for init in (ni.Normal(), ni.Uniform(), ni.VarianceScaling()):
         with pytest.raises(error, match=f"^{name}"):
             init.fill_(array, **{"seed": 0, **window})
     assert (array == 7).all()

@@ -119,6 +119,8 @@ def test_bilinear():
         for kernel in made.reshape(6, k, k):
             np.testing.assert_allclose(kernel, expected, rtol=1e-15, atol=1e-17)
     assert ni.Bilinear()((0, 3, 0, 0)).shape == (0, 3, 0, 0)
+    keras = ni.Bilinear(in_axis=-1, out_axis=-2)((5, 5, 3, 2))
+    np.testing.assert_array_equal(keras.transpose(3, 2, 0, 1), ni.Bilinear()((2, 3, 5, 5)))
 
 
 @pytest.mark.parametrize("factor", [2, 4, 6])
@@ -538,6 +540,8 @@ SHAPES = [
     (ni.Dirac(2, in_axis=-2, out_axis=-1), [(3, 4, 5)], "^dim 2 must be divisible by groups"),
     (ni.Dirac(in_axis=-3), [(3, 4, 5)], "^in_axis, out_axis: both are axis 0"),
     (ni.Dirac(out_axis=4), [(3, 4, 5)], "^out_axis: axis 4 is out of range"),
+    (ni.Bilinear(0, 0), [(3, 3, 3, 3)], "square kernels"),
+    (ni.Bilinear(4), [(3, 3, 3, 3)], "in_axis"),
     (ni.Bilinear(), [(), (3, 3), (2, 3, 3), (2, 3, 4, 5), (2, 3, 4, 4, 4)], "square kernels"),
     (
         ni.STFT(),
@@ -638,7 +642,7 @@ OBJECTS = [
     ("Eye(gain=1.0, batch_axis=())", lambda: ni.Eye()),
     ("Eye(gain=2.0, batch_axis=(0,))", lambda: ni.Eye(np.float32(2), [0])),
     ("Dirac(groups=2, in_axis=-2, out_axis=-1)", lambda: ni.Dirac(2, in_axis=-2, out_axis=-1)),
-    ("Bilinear()", lambda: ni.Bilinear()),
+    ("Bilinear(in_axis=0, out_axis=1)", lambda: ni.Bilinear()),
     ("STFT(side='real', window='hann', scaling='density', periodic=False)", lambda: ni.STFT()),
     ("STFT(side='imag', window=(1.0, 2.0), scaling=None, periodic=True)",
      lambda: ni.STFT("imag", np.array([1, 2]), None, True)),

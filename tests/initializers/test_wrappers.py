@@ -36,7 +36,7 @@ def bits(array):
         (ni.TruncNormal(1, 4, -3, 9), ni.TruncNormal(1, 1, 0, 3)),
         (ni.TruncNormal(0, 4, 8, math.inf), ni.TruncNormal(0, 1, 2, math.inf)),
         (ni.TruncatedNormal(0, 4), ni.TruncNormal(0, 1, -2, 2)),
-        (ni.LecunUniform(), Spread(1 / 12, "uniform")),
+        (ni.VarianceScaling(distribution="uniform"), Spread(1 / 12, "uniform")),
         (
             ni.VarianceScaling(distribution="truncated_normal"),
             Spread(1 / 12, "truncated_normal"),
@@ -387,7 +387,8 @@ def test_fans_of_and_padding_look_at_different_shapes():
     text = """
     [[rules]]
     match = "a.bias"
-    init = "LecunUniform"
+    init = "VarianceScaling"
+    distribution = "uniform"
     fans_of = "weight"
     padding_idx = 4
     [[rules]]

@@ -20,6 +20,7 @@ from numinit import Constant, Key, Normal, Ones, Orthogonal, Zeros, __version__,
 from numinit.engines import driver
 from numinit.engines.by_index import decoded
 from numinit.initializers.base import Planned
+from numinit.initializers.variance_scaling import FORMER
 from numinit.models import files as mapped
 from numinit.models import provenance
 from numinit.models import tensors as planning
@@ -656,6 +657,20 @@ def test_a_gain_of_zero_is_exact(tmp_path, init):
     path.write_bytes(data[:-1] + b"\x80")
     with pytest.raises(Mismatch):
         verify(path)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_files_with_a_former_name_verify_and_new_recipes_have_none(tmp_path, name):
+    path, text = (
+        tmp_path / "w.safetensors",
+        f'[[rules]]\nmatch = "*"\ninit = "{name}"\nin_axis = 0\nout_axis = 1\n',
+    )
+    write(path, {"w": TensorSpec((9, 40), "float32")}, parse(text, former=True))
+    assert verify(path).tensors == 1
+    with pytest.raises(
+        RecipeError, match=rf"key 'init': got '{name}' \(numinit.{name}: .*numinit.jax"
+    ):
+        parse(text)
 
 
 def test_verify_says_what_it_compared_to_rounding(tmp_path):
