@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_parts import Capsuled, Exported
+from cuda_parts import Capsuled, Exported, quick_copies
 from cuda_simulator import COMPLEX, REAL, laws_and_types
 from helpers import spec_of, view_of
 from ptx_machine import Program
@@ -131,27 +132,51 @@ def named(law, dtype, pattern="", *layout):
     return Variant(transform, kind, PATTERNS[pattern], *layout)
 
 
-@functools.cache
-def compiled(variant):
-    """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
+@pytest.fixture(scope="session")
+def compiled(run_folder):
+    """A function that compiles a kernel once in a run: a fixture, so that all processes share it."""
+    if reason := missing():
+        pytest.skip(reason)
+    folder = run_folder / "ptx"
+    folder.mkdir(exist_ok=True)
+
+    @functools.cache
+    def texts_of(variant):
+        """The PTX by architecture and whether NVVM may contract products and sums."""
+        file = folder / variant.name
+        if not file.is_file():
+            draft = file.with_name(f"{variant.name}-{os.getpid()}")
+            with quick_copies():
+                draft.write_bytes(pickle.dumps(ptx_of(variant)))
+            draft.replace(file)
+        return pickle.loads(file.read_bytes())
+
+    return texts_of
+
+
+def ptx_of(variant):
     from numba.cuda.cudadrv import nvvm
 
     from numinit.compiler.cuda import ptx
     from numinit.engines.cuda_kernel import fill_function
 
-    texts, original = {}, nvvm.compile_ir
+    made, original = {}, nvvm.compile_ir
 
     def compile_ir(code, **options):
         for arch in ARCHITECTURES:
             for contract in (True, False):
-                made = original(code, **{**options, "arch": arch, "fma": contract})
-                texts[arch, contract] = made.decode().strip("\0").strip()
-        return original(code, **options)
+                made[arch, contract] = original(code, **{**options, "arch": arch, "fma": contract})
+        return made["compute_90", True]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nvvm, "compile_ir", compile_ir)
         ptx(fill_function(variant), variant.signature, (9, 0))
-    return texts
+    return {how: text.decode().strip("\0").strip() for how, text in made.items()}
+
+
+def test_quick_copies_change_no_code(compiled):
+    variant = named("normal", "float32")
+    assert ptx_of(variant) == compiled(variant)
 
 
 def plain(text):
@@ -188,7 +213,7 @@ INEXACT = re.compile(r"approx|\.ftz|\.full|(?:div|rcp|sqrt)\.(?!rn)f|\bex2|\blg2
 
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
-def test_ptx(compiler, variant):
+def test_ptx(compiled, variant):
     texts = compiled(named(*variant))
     for arch in ARCHITECTURES:
         text = texts[arch, True]
@@ -205,6 +230,19 @@ def test_ptx(compiler, variant):
     if variant[0] != "constant":
         # Philox multiplies words, not their zero upper halves: a quarter of a kernel's work.
         assert text.count("mul.wide.u32") >= 20
+    for arch in ARCHITECTURES:
+        check_nothing_is_spilled(texts[arch, True])
+
+
+def check_nothing_is_spilled(text):
+    from numinit.compiler.cuda import assembled
+
+    code, said = assembled(text, "-Xptxas=-v")
+    assert code[:4] == b"\x7fELF"
+    found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
+    assert found
+    assert all(int(size) == 0 for size, _ in found), said
+    assert int(re.search(r"Used (\d+) registers", said)[1]) <= 80  # three blocks of threads fit
 
 
 def test_the_reading_of_ptx_finds_contraction(compiler):
@@ -236,24 +274,11 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
     assert contractible(text) == []
 
 
-@pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
-def test_nothing_is_spilled(compiler, variant):
-    from numinit.compiler.cuda import assembled
-
-    for arch in ARCHITECTURES:
-        code, said = assembled(compiled(named(*variant))[arch, True], "-Xptxas=-v")
-        assert code[:4] == b"\x7fELF"
-        found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
-        assert found
-        assert all(int(size) == 0 for size, _ in found), said
-        assert int(re.search(r"Used (\d+) registers", said)[1]) <= 80  # three blocks of threads fit
-
-
 class Recorded(Exception):
     """A launch's arguments."""
 
 
-def launched(monkeypatch, run, *arguments):
+def launched(monkeypatch, compiled, run, *arguments):
     """What a fill would launch: the kernel's PTX, its arguments, and the units."""
 
     def record(*what):
@@ -288,7 +313,7 @@ CASES = {name: case for name, *case in cases()}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
+def test_ptx_gives_the_bits_of_the_cpu(compiled, monkeypatch, name):
     init, dtype, shape, order, first, steps = CASES[name]
     size = as_dtype(dtype).itemsize
     whole = np.zeros(shape, f"V{size}")
@@ -300,13 +325,13 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     start = 1 << 20  # a made-up address
     memory = dict.fromkeys(range(start, start + whole.nbytes))
     program, arguments, units = launched(
-        monkeypatch, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
+        monkeypatch, compiled, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
     )
     program.run(arguments, min(units, 5), memory)
     assert bytes(memory.values()) == whole.tobytes()
 
 
-def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
+def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiled, monkeypatch):
     whole = np.zeros((3, 7), np.float32)
     rows = np.array([2**33, 0, 5])
     memory = view_of(whole, (0, 1), by_rows=True)
@@ -316,7 +341,7 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     memory = dict(enumerate(rows.tobytes(), ids))
     memory.update(dict.fromkeys(range(start, start + whole.nbytes)))
     program, arguments, units = launched(
-        monkeypatch, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
+        monkeypatch, compiled, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
     )
     program.run(arguments, units, memory)
     assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()

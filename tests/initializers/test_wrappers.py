@@ -1,5 +1,6 @@
 """Rules: spreads against numbers worked out by hand, muP against its tables, padding to the bit."""
 
+import itertools
 import math
 
 import numpy as np
@@ -202,12 +203,18 @@ def test_embedding_uniform():
 SHAPE = (7, 5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "init", [ni.Normal(), ni.Uniform(1, 2), ni.KaimingUniform(), ni.Constant(-3)]
+    ("init", "dtype"),
+    [
+        *((ni.Normal(), dtype) for dtype in DTYPES),
+        *itertools.product(
+            [ni.Uniform(1, 2), ni.KaimingUniform(), ni.Constant(-3)],
+            ["float32", "float8_e4m3fn", "complex128"],
+        ),
+    ],
 )
 @pytest.mark.parametrize("row", [0, 3, -1])
-def test_one_row_is_zero_and_no_other_changes(dtype, init, row):
+def test_one_row_is_zero_and_no_other_changes(init, dtype, row):
     expected = init(SHAPE, dtype, seed=KEY)
     assert bits(expected[row]).any()
     expected[row] = 0
