@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import cuda, device  # noqa: E402
 from benchmarks.cuda import KEY, SMALL, Case  # noqa: E402
-
 from numinit.stream.dtypes import DTYPES  # noqa: E402
 
 KILLS = (

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Assign(Initializer):
     >>> ni.Assign([1.0, 2.5])((2,))
     array([1. , 2.5], dtype=float32)
     """
+
+    has_spread: ClassVar[bool] = False
 
     value: Any
     _digest: bytes = field(init=False)
@@ -89,11 +91,9 @@ class Assign(Initializer):
 
 def _values(value: np.ndarray, index: Index) -> np.ndarray:
     # Consecutive indices as slices, because NumPy copies those faster.
-    rows = tuple(at.reshape(-1) for at in index[:1])
-    rest = tuple(slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:])
-    return _exact(value[(*rows, *rest, ...)]).reshape(
-        np.broadcast_shapes(*(i.shape for i in index))
-    )
+    where: list[Any] = [at.reshape(-1) for at in index[:1]]
+    where += [slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:]]
+    return _exact(value[(*where, ...)]).reshape(np.broadcast_shapes(*(i.shape for i in index)))
 
 
 def _copy(value: Any) -> np.ndarray:

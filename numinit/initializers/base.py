@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class Initializer:
     >>> ni.Normal(std=0.02)((2, 3), seed=0).shape
     (2, 3)
     """
+
+    has_spread: ClassVar[bool] = True
+    """Whether there is a standard deviation to scale, as `DepthScaled` does."""
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         """Say how a weight is made.

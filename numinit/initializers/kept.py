@@ -50,7 +50,7 @@ def _collect(values: Iterable[Any], leaves: list[Any]) -> bool:
     """Append the types and values that make up values; whether some cannot be compared."""
     unshared = False
     for value in values:
-        kind = type(value)
+        kind: Any = type(value)
         if kind is float:
             leaves += kind, value or repr(value)  # the sign of a zero, too
         elif kind is int or kind is bool or value is None:

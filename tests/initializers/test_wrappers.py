@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import numinit as ni
 from numinit.engines.zeros import SPARSE
 from numinit.initializers.variance_scaling import Spread
+from numinit.initializers.wrappers import AtShape
 from numinit.models import recipes
 from numinit.models.recipes import RecipeError
 from numinit.models.verify import Mismatch, verify
@@ -61,6 +62,14 @@ def test_depth_scaled_keeps_the_zeros_of_a_sparse_matrix():
     ("make", "error", "parts"),
     [
         (lambda: ni.DepthScaled(ni.Ones(), 2), ValueError, ["Ones", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Eye(), 2), ValueError, ["init", "Eye", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Dirac(), 2), ValueError, ["Dirac", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Bilinear(), 2), ValueError, ["Bilinear", "no spread"]),
+        (lambda: ni.DepthScaled(ni.STFT(), 2), ValueError, ["STFT", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Assign([1.0]), 2), ValueError, ["Assign", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Padded(ni.Eye(), 0), 2), ValueError, ["Eye", "no spread"]),
+        (lambda: AtShape(ni.Normal(), "x"), TypeError, ["shape", "'x'", "integers"]),
+        (lambda: AtShape(ni.Normal(), [2, -1]), ValueError, ["shape", "negative"]),
         (lambda: ni.DepthScaled(ni.Normal(), 0), ValueError, ["layers", "0", "at least 1"]),
         (lambda: ni.DepthScaled(ni.Normal(), 1.5), TypeError, ["layers", "1.5", "integer"]),
         (lambda: ni.DepthScaled(ni.Normal(), True), TypeError, ["layers", "True"]),
@@ -196,6 +205,12 @@ def test_embedding_uniform():
     assert ni.EmbeddingUniform()((0, 4), seed=0).size == 0
     with pytest.raises(ValueError, match="rows"):
         ni.EmbeddingUniform()((), seed=0)
+
+
+def test_at_shape_takes_a_list():
+    init = AtShape(ni.KaimingNormal(), [2, 8])
+    assert init == AtShape(ni.KaimingNormal(), (2, 8)) and hash(init)
+    assert law_of(init, (3,)) == law_of(ni.KaimingNormal(), (2, 8))
 
 
 # Padding rows.
