@@ -479,10 +479,10 @@ assert threads.num_threads() == 1
 
 def test_the_number_is_found_once():
     threads.default()
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(1000):
         threads.default()
-    assert time.perf_counter() - begin < 0.1
+    assert time.process_time() - begin < 0.1
 
 
 def test_a_fork_takes_the_locks_of_the_compiler_first():
