@@ -48,6 +48,14 @@ def _fill(tensor: Any, make: _Make, fields: Any, generator: Any, seed: Any) -> A
         raise _torchs(error, generator is not None) from None
 
 
+def _accepted(make: _Make, fields: Any) -> bool:
+    try:
+        make(*fields)
+    except ValueError:
+        return False
+    return True
+
+
 #: The names of an initializer's arguments in errors, and torch's names of them.
 _NAMES = {"low": "a", "high": "b", "value": "val"}
 _NAMES |= dict.fromkeys(("array", "shape", "dtype"), "tensor")
@@ -112,7 +120,7 @@ def trunc_normal_(
     True
     """
     mean, std, a, b = fields = real("mean", mean), real("std", std), real("a", a), real("b", b)
-    if mean < a - 2 * std or mean > b + 2 * std:
+    if (mean < a - 2 * std or mean > b + 2 * std) and _accepted(_trunc_normal, fields):
         warnings.warn(
             f"mean is more than 2 std from [a, b] in trunc_normal_: mean {mean}, std {std}, "
             f"[{a}, {b}]. The values follow the far tail exactly; is that what was meant?",

@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,10 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of shared reference data beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import cuda, device  # noqa: E402
 from benchmarks.cuda import KEY, SMALL, Case  # noqa: E402
+from numinit.stream.dtypes import DTYPES  # noqa: E402
 
 KILLS = (
     "#include <signal.h>\n#include <unistd.h>\nint main(void) { return kill(getppid(), SIGKILL); }"
@@ -68,7 +69,9 @@ def test_the_rehearsal_runs_to_its_end(tmp_path, program):
     assert re.findall("^## (.*)$", text, re.M) == list(device.PARTS)
     listed = device.items(device.options_of(["--report", "x", "--rehearse"]))
     cases = [item.case for item in listed if item.case]
-    assert len(cases) > 140
+    assert len(cases) > 90
+    assert {case.dtype for case in cases} == {*DTYPES}
+    assert {case.name for case in cases} == {*cuda.INITIALIZERS}
     assert all(f"\n{case}: the CPU's bits [" in text for case in cases)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     who = [row[1] for row in rows if "float" in row[0]]

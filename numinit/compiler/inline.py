@@ -54,6 +54,9 @@ class Inline:
         """Call the function as compiled for the CPU; its results are those of the kernels."""
         return self.compiled(*arguments)
 
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled as a function is, by its name
+
     def __repr__(self) -> str:
         return f"<inline {self.__module__}.{self.__qualname__}>"
 

@@ -118,7 +118,12 @@ def _write(plan: ByIndex, target: np.ndarray, dtype: DType, window: Window) -> N
             index.append(at.reshape(along))
         if window.ids is not None:
             index[0] = window.ids[block[0]].reshape(-1, *[1] * (target.ndim - 1))
-        target[block] = stored(plan.values(tuple(index)), dtype)
+        values = plan.values(tuple(index))
+        if not plan.complex and np.iscomplexobj(values):
+            raise TypeError(
+                f"values: {plan.name} made complex numbers; real ones are accepted, or complex=True"
+            )
+        target[block] = stored(values, dtype)
 
 
 def _select(plan: ByIndex, target: np.ndarray, dtype: DType, window: Window) -> None:

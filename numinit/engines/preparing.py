@@ -22,8 +22,8 @@ from numinit.engines.forks import forks
 
 T = TypeVar("T")
 
-#: Held while a kernel is compiled or loaded, and during a fork. A thread that holds the lock of
-#: Numba's compiler never waits for it.
+#: Held while a kernel is compiled or loaded, and during a fork. A thread that holds a lock of Numba
+#: never waits for it.
 preparing = threading.RLock()
 
 
@@ -38,9 +38,8 @@ def prepared(work: Callable[[], T]) -> T:
     RuntimeError
         If this thread is in the middle of a compilation, so that waiting would never end.
     """
-    compiler = _compiler_lock()
     forking = bool(_holds) and _is_owned(preparing)  # a handler in the middle of `_before_fork`
-    if _at_work if forking else _is_owned(preparing) or (compiler and _is_owned(compiler)):
+    if _at_work if forking else any(map(_is_owned, (preparing, *_locks_of_numba()))):
         raise RuntimeError(
             "a signal's handler or a destructor fills an array, which needs a kernel to be compiled, "
             "in the middle of a compilation; fill such an array once before"
@@ -80,8 +79,11 @@ _at_work: list[None] = []  # not empty while the owner of `preparing` compiles
 
 
 def _at(work: Callable[[], T]) -> T:
-    # With the lock of Numba's compiler, always after `preparing`: who compiles for itself by LLVM, whose
-    # lock comes after both, must be seen to be inside when a handler forks.
+    # Before the compiler's lock, because who makes these takes that lock in the middle of it.
+    target = getattr(sys.modules.get("numba.core.registry"), "cpu_target", None)
+    _ = target and target.target_context
+    # With the lock of Numba's compiler: who compiles for itself by LLVM, whose lock comes after it,
+    # must be seen to be inside when a handler forks.
     with _compiler_lock() or contextlib.nullcontext():
         _at_work.append(None)
         try:
@@ -104,6 +106,16 @@ def _compiler_lock() -> Any:
     module = sys.modules.get("numba.core.compiler_lock")
     lock = getattr(module, "global_compiler_lock", None)
     return getattr(lock, "_lock", None)
+
+
+def _locks_of_numba() -> list[Any]:
+    """The locks that compile, in the order in which Numba takes them; none before it is imported."""
+    target = getattr(sys.modules.get("numba.core.registry"), "CPUTarget", None)
+    llvm = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    contexts = ("_toplevel_target_context", "_toplevel_typing_context")  # made by the first @njit
+    found = [getattr(vars(target or object).get(name), "_lock", None) for name in contexts]
+    found += [_compiler_lock(), getattr(getattr(llvm, "_lock", None), "_lock", None)]
+    return [lock for lock in found if lock is not None]
 
 
 def _is_owned(lock: Any) -> bool:
@@ -131,12 +143,12 @@ def _hold(lock: Any) -> type[int]:
 
 
 def _before_fork() -> None:
-    """Take `preparing` and the lock of Numba's compiler, whatever interrupts."""
-    compiler, interrupt = _compiler_lock(), None
+    """Take `preparing` and the locks of Numba, whatever interrupts."""
+    locks, interrupt = _locks_of_numba(), None
     # A handler may fork in the middle of a compilation by this thread. Another thread may hold
     # `preparing` and wait for that compilation: then `preparing` is not waited for.
-    inside = compiler is not None and _is_owned(compiler)
-    for lock in (preparing, *[compiler] * (compiler is not None)):
+    inside = any(map(_is_owned, locks))
+    for lock in (preparing, *locks):
         waiting = True
         while waiting:
             try:
@@ -154,11 +166,10 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     """Release, in a child, the locks of threads that it lacks."""
-    locks: tuple[Any, ...] = preparing, _compiler_lock()
-    for lock in locks:
-        if lock is not None and lock.acquire(blocking=False):
+    for lock in (preparing, *_locks_of_numba()):
+        if lock.acquire(blocking=False):
             lock.release()
-        elif lock is not None:
+        else:
             lock._at_fork_reinit()
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from numinit.engines.zeros import Zeros
+from numinit.show import show
 from numinit.stream.dtypes import DType, quotient
 from numinit.stream.transform import Transform
 
@@ -95,6 +96,11 @@ class Sampled:
     zeros : Zeros, optional
         The elements that are set to zero. Their places belong to one shape.
 
+    Raises
+    ------
+    TypeError
+        If `distribution` is none, such as an initializer that needs a shape first.
+
     Examples
     --------
     The standard deviation of this initializer follows from the shape:
@@ -111,6 +117,14 @@ class Sampled:
 
     distribution: Distribution
     zeros: Zeros | None = None
+
+    def __post_init__(self) -> None:
+        given = self.distribution
+        if not hasattr(given, "transform") or isinstance(given, type):
+            raise TypeError(
+                f"distribution: {show(given)} was given; a distribution such as Normal(std=0.02) is "
+                "accepted. Another initializer's plan is returned as it is: init.plan(shape, dtype)"
+            )
 
     def divided(self, divisor: float) -> "Sampled":
         """Return the plan with the standard deviation divided by `divisor`."""

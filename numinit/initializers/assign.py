@@ -1,9 +1,10 @@
 """Weights whose elements are given."""
 
+import functools
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +45,8 @@ class Assign(Initializer):
     array([1. , 2.5], dtype=float32)
     """
 
+    has_spread: ClassVar[bool] = False
+
     value: Any
     _digest: bytes = field(init=False)
     _largest: float = field(init=False)
@@ -81,15 +84,16 @@ class Assign(Initializer):
             raise ValueError(
                 f"shape: {shape} was given; that of value, {self.value.shape}, is accepted"
             )
-        return ByIndex("Assign", self._values, self._largest, self.value.dtype.kind == "c")
+        # A function of the array, because this object keeps the plan's fill.
+        values = functools.partial(_values, self.value)
+        return ByIndex("Assign", values, self._largest, self.value.dtype.kind == "c")
 
-    def _values(self, index: Index) -> np.ndarray:
-        # Consecutive indices as slices, because NumPy copies those faster.
-        rows = tuple(at.reshape(-1) for at in index[:1])
-        rest = tuple(slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:])
-        return _exact(self.value[(*rows, *rest, ...)]).reshape(
-            np.broadcast_shapes(*(i.shape for i in index))
-        )
+
+def _values(value: np.ndarray, index: Index) -> np.ndarray:
+    # Consecutive indices as slices, because NumPy copies those faster.
+    where: list[Any] = [at.reshape(-1) for at in index[:1]]
+    where += [slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:]]
+    return _exact(value[(*where, ...)]).reshape(np.broadcast_shapes(*(i.shape for i in index)))
 
 
 def _copy(value: Any) -> np.ndarray:

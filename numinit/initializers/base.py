@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Plan, Sampled
 from numinit.initializers.callers import refuse_caller, refused_call
-from numinit.initializers.kept import Exactly, Kept
+from numinit.initializers.kept import ADDED, Exactly, Kept
 from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.transform import Transform
@@ -36,6 +36,9 @@ class Initializer:
     >>> ni.Normal(std=0.02)((2, 3), seed=0).shape
     (2, 3)
     """
+
+    has_spread: ClassVar[bool] = True
+    """Whether there is a standard deviation to scale, as `DepthScaled` does."""
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         """Say how a weight is made.
@@ -324,11 +327,11 @@ class Initializer:
 
     @Kept
     def _ready(self) -> Callable[..., tuple[Filler | None, bool]]:
-        """`_prepare`, kept for the next time unless the initializer is large."""
+        """`_prepare`, kept for the next time unless the initializer is large or may change."""
         return functools.partial(_prepared, Exactly(self))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_ready"}
+        return {name: value for name, value in self.__dict__.items() if name not in ADDED}
 
 
 @functools.lru_cache(1024)  # a model's layers are alike, and planning takes longer than small fills

@@ -3,7 +3,7 @@
 import math
 import numbers
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from numinit.initializers.base import Distribution
 from numinit.show import show
@@ -64,6 +64,8 @@ class Constant(Distribution):
     >>> ni.Constant(0.1)(2, "float64")
     array([0.1, 0.1])
     """
+
+    has_spread: ClassVar[bool] = False
 
     value: complex = 0.0
 

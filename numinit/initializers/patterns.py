@@ -4,6 +4,7 @@ import functools
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Eye(Initializer):
     [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
     """
 
+    has_spread: ClassVar[bool] = False
+
     gain: float = 1.0
     batch_axis: Axes = ()
 
@@ -59,7 +62,7 @@ class Eye(Initializer):
             raise ValueError(f"Only tensors with 2 dimensions are supported: {given}")
         row, column = axes
         largest = abs(self.gain) if np.isfinite(self.gain) else 0.0
-        return _selected(self, Selection(row, self.gain, {column: lambda at: at}), largest)
+        return _selected(self, Selection(row, self.gain, {column: np.positive}), largest)
 
     def _matrix(self, shape: tuple[int, ...]) -> list[int]:
         """Return the axes that are not batch axes."""
@@ -97,6 +100,8 @@ class Dirac(Initializer):
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
+    has_spread: ClassVar[bool] = False
+
     groups: int = 1
     in_axis: int = 1
     out_axis: int = 0
@@ -119,7 +124,7 @@ class Dirac(Initializer):
                 f"{show(self.groups)} were given"
             )
         outputs = shape[output] // self.groups
-        places: dict[int, Place] = {input_: lambda at: at % outputs}
+        places: dict[int, Place] = {input_: functools.partial(_remainder, outputs)}
         for axis, size in enumerate(shape):
             if axis not in (input_, output):
                 places[axis] = functools.partial(np.full_like, fill_value=size // 2)
@@ -157,6 +162,7 @@ class Bilinear(Initializer):
     [0.1875, 0.5625, 0.5625, 0.1875]
     """
 
+    has_spread: ClassVar[bool] = False
     in_axis: int = 0
     out_axis: int = 1
 
@@ -176,13 +182,20 @@ class Bilinear(Initializer):
             )
         factor = -(-shape[kernel[0]] // 2)
         centre = (2 * factor - 1 - factor % 2) / (2 * factor) if factor else 0.0
+        return ByIndex("Bilinear", functools.partial(_triangles, factor, centre, tuple(kernel)))
 
-        def values(index: Index) -> np.ndarray:
-            y, x = (1.0 - np.abs(at / factor - centre) for at in (index[a] for a in kernel))
-            product: np.ndarray = y * x
-            return product
 
-        return ByIndex("Bilinear", values)
+# Functions of the module, so that plans can be pickled.
+
+
+def _remainder(divisor: int, at: np.ndarray) -> np.ndarray:
+    return at % divisor
+
+
+def _triangles(factor: int, centre: float, kernel: tuple[int, ...], index: Index) -> np.ndarray:
+    y, x = (1.0 - np.abs(index[axis] / factor - centre) for axis in kernel)
+    product: np.ndarray = y * x
+    return product
 
 
 def _selected(initializer: Initializer, selection: Selection, largest: float) -> Plan:

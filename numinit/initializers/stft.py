@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class STFT(Initializer):
     """
 
     side: Literal["real", "imag"] = "real"
+    has_spread: ClassVar[bool] = False
+
     window: str | Sequence[float] | None = "hann"
     scaling: Literal["density", "spectrum"] | None = "density"
     periodic: bool = False

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from numinit.engines.spec import Plan, Sampled
 from numinit.engines.zeros import RANGE, Zeros
 from numinit.initializers.base import Initializer
-from numinit.initializers.distributions import Constant, real
+from numinit.initializers.distributions import real
 from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, as_shape
@@ -287,6 +287,10 @@ class AtShape(Wrapper):
 
     shape: Sequence[int]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "shape", as_shape(self.shape))
+
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         plan = self.init.plan(tuple(self.shape), dtype)
         if not isinstance(plan, Sampled):
@@ -297,9 +301,11 @@ class AtShape(Wrapper):
 
 
 def _needs_spread(init: Initializer) -> None:
-    """Refuse a constant here, before a shape is known."""
-    if isinstance(init, Constant):
-        init.divided(1.0)
+    """Refuse what cannot be scaled here, before a shape is known."""
+    while isinstance(init, Wrapper):
+        init = init.init
+    if not init.has_spread:
+        raise ValueError(f"init: {type(init).__name__} has no spread to scale")
 
 
 def _set_integer(initializer: Any, name: str) -> int:

@@ -1,5 +1,6 @@
 """What a recipe is: rules that say which initializer each tensor of a model gets, by its name."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,8 +114,10 @@ class Recipe:
         """
         layers, kinds, single = self._count_layers(shapes), dtypes or {}, DTYPES["float32"]
         globs = [(glob, number) for number, rule in enumerate(self.rules) for glob in rule.match]
-        matching = Globs(glob for glob, _ in globs)
-        base = Globs(glob for glob, _ in self.base)
+        # What a file's globs cost is counted anew; Python's own are ready for the next model.
+        automaton = Globs if self.text else _kept_globs
+        matching = automaton(tuple(glob for glob, _ in globs))
+        base = automaton(tuple(glob for glob, _ in self.base))
         plans = {}
         for name, shape in shapes.items():
             first = matching.first(name)
@@ -194,6 +197,9 @@ class Recipe:
                 last = head
                 self._check_steps(matching.steps)
         return len(found)
+
+
+_kept_globs = functools.lru_cache(4)(Globs)
 
 
 def _tensor(name: str, shapes: Mapping[str, Sequence[int]]) -> str:

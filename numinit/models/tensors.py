@@ -1,6 +1,6 @@
 """The tensors of a file: checked, planned, and filled a piece at a time."""
 
-import contextlib
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numinit.engines.spec import Plan, Sampled, Whole
+from numinit.engines.zeros import Zeros
 from numinit.initializers.base import Planned
 from numinit.initializers.kept import Exactly
 from numinit.models.formats.format import Tensors
@@ -128,20 +129,25 @@ class Plans:
 
     def ready(self, name: str, shape: tuple[int, ...], dtype: DType) -> Planned:
         """What fills a tensor; it keeps what it prepares. Alike ones, as in a model's layers, share it."""
-        what = _exactly(self._plans[name]), shape, dtype
+        plan = self._plans[name]
+        if isinstance(plan, Sampled):
+            try:
+                return _planned(Exactly(plan.distribution), plan.zeros, shape, dtype)
+            except LookupError:
+                pass
+        what = id(plan), shape, dtype
         if what not in self._ready:
             if len(self._ready) >= KEPT:
                 self._ready.clear()
-            self._ready[what] = Planned(self._plans[name])
+            self._ready[what] = Planned(plan)
         return self._ready[what]
 
 
-def _exactly(plan: Plan) -> object:
-    """What tells a plan from others while these are alive; alike ones share it where they can."""
-    if isinstance(plan, Sampled):
-        with contextlib.suppress(LookupError):
-            return Exactly(plan.distribution), plan.zeros
-    return id(plan)
+@functools.lru_cache(1024)  # also for the next model
+def _planned(
+    exactly: Exactly, zeros: Zeros | None, shape: tuple[int, ...], dtype: DType
+) -> Planned:
+    return Planned(Sampled(exactly.init, zeros))
 
 
 def nbytes_of(shape: tuple[int, ...], dtype: DType | Integer) -> int:

@@ -1,4 +1,21 @@
-"""Stand-ins for arrays in a GPU's memory."""
+"""Stand-ins for arrays in a GPU's memory, and a quicker compiler."""
+
+import contextlib
+
+
+@contextlib.contextmanager
+def quick_copies():
+    """Let numba-cuda copy no scopes where it inlines: for the same code in half the time.
+
+    With each block of an inlined function it copies all names of that function.
+    """
+    from numba.cuda.core.ir import Scope
+
+    Scope.__deepcopy__ = lambda self, memo: self
+    try:
+        yield
+    finally:
+        del Scope.__deepcopy__
 
 
 class Exported:

@@ -104,9 +104,7 @@ def sliced(base_shape, index, order=None):
 
 def main():
     assert SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
-    for law, dtype, init in laws_and_types():
-        if law == "normal" or dtype in ("float32", "complex64"):  # the rest is run as PTX
-            check(f"{law} {dtype}", init, plain(3, 7), dtype)
+    # The other laws and types are run as PTX; here each costs seconds, compiled for the CPU.
     # Starts in a block, alignments, runs over the wrap of the counter's first word.
     for dtype, first, shift in itertools.product(
         ["float32", "float64", "float16", "float8_e5m2", "complex64"],
@@ -156,10 +154,7 @@ def main():
                 steps=(0, 1),
                 rows=rows,
             )
-    padded = ni.Padded(ni.Normal(), 2)
-    for dtype in ["float32", "float8_e4m3fn", "complex64"]:
-        check(f"sparse {dtype}", ni.Sparse(0.4), plain(11, 7), dtype)
-        check(f"range {dtype}", padded, plain(5, 7), dtype)
+    check("range", ni.Padded(ni.Normal(), 2), plain(5, 7), "complex64")
     # Beyond the last row, where a permutation's walk might never come back.
     for seed in (0, 4, 13):
         check(f"sparse {seed}", ni.Sparse(0.4), plain(11, 7), "float32", key=ni.Key(seed))
@@ -178,8 +173,8 @@ def arrays():
                 assert ni.normal_(array, generator=3) is array
                 ni.normal_(ours, generator=3)
                 assert a.tobytes() == b.tobytes()
-                ni.kaiming_uniform_(kind(theirs), generator=3)
-                ni.kaiming_uniform_(ours, generator=3)
+                ni.kaiming_normal_(kind(theirs), generator=4)
+                ni.kaiming_normal_(ours, generator=4)
                 assert a.tobytes() == b.tobytes()
             ni.Normal().fill_(kind(b), shape=(60, 5), offset=(7, 0), seed=1)
             assert (ni.Normal().block((60, 5), slice(7, 13), dtype, seed=1) == b).all()

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 from cuda.bindings import driver as bindings
-from cuda_parts import Exported
+from cuda_parts import Exported, quick_copies
 from numba import cuda
 from ptx_machine import Program
 
@@ -282,4 +282,5 @@ def refused(array, why):
 
 
 if __name__ == "__main__":
-    main()
+    with quick_copies():
+        main()

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_parts import Capsuled, Exported
+from cuda_parts import Capsuled, Exported, quick_copies
 from cuda_simulator import COMPLEX, REAL, laws_and_types
 from helpers import spec_of, view_of
 from ptx_machine import Program
@@ -104,12 +105,12 @@ def test_the_host_side_on_a_stand_in_for_the_driver(compiler, tmp_path):
 
 def variants():
     from_laws = [(law, dtype) for law, dtype, _ in laws_and_types()]
-    masked = [("normal", d, "sparse") for d in ("float32", "bfloat16", "complex64")]
-    masked += [("normal", d, "range") for d in ("float64", "float8_e5m2", "complex128")]
+    masked = [("normal", d, "sparse") for d in ("float32", "complex64")]
+    masked += [("normal", d, "range") for d in ("float16", "complex128")]
     layouts = [
         ("normal", "float32", "", 1),
         ("normal", "float32", "", 3),
-        ("normal", "bfloat16", "", 0, True),
+        ("normal", "float8_e5m2", "", 0, True),
         ("normal", "float64", "", 2, True),
         ("normal", "float32", "", 1, False, True),
         ("uniform", "float8_e4m3fn", "sparse", 1, False, True),
@@ -131,27 +132,54 @@ def named(law, dtype, pattern="", *layout):
     return Variant(transform, kind, PATTERNS[pattern], *layout)
 
 
-@functools.cache
-def compiled(variant):
-    """The PTX of a kernel by architecture and whether NVVM may contract products and sums."""
+@pytest.fixture(scope="session")
+def compiled(run_folder):
+    """A function that compiles a kernel once in a run: a fixture, so that all processes share it."""
+    if reason := missing():
+        pytest.skip(reason)
+    folder = run_folder / "ptx"
+    folder.mkdir(exist_ok=True)
+
+    @functools.cache
+    def texts_of(variant):
+        """The PTX by architecture and whether NVVM may contract products and sums."""
+        file = folder / variant.name
+        if not file.is_file():
+            draft = file.with_name(f"{variant.name}-{os.getpid()}")
+            with quick_copies():
+                draft.write_bytes(pickle.dumps(ptx_of(variant)))
+            draft.replace(file)
+        return pickle.loads(file.read_bytes())
+
+    return texts_of
+
+
+def ptx_of(variant):
     from numba.cuda.cudadrv import nvvm
 
     from numinit.compiler.cuda import ptx
     from numinit.engines.cuda_kernel import fill_function
 
-    texts, original = {}, nvvm.compile_ir
+    made, original = {}, nvvm.compile_ir
 
     def compile_ir(code, **options):
         for arch in ARCHITECTURES:
             for contract in (True, False):
-                made = original(code, **{**options, "arch": arch, "fma": contract})
-                texts[arch, contract] = made.decode().strip("\0").strip()
-        return original(code, **options)
+                made[arch, contract] = original(code, **{**options, "arch": arch, "fma": contract})
+        return made["compute_90", True]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nvvm, "compile_ir", compile_ir)
         ptx(fill_function(variant, (9, 0)), variant.signature, (9, 0))
-    return texts
+    return {how: text.decode().strip("\0").strip() for how, text in made.items()}
+
+
+def test_quick_copies_change_no_code(compiled):
+    variant = named("normal", "float32")
+    quick, slow = compiled(variant), ptx_of(variant)
+    assert {how: plain(text) for how, text in quick.items()} == {
+        how: plain(text) for how, text in slow.items()
+    }
 
 
 def plain(text):
@@ -191,7 +219,7 @@ INEXACT = re.compile(
 
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
-def test_ptx(compiler, variant):
+def test_ptx(compiled, variant):
     texts = compiled(named(*variant))
     for arch in ARCHITECTURES:
         text = texts[arch, True]
@@ -209,6 +237,19 @@ def test_ptx(compiler, variant):
     if variant[0] != "constant":
         # Philox multiplies words, not their zero upper halves: a quarter of a kernel's work.
         assert text.count("mul.wide.u32") >= 20
+    for arch in ARCHITECTURES:
+        check_nothing_is_spilled(texts[arch, True])
+
+
+def check_nothing_is_spilled(text):
+    from numinit.compiler.cuda import assembled
+
+    code, said = assembled(text, "-Xptxas=-v")
+    assert code[:4] == b"\x7fELF"
+    found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
+    assert found
+    assert all(int(size) == 0 for size, _ in found), said
+    assert int(re.search(r"Used (\d+) registers", said)[1]) <= 80  # three blocks of threads fit
 
 
 def test_the_reading_of_ptx_finds_contraction(compiler):
@@ -240,24 +281,11 @@ def test_the_reading_of_ptx_finds_contraction(compiler):
     assert contractible(text) == []
 
 
-@pytest.mark.parametrize("variant", variants(), ids=lambda v: " ".join(map(str, v)))
-def test_nothing_is_spilled(compiler, variant):
-    from numinit.compiler.cuda import assembled
-
-    for arch in ARCHITECTURES:
-        code, said = assembled(compiled(named(*variant))[arch, True], "-Xptxas=-v")
-        assert code[:4] == b"\x7fELF"
-        found = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", said)
-        assert found
-        assert all(int(size) == 0 for size, _ in found), said
-        assert int(re.search(r"Used (\d+) registers", said)[1]) <= 80  # three blocks of threads fit
-
-
 class Recorded(Exception):
     """A launch's arguments."""
 
 
-def launched(monkeypatch, run, *arguments):
+def launched(monkeypatch, compiled, run, *arguments):
     """What a fill would launch: the kernel's PTX, its arguments, and the units."""
 
     def record(*what):
@@ -280,7 +308,7 @@ def cases():
     wrap = 4 * 2**32
     for law, dtype, init in laws_and_types():
         yield f"{law} {dtype}", init, dtype, (67,), (), wrap - 21, (1,)
-    for dtype in ("float32", "float64", "float16", "float8_e5m2", "complex64"):
+    for dtype in ("float32", "float8_e5m2", "complex64"):
         yield f"transposed {dtype}", ni.Normal(), dtype, (5, 9), (1, 0), 0, (5, 1)
         yield f"window {dtype}", ni.Normal(), dtype, (4, 9), (0, 1), wrap - 40, (13, 1)
     yield "sparse", ni.Sparse(0.4), "float32", (11, 5), (), 0, None
@@ -292,7 +320,7 @@ CASES = {name: case for name, *case in cases()}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
+def test_ptx_gives_the_bits_of_the_cpu(compiled, monkeypatch, name):
     init, dtype, shape, order, first, steps = CASES[name]
     size = as_dtype(dtype).itemsize
     whole = np.zeros(shape, f"V{size}")
@@ -304,13 +332,13 @@ def test_ptx_gives_the_bits_of_the_cpu(compiler, monkeypatch, name):
     start = 1 << 20  # a made-up address
     memory = dict.fromkeys(range(start, start + whole.nbytes))
     program, arguments, units = launched(
-        monkeypatch, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
+        monkeypatch, compiled, cuda.Fill(*layout), start, first, 0, KEY.seed, KEY.stream
     )
     program.run(arguments, min(units, 5), memory)
     assert bytes(memory.values()) == whole.tobytes()
 
 
-def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
+def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiled, monkeypatch):
     whole = np.zeros((3, 7), np.float32)
     rows = np.array([2**33, 0, 5])
     memory = view_of(whole, (0, 1), by_rows=True)
@@ -320,7 +348,7 @@ def test_ptx_of_rows_gives_the_bits_of_the_cpu(compiler, monkeypatch):
     memory = dict(enumerate(rows.tobytes(), ids))
     memory.update(dict.fromkeys(range(start, start + whole.nbytes)))
     program, arguments, units = launched(
-        monkeypatch, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
+        monkeypatch, compiled, cuda.Fill(*layout), start, 0, ids, KEY.seed, KEY.stream
     )
     program.run(arguments, units, memory)
     assert bytes(memory[start + i] for i in range(whole.nbytes)) == whole.tobytes()
@@ -371,8 +399,7 @@ def test_machine_code_is_cached(compiler, tmp_path):
     assert images() == ([0, 0, 0], codes)
     for file in tmp_path.rglob("*.cubin"):
         file.write_bytes(file.read_bytes()[:-1])
-        assert images()[0][-1] == 1
-        assert images()[0] == [0, 0, 0]
+    assert [images()[0], images()[0]] == [made, [0, 0, 0]]
     # What Numba's environment asks of other code is not asked of this.
     assert images("other", NUMBA_OPT="0", NUMBA_CUDA_DEBUGINFO="1") == ([1, 2, 2], codes)
 
@@ -706,8 +733,8 @@ def empty(shape, dtype):
 
 sys.modules["cupy"] = ModuleType("cupy")
 new._cupy_maker = lambda index: new.Maker(empty, upload)
-for dtype in ("float16",):
-    for init in (ni.Sparse(0.5), ni.Padded(ni.Uniform(), -1), ni.Eye()):
+for dtype in ("float32",):
+    for init in (ni.Sparse(0.5), ni.Eye()):
         shape = 9, 5
         whole = init(shape, dtype, seed=1)
         assert (init(shape, dtype, seed=1, device="cuda").array == whole).all()

@@ -156,17 +156,25 @@ for child in children:
 """)
 
 
+LOCKS = {
+    "compiler": "from numba.core.compiler_lock import global_compiler_lock as lock",
+    "target": "lock = vars(numba.core.registry.CPUTarget)['_toplevel_target_context']._lock",
+    "typing": "lock = vars(numba.core.registry.CPUTarget)['_toplevel_typing_context']._lock",
+    "llvm": "from llvmlite.binding import ffi; lock = ffi.lib._lock",
+}
+
+
 @needs_fork
-def test_a_child_born_while_another_thread_compiles_the_users_code():
-    run("""
-import numba
-from numba.core.compiler_lock import global_compiler_lock
-ni.Normal()(4)
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_child_born_while_another_thread_compiles_the_users_code(name):
+    run(f"""
+import numba, numba.core.registry
+{LOCKS[name]}
 def compile(n):
     return numba.njit(lambda x: x + n)(1)
 held, release = threading.Event(), threading.Event()
 def hold():
-    with global_compiler_lock:  # as the compiler does
+    with lock:  # as the compiler does, and who makes its first context
         held.set()
         release.wait()
 thread = threading.Thread(target=hold); thread.start(); held.wait()
@@ -177,6 +185,24 @@ assert time.monotonic() - begin > 0.3  # born when the other thread was done
 child_ends_well(child)
 thread.join()
 compile(3)
+""")
+
+
+def test_a_first_fill_beside_the_users_first_compilation():
+    """Numba's first context is made under a lock of its own, and in it the compiler's is taken."""
+    run("""
+import numba
+from numba.core.cpu import CPUContext
+begun, init = threading.Event(), CPUContext.init
+def slowly(self):
+    begun.set()
+    time.sleep(0.5)
+    init(self)
+CPUContext.init = slowly
+thread = threading.Thread(target=numba.njit, args=(lambda x: x,), daemon=True)
+thread.start(); begun.wait()
+ni.Normal()(4)
+thread.join()
 """)
 
 
@@ -218,11 +244,13 @@ assert not preparing._holds
 def test_a_child_without_the_locks_has_new_ones():
     """Should the hook before a fork fail: what another thread had is nobody's in the child."""
     run("""
-ni.Normal()(4)
-from numba.core.compiler_lock import global_compiler_lock
+import contextlib, numba
+assert len(locks := preparing._locks_of_numba()) == 4
 held, release = threading.Event(), threading.Event()
 def hold():
-    with preparing.preparing, global_compiler_lock:
+    with contextlib.ExitStack() as stack:
+        for lock in (preparing.preparing, *locks):
+            stack.enter_context(lock)
         held.set()
         release.wait()
 thread = threading.Thread(target=hold); thread.start(); held.wait()
@@ -451,10 +479,10 @@ assert threads.num_threads() == 1
 
 def test_the_number_is_found_once():
     threads.default()
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(1000):
         threads.default()
-    assert time.perf_counter() - begin < 0.1
+    assert time.process_time() - begin < 0.1
 
 
 def test_a_fork_takes_the_locks_of_the_compiler_first():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numinit as ni
-from numinit.initializers import Initializer, Sampled, Whole, base
+from numinit.initializers import ByIndex, Initializer, Sampled, Whole, base
 from numinit.show import show
 from numinit.stream.dtypes import as_dtype
 
@@ -272,6 +272,95 @@ class OwnInt(int):
 )
 def test_state_that_is_in_no_field_shares_no_fill(make):
     assert [float(make(value)((2,))[0]) for value in (3.0, 4.0)] == [3.0, 4.0]
+
+
+@dataclass
+class Changing(Initializer):
+    std: float = 1.0
+
+    def plan(self, shape, dtype):
+        return Sampled(ni.Constant(self.std))
+
+
+def test_an_initializer_that_may_change_keeps_no_fill():
+    init = Changing(1.0)
+    outer = ni.Padded(init, 0)
+    assert [init((2,))[1], outer((2,))[1]] == [1, 1]
+    init.std = 2.0
+    assert [init((2,))[1], outer((2,))[1]] == [2, 2]
+
+
+HELD = {
+    "callable": lambda: ni.KaimingNormal(nonlinearity=Big()),
+    "wrapped": lambda: ni.Padded(ni.KaimingNormal(nonlinearity=Big()), 0),
+    "Assign": lambda: ni.Assign(np.arange(32.0).reshape(8, 4)),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_no_cache_may_hold_keeps_its_fills_itself(name):
+    init = HELD[name]()
+    layout = (8, 4), as_dtype("float32"), (8, 4), (16, 4)
+    first = init._ready(*layout)
+    assert init._ready(*layout) is first
+    assert init._ready(*layout, on_gpu=False) is not first  # it is asked for in another way
+    made = init((8, 4), seed=1)
+    for rows in range(1, 20):  # of which it keeps a few
+        init.block((8, 4), slice(rows % 8, 8), seed=1)
+    assert len(vars(init)["_fills"]) <= 4
+    again = pickle.loads(pickle.dumps(init)) if name == "Assign" else copy.copy(init)
+    assert not {"_fills", "_ready"} & {*vars(again)}
+    np.testing.assert_array_equal(again((8, 4), seed=1), made)
+    kept = weakref.ref(init)
+    gc.disable()
+    try:
+        del init
+        assert kept() is None  # no circle of references, so that arrays are freed at once
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("given", [3, None, ni.KaimingNormal(), ni.Normal])
+def test_a_plan_of_no_distribution_is_refused(given):
+    with pytest.raises(TypeError, match=r"^distribution: .* was given; a distribution such as"):
+        Sampled(given)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_complex_values_need_a_plan_that_says_so(dtype):
+    def values(index):
+        return index[0] * 1j
+
+    array = np.full(3, 7, dtype)
+    with pytest.raises(TypeError, match=r"^values: Mine made complex numbers; .*complex=True"):
+        Planning(ByIndex("Mine", values)).fill_(array)
+    assert (array == 7).all()
+    if dtype == "complex64":
+        Planning(ByIndex("Mine", values, complex=True)).fill_(array)
+        assert array.tolist() == [0, 1j, 2j]
+
+
+PLANS = {
+    "Sampled": (ni.Normal(), (4, 4)),
+    "Sparse": (ni.Sparse(0.5), (4, 4)),
+    "Padded": (ni.Padded(ni.Uniform(), 1), (4, 4)),
+    "Eye": (ni.Eye(), (4, 4)),
+    "Dirac": (ni.Dirac(2), (4, 2, 3)),
+    "Bilinear": (ni.Bilinear(), (1, 2, 4, 4)),
+    "Assign": (ni.Assign([1.0, 2.0]), (2,)),
+    "STFT": (ni.STFT(), (8, 1, 5)),
+    "Orthogonal": (ni.Orthogonal(), (4, 4)),
+    "DeltaOrthogonal": (ni.DeltaOrthogonal(), (4, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plans_are_pickled(name):
+    init, shape = PLANS[name]
+    plan = pickle.loads(pickle.dumps(init.plan(shape, as_dtype("float32"))))
+    if isinstance(plan, Sampled):
+        assert plan == init.plan(shape, as_dtype("float32"))
+    np.testing.assert_array_equal(Planning(plan)(shape, seed=1), init(shape, seed=1))
 
 
 @dataclass(frozen=True)

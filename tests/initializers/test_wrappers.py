@@ -1,5 +1,6 @@
 """Rules: spreads against numbers worked out by hand, muP against its tables, padding to the bit."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 import numinit as ni
 from numinit.engines.zeros import SPARSE
 from numinit.initializers.variance_scaling import Spread
+from numinit.initializers.wrappers import AtShape
 from numinit.models import recipes
 from numinit.models.recipes import RecipeError
 from numinit.models.verify import Mismatch, verify
@@ -60,6 +62,14 @@ def test_depth_scaled_keeps_the_zeros_of_a_sparse_matrix():
     ("make", "error", "parts"),
     [
         (lambda: ni.DepthScaled(ni.Ones(), 2), ValueError, ["Ones", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Eye(), 2), ValueError, ["init", "Eye", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Dirac(), 2), ValueError, ["Dirac", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Bilinear(), 2), ValueError, ["Bilinear", "no spread"]),
+        (lambda: ni.DepthScaled(ni.STFT(), 2), ValueError, ["STFT", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Assign([1.0]), 2), ValueError, ["Assign", "no spread"]),
+        (lambda: ni.DepthScaled(ni.Padded(ni.Eye(), 0), 2), ValueError, ["Eye", "no spread"]),
+        (lambda: AtShape(ni.Normal(), "x"), TypeError, ["shape", "'x'", "integers"]),
+        (lambda: AtShape(ni.Normal(), [2, -1]), ValueError, ["shape", "negative"]),
         (lambda: ni.DepthScaled(ni.Normal(), 0), ValueError, ["layers", "0", "at least 1"]),
         (lambda: ni.DepthScaled(ni.Normal(), 1.5), TypeError, ["layers", "1.5", "integer"]),
         (lambda: ni.DepthScaled(ni.Normal(), True), TypeError, ["layers", "True"]),
@@ -197,17 +207,29 @@ def test_embedding_uniform():
         ni.EmbeddingUniform()((), seed=0)
 
 
+def test_at_shape_takes_a_list():
+    init = AtShape(ni.KaimingNormal(), [2, 8])
+    assert init == AtShape(ni.KaimingNormal(), (2, 8)) and hash(init)
+    assert law_of(init, (3,)) == law_of(ni.KaimingNormal(), (2, 8))
+
+
 # Padding rows.
 
 SHAPE = (7, 5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "init", [ni.Normal(), ni.Uniform(1, 2), ni.KaimingUniform(), ni.Constant(-3)]
+    ("init", "dtype"),
+    [
+        *((ni.Normal(), dtype) for dtype in DTYPES),
+        *itertools.product(
+            [ni.Uniform(1, 2), ni.KaimingUniform(), ni.Constant(-3)],
+            ["float32", "float8_e4m3fn", "complex128"],
+        ),
+    ],
 )
 @pytest.mark.parametrize("row", [0, 3, -1])
-def test_one_row_is_zero_and_no_other_changes(dtype, init, row):
+def test_one_row_is_zero_and_no_other_changes(init, dtype, row):
     expected = init(SHAPE, dtype, seed=KEY)
     assert bits(expected[row]).any()
     expected[row] = 0

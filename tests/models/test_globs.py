@@ -48,9 +48,9 @@ def test_a_table_that_is_full_changes_nothing(monkeypatch):
 
 
 def test_hostile_globs_take_linear_time():
-    begin = time.perf_counter()
+    begin = time.process_time()
     for globs in (["*a" * 240 + "c"] * 17, ["*" + "[ab]" * 2000 + "c"], ["*a?" * 2700 + "c"]):
         for name in ("a" * 50_000, "ab" * 25_000):
             assert Globs(globs).first(name) is None
             assert Globs(globs).first(name + "aac") == 0
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10

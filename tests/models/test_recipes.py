@@ -407,10 +407,10 @@ def test_fans_of_without_a_prefix():
 def test_hostile_globs_take_linear_time():
     assert not Rule(("*a" * 240 + "b",), Zeros()).matches("a" * 20_000)
     recipe = recipes.parse(rule("Ones").replace('"*"', '"' + "*a" * 240 + '"'))
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(RecipeError, match="no rule for tensor 'aaa"):
         recipe.plan({"a" * 150_000 + "b" * 150_000: (1,)})
-    assert time.perf_counter() - begin < 2  # half a minute, as a regular expression
+    assert time.process_time() - begin < 2  # half a minute, as a regular expression
 
 
 def test_names_and_globs_made_to_take_time_are_refused():
@@ -418,10 +418,10 @@ def test_names_and_globs_made_to_take_time_are_refused():
     globs = ["*" + "".join(draw("ab?", k=30)) for _ in range(255)]
     text = "".join(rule("Ones").replace('"*"', f'"{glob}"') for glob in globs) + NORMAL
     names = {"".join(draw("ab", k=4096)): () for _ in range(2000)}
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(RecipeError, match=r"'here': matching its globs .* at most 262144"):
         recipes.parse(text, "here").plan(names)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     layers = [glob.replace("?", ".") for glob in globs[:16]]
     recipe = recipes.parse(f"layers = {layers}\n".replace("', '", "',\n'") + NORMAL, "here")
     recipe.plan({"a" * 4096 + ".b": ()})
@@ -440,7 +440,7 @@ def test_names_and_globs_made_to_take_time_are_refused():
     ],
 )
 def test_hostile_text_takes_little_time_and_memory(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(RecipeError) as caught:
@@ -448,7 +448,7 @@ def test_hostile_text_takes_little_time_and_memory(text):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     assert peak < 100e6
     assert len(str(caught.value)) < 1000
 

@@ -245,3 +245,5 @@ def test_the_warning_of_torch():
         warnings.simplefilter("error")
         assert ni.trunc_normal_(array, std=0.02, seed=0) is array  # bounds 100 sigma away
         ni.trunc_normal_(array, mean=3, a=-1, b=1, seed=0)
+        with pytest.raises(RuntimeError, match=r"^a, b: "):
+            ni.trunc_normal_(array, a=3, b=1, seed=0)  # refused, and nothing to warn of
