@@ -150,7 +150,11 @@ def placed(
     initializer: Initializer, key: Key, shape: tuple[int, ...], dtype: np.dtype, sharding: Any
 ) -> jax.Array:
     """Make an array whose shards are made on, or for, their own devices."""
-    sharding.check_compatible_aval(shape)
+    if len(getattr(sharding, "spec", ())) > len(shape):
+        raise ValueError(
+            f"sharding: {sharding.spec} was given for shape {shape}; a spec of at most as many axes is "
+            "accepted"
+        )
     plan = initializer.plan(shape, as_dtype(dtype))
     matrix: np.ndarray | None = None
     shards: list[jax.Array] = []
