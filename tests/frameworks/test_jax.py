@@ -506,6 +506,14 @@ def test_shards_on_gpus_by_the_simulator():
     finished(run("jax_simulator.py", **devices(4), NUMBA_ENABLE_CUDASIM="1"))
 
 
+def test_shards_on_gpus():
+    try:
+        jax.devices("cuda")
+    except RuntimeError as error:
+        pytest.skip(f"JAX sees no NVIDIA GPU: {str(error)[:80]}")
+    finished(run("jax_gpu.py", JAX_PLATFORMS="cuda,cpu"))
+
+
 # Models: each trains a step, and is saved and loaded.
 
 
