@@ -14,7 +14,7 @@ from numinit.weights import keys
 
 #: The first runs the command line; the others import numba.cuda, and have no examples.
 SKIPPED = {"numinit.__main__", "numinit.compiler.cuda", "numinit.engines.cuda_kernel"}
-OPTIONAL = {"cupy", "keras", "ml_dtypes", "mlx", "scipy", "torch"}
+OPTIONAL = {"cupy", "jax", "keras", "ml_dtypes", "mlx", "scipy", "torch"}
 MODULES = sorted(
     {"numinit", *(found.name for found in pkgutil.walk_packages(ni.__path__, "numinit."))} - SKIPPED
 )

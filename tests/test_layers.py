@@ -21,15 +21,8 @@ LAYERS = [
     ["weights.*"],
     ["initializers", "initializers.*"],
     ["models.*"],
-    [
-        "functional",
-        "torch",
-        "torch.*",
-        "jax",
-        "keras",
-        "mlx",
-        "dask",
-    ],  # frameworks' own conventions
+    # Frameworks' own conventions.
+    ["functional", "torch", "torch.*", "jax", "jax.*", "keras", "mlx", "dask"],
     ["cli", "__main__", ""],
 ]
 ANYWHERE = {"_version"}  # two constants
@@ -39,10 +32,14 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: it is used.
 BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
+JAX = {"jax"}
 OPTIONAL = {
     "arrays.torch": {"torch"},
     "keras": {"keras"},
     "mlx": {"mlx"},
+    **dict.fromkeys(
+        [f"jax.{n}" for n in ("arrays", "initializers", "keys", "traced", "trees")], JAX
+    ),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
