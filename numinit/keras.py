@@ -35,17 +35,21 @@ on a GPU are. While JAX or TensorFlow trace a function, a callback makes the val
 
 Where it differs from Keras, on purpose:
 
-======================================= ============================= ============================
-call                                    Keras                         here
-======================================= ============================= ============================
-the numbers for a seed                  differ between backends       the same on all
-truncated normal values                 can lie beyond two stddev     never, in any type
-``Orthogonal`` in 16 bits               no backend's qr takes them    rounded from float32
-a scalar ``seed`` of more than 32 bits  taken modulo 2**32            modulo 2**64
-negative ``stddev``, ``minval > maxval`` some values                  ``ValueError``
-a ``stddev`` beyond the type's range    infinities                    ``ValueError``
-``STFT`` of 512 x 257, float32          off by up to 1e-4             rounded once
-======================================= ============================= ============================
+======================================= ================================= =====================
+call                                    Keras                             here
+======================================= ================================= =====================
+the numbers for a seed                  differ between backends           the same on all
+truncated normal values                 up to 2.8 stddev on torch, and    within 2 stddev, in
+                                        2 rounded up on TensorFlow        any type
+``Orthogonal`` in 16 bits               an error on torch and JAX         rounded from float32
+a seed below 0 or beyond 2**32          an error, modulo 2**32, or        modulo 2**64
+                                        another, by backend
+``stddev < 0``, ``minval > maxval``      some values, or an error          ``ValueError``
+a ``stddev`` beyond the type's range    infinities                        ``ValueError``
+``STFT`` of 512 x 257, float32          off by up to 1e-4                 rounded once
+======================================= ================================= =====================
+
+Keras' own tests of its initializers pass with these classes in the place of Keras'.
 
 Numinit's own initializers are here under their own names, with the axes of Keras as defaults and the
 argument `seed`: `KaimingNormal`, `KaimingUniform`, `XavierNormal`, `XavierUniform`,
