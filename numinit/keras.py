@@ -44,7 +44,7 @@ truncated normal values                 up to 2.8 stddev on torch, and    within
 ``Orthogonal`` in 16 bits               an error on torch and JAX         rounded from float32
 a seed below 0 or beyond 2**32          an error, modulo 2**32, or        modulo 2**64
                                         another, by backend
-``stddev < 0``, ``minval > maxval``      some values, or an error          ``ValueError``
+``stddev < 0``, ``minval > maxval``     some values, or an error          ``ValueError``
 a ``stddev`` beyond the type's range    infinities                        ``ValueError``
 ``STFT`` of 512 x 257, float32          off by up to 1e-4                 rounded once
 ======================================= ================================= =====================
@@ -79,9 +79,16 @@ try:
     import keras
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"numinit.keras needs Keras 3 and a backend: pip install 'numinit[keras]' ({error})",
-        name=error.name,
+        "numinit.keras needs Keras 3 and a backend of Keras: pip install 'numinit[keras]' torch, or "
+        f"jax or tensorflow in its place, which KERAS_BACKEND names ({error})",
+        name="keras",
     ) from None
+
+if not hasattr(keras.initializers, "STFT"):
+    raise ImportError(
+        f"numinit.keras needs Keras 3.8 or newer: pip install 'numinit[keras]' ({keras.__version__} "
+        "is installed)"
+    )
 
 import numinit.initializers as base
 from numinit.engines.spec import Plan, Sampled, Whole
