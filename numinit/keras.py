@@ -28,24 +28,28 @@ integer, equal layers get equal values, in Keras as well. Give each layer a name
         init = initializers.HeNormal(seed=key.fold_in(f"block.{n}.kernel").seed)
 
 **The same bits** come out on the backends torch, JAX and TensorFlow, and in NumPy by ``init.numinit``,
-the initializer of `numinit` that makes them. With a layout (JAX), each device gets its own shard, and
-nothing else is made, but for `Orthogonal` and `DeltaOrthogonal`. On an NVIDIA GPU the kernels of
-numinit make the shard there (extras cuda12 and cuda13, with torch or CuPy). While JAX or TensorFlow
-trace a function, the values are made by a callback when it runs.
+the initializer of `numinit` that makes them. On JAX the values are made as `numinit.jax` makes them: with a
+layout, each device gets its own shard and nothing else is made, but for `Orthogonal` and
+`DeltaOrthogonal`; on NVIDIA GPUs it is made there, by the extras cuda12 and cuda13, as torch tensors
+on a GPU are. While JAX or TensorFlow trace a function, a callback makes the values when it runs.
 
 Where it differs from Keras, on purpose:
 
-======================================= ============================= ============================
-call                                    Keras                         here
-======================================= ============================= ============================
-the numbers for a seed                  differ between backends       the same on all
-truncated normal values                 can lie beyond two stddev     never, in any type
-``Orthogonal`` in 16 bits               no backend's qr takes them    rounded from float32
-a scalar ``seed`` of more than 32 bits  taken modulo 2**32            modulo 2**64
-negative ``stddev``, ``minval > maxval`` some values                  ``ValueError``
-a ``stddev`` beyond the type's range    infinities                    ``ValueError``
-``STFT`` of 512 x 257, float32          off by up to 1e-4             rounded once
-======================================= ============================= ============================
+======================================= ================================= =====================
+call                                    Keras                             here
+======================================= ================================= =====================
+the numbers for a seed                  differ between backends           the same on all
+truncated normal values                 up to 2.8 stddev on torch, and    within 2 stddev, in
+                                        2 rounded up on TensorFlow        any type
+``Orthogonal`` in 16 bits               an error on torch and JAX         rounded from float32
+a seed below 0 or beyond 2**32          an error, modulo 2**32, or        modulo 2**64
+                                        another, by backend
+``stddev < 0``, ``minval > maxval``     some values, or an error          ``ValueError``
+a ``stddev`` beyond the type's range    infinities                        ``ValueError``
+``STFT`` of 512 x 257, float32          off by up to 1e-4                 rounded once
+======================================= ================================= =====================
+
+Keras' own tests of its initializers pass with these classes in the place of Keras'.
 
 Numinit's own initializers are here under their own names, with the axes of Keras as defaults and the
 argument `seed`: `KaimingNormal`, `KaimingUniform`, `XavierNormal`, `XavierUniform`,
@@ -75,9 +79,16 @@ try:
     import keras
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"numinit.keras needs Keras 3 and a backend: pip install 'numinit[keras]' ({error})",
-        name=error.name,
+        "numinit.keras needs Keras 3 and a backend of Keras: pip install 'numinit[keras]' torch, or "
+        f"jax or tensorflow in its place, which KERAS_BACKEND names ({error})",
+        name="keras",
     ) from None
+
+if not hasattr(keras.initializers, "STFT"):
+    raise ImportError(
+        f"numinit.keras needs Keras 3.8 or newer: pip install 'numinit[keras]' ({keras.__version__} "
+        "is installed)"
+    )
 
 import numinit.initializers as base
 from numinit.engines.spec import Plan, Sampled, Whole
@@ -186,89 +197,28 @@ def _new_in_jax(
     init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any, layout: Any
 ) -> Any:
     import jax
+    import jax.numpy as jnp
 
-    name = str(jax.dtypes.canonicalize_dtype(dtype))  # float32 for float64, unless x64 is on
-    probe = keras.ops.zeros(()) if isinstance(drawn, Key) else drawn
-    if isinstance(probe, jax.core.Tracer):
-        state = (drawn.seed, drawn.stream) if isinstance(drawn, Key) else None
-        return _traced(init, shape, name, state, drawn, layout)
-    key = _key_of(drawn)
-    if layout is None:
-        device = next(iter(probe.devices()))
-        return _on_device(init, shape, (slice(None),) * len(shape), name, key, device)
-    sharding = _with_devices(layout)
-    places = sharding.addressable_devices_indices_map(shape)
-    if isinstance(init.plan(shape, DTYPES[name]), Whole):
-        whole = init(shape, name, seed=key)
-        parts = [jax.device_put(whole[index], device) for device, index in places.items()]
-    else:
-        host: dict[Any, Any] = {}  # parts that several devices have
-        parts = [
-            _on_device(init, shape, index, name, key, device, host)
-            for device, index in places.items()
-        ]
-    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+    from numinit.jax import arrays, traced
 
-
-def _on_device(
-    init: base.Initializer,
-    shape: tuple[int, ...],
-    index: tuple[slice, ...],
-    dtype: str,
-    key: Key,
-    device: Any,
-    host: dict[Any, Any] | None = None,
-) -> Any:
-    """A part of a weight on one device of JAX."""
-    import jax
-
-    if device.platform in ("gpu", "cuda"):
-        try:
-            where = f"cuda:{device.local_hardware_id}"
-            made = init.block(shape, index, dtype, seed=key, device=where)
-            return jax.device_put(jax.dlpack.from_dlpack(made), device)
-        except ImportError:  # no kernels for GPUs, or neither torch nor CuPy
-            pass
-    host = {} if host is None else host
-    at = tuple((part.start, part.stop) for part in index)
-    if at not in host:
-        whole = all(part.indices(n)[:2] == (0, n) for part, n in zip(index, shape, strict=True))
-        host[at] = (
-            init(shape, dtype, seed=key) if whole else init.block(shape, index, dtype, seed=key)
+    kind = arrays.resolved(dtype)  # float32 for float64, unless x64 is on
+    sharding = None if layout is None else arrays.as_sharding(layout)
+    known = jnp.zeros(()) if isinstance(drawn, Key) else drawn
+    if not isinstance(known, jax.core.Tracer):
+        if sharding is None:
+            return arrays.alone(init, _key_of(drawn), shape, kind, known)
+        return arrays.placed(init, _key_of(drawn), shape, kind, sharding)
+    # The words of a key: the seed, the stream, and what is folded in.
+    if isinstance(drawn, Key):
+        words = jnp.array(
+            [n >> s & 0xFFFFFFFF for n in (drawn.seed, drawn.stream) for s in (32, 0)], "uint32"
         )
-    return jax.device_put(host[at], device)
-
-
-def _with_devices(layout: Any) -> Any:
-    """A sharding over devices: Keras gives one over a mesh without them, inside of `jax.set_mesh`."""
-    import jax
-
-    mesh = getattr(layout, "mesh", None)
-    if not isinstance(mesh, jax.sharding.AbstractMesh):
-        return layout
-    devices = jax.sharding.get_mesh().devices
-    mesh = jax.sharding.Mesh(devices, mesh.axis_names, axis_types=mesh.axis_types)
-    return jax.sharding.NamedSharding(mesh, layout.spec)
-
-
-def _traced(
-    init: base.Initializer,
-    shape: tuple[int, ...],
-    dtype: str,
-    state: tuple[int, int] | None,
-    drawn: Any,
-    layout: Any,
-) -> Any:
-    """A weight that is made when a traced function of JAX runs."""
-    import jax
-
-    def make(*drawn: Any) -> np.ndarray:
-        made: np.ndarray = init(shape, dtype, seed=Key(*state) if state else _key_of(drawn[0]))
-        return made
-
-    result = jax.ShapeDtypeStruct(shape, dtype)
-    made = jax.pure_callback(make, result, *(() if state else (drawn,)))
-    return made if layout is None else jax.lax.with_sharding_constraint(made, layout)
+    else:
+        words = jnp.zeros(5, "uint32").at[jnp.array([1, 4])].set(drawn.astype("uint32"))
+    if sharding is None or not isinstance(init.plan(shape, DTYPES[kind.name]), Whole):
+        return traced.drawn(init, words, shape, kind, sharding)
+    made = traced.drawn(init, words, shape, kind)
+    return jax.lax.with_sharding_constraint(made, sharding)
 
 
 def _new_in_tensorflow(

@@ -49,9 +49,11 @@ from typing import Any, Literal
 try:
     import mlx.core as mx
     from mlx.nn import init as _mlx
-except ModuleNotFoundError as error:
+except ImportError as error:
     raise ModuleNotFoundError(
-        f"numinit.mlx needs MLX: pip install 'numinit[mlx]' ({error})", name=error.name
+        "numinit.mlx needs MLX: pip install 'numinit[mlx]', and on Linux 'mlx[cpu]' or 'mlx[cuda]' "
+        f"({error})",
+        name="mlx",
     ) from None
 
 import numinit.initializers as base
