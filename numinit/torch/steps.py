@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from numinit.arrays.torch import FRAMEWORK
 from numinit.engines.layout import c_steps
 from numinit.engines.spec import Plan, Sampled
-from numinit.initializers import Constant, Initializer
+from numinit.initializers import Constant, Initializer, Ones, Zeros
 from numinit.initializers.base import Planned
 from numinit.models.recipes import WITHOUT_SPREAD
 from numinit.stream.dtypes import DTYPES, DType
@@ -28,6 +28,7 @@ FILLED: dict[torch.dtype, DType] = {
     getattr(torch, name): dtype for name, dtype in DTYPES.items() if hasattr(torch, name)
 }
 
+LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
 #: Operations that write without reading what was there.
 ANEW = {"copy_", "zero_", "fill_", "uniform_", "normal_", "random_", "exponential_", "bernoulli_"}
 
@@ -173,6 +174,18 @@ class Step:
         for leaf in tree_leaves((self.args, self.kwargs)):
             if isinstance(leaf, Read):
                 yield leaf
+
+
+def constant_step(view: View, value: Any) -> Step | None:
+    """A fill with a number that the tensor's type holds, as torch rounds it."""
+    if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
+        return None
+    held = torch.full((), value, dtype=view.dtype).item()
+    if isinstance(held, complex):
+        return None
+    zero = held == 0 and not str(held).startswith("-")
+    init = Zeros() if zero else Ones() if held == 1 else Constant(held)
+    return Step(view, init)
 
 
 def walk(steps: list[Step], count: int, seen: set[int] | None = None) -> Iterator[Step]:

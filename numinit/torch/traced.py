@@ -38,12 +38,14 @@ from numinit.torch.steps import (
     Step,
     Target,
     View,
+    constant_step,
     fill,
     view_of,
     walk,
 )
 from numinit.weights.keys import Key, as_key
 
+SMALL = 1 << 16  # elements of a tensor whose values are looked at
 PIECE = 64 << 20  # bytes that are made on the host at a time for another device
 LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
 
@@ -459,7 +461,9 @@ def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]
             continue
         owners[id(memory)] = name
         own = memory.steps
-        if id(own) not in memory.read_lists:  # else what read it must find the same steps
+        if (constant := _constant(own, memory, view)) is not None:
+            own = [constant]
+        elif id(own) not in memory.read_lists:  # else what read it must find the same steps
             own, shared = _inlined(memory, named)
             if not shared:
                 own = _folded(own)
@@ -472,6 +476,19 @@ def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]
                 step.draw = Draw(name, draws[name])
                 draws[name] += 1
     return steps
+
+
+def _constant(steps: list[Step], memory: Memory, view: View) -> Step | None:
+    """One fill that stands for the steps of a small tensor, if they make all elements equal."""
+    if not steps or steps[0].init is not None and len(steps) == 1:
+        return None
+    if not 0 < view.numel <= SMALL or not memory.covers(view) or not steps[0].anew:
+        return None
+    if any(step.draws for step in walk(steps, len(steps))):
+        return None
+    values = Replay(Key(0)).value(Read(memory, steps, len(steps), view)).reshape(-1)
+    same = values.view(torch.uint8).reshape(len(values), -1)
+    return constant_step(view, values[0].item()) if bool((same == same[0]).all()) else None
 
 
 def _number_fills(name: str, steps: list[Step], memory: Memory, view: View) -> int:

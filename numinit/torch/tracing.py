@@ -12,17 +12,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from numinit.initializers import Constant, Initializer, Normal, Ones, Uniform, Zeros
+from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
-from numinit.torch.named import named_tensors
-from numinit.torch.steps import ANEW, FILLED, Memory, Read, Replay, Step, Target, View, view_of, walk
+from numinit.torch.named import Named, named_tensors
+from numinit.torch.steps import ANEW, FILLED, Memory, Read, Replay, Step, Target, View, constant_step, view_of, walk
 from numinit.torch.traced import Trace, Traced
 
 __all__ = ["Trace", "Traced", "trace"]
 
 META = torch.device("meta")
-LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
 
 Tensor = torch.Tensor
 #: What gives a tensor's values to Python.
@@ -30,6 +29,14 @@ _VALUES = {
     *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__int__),
     *(Tensor.__float__, Tensor.__complex__, Tensor.__index__, Tensor.__format__),
     *(Tensor.__contains__, Tensor.is_nonzero, torch.is_nonzero),
+}
+
+#: What tells Python where a tensor is. A recorded one says that it is on the CPU: code that sees the
+#: meta device may think that there is nothing to initialize.
+_PLACES: dict[Any, Any] = {
+    Tensor.device.__get__: torch.device("cpu"),
+    Tensor.is_meta.__get__: False,
+    Tensor.is_cpu.__get__: True,
 }
 
 _FILLS: dict[str, Callable[..., Initializer]] = {
@@ -87,11 +94,12 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
     """
     recorder = Recorder()
     if isinstance(make, torch.nn.Module):
-        module = make
-        with on_meta(module), recorder.recording(), torch.no_grad():
-            initialize(module)
-            named = named_tensors(module)
-        return Trace(module, named, recorder.memories)
+        named = named_tensors(make)
+        with on_meta(make):
+            with recorder.recording(), torch.no_grad():
+                initialize(make)
+            twins = named_tensors(make)
+        return Trace(make, _tied(named, twins, recorder.memories), recorder.memories)
     if not callable(make):
         raise TypeError(f"make: {cut(make)} was given; a module, or a function that makes one, is accepted")
     with recorder.recording():
@@ -103,8 +111,10 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
 
 @contextlib.contextmanager
 def on_meta(module: torch.nn.Module) -> Iterator[None]:
-    """Put tensors without memory in the place of a module's, for a while."""
-    twins: dict[int, Tensor] = {}
+    """Put tensors without memory in the place of a module's, for a while.
+
+    Those that are tied become several, because each part of the module initializes its own.
+    """
     places = [
         (table, name, tensor)
         for part in module.modules()
@@ -114,13 +124,26 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
     ]
     try:
         for table, name, tensor in places:
-            if id(tensor) not in twins:
-                twins[id(tensor)] = _twin(tensor)
-            table[name] = twins[id(tensor)]  # type: ignore[assignment]
+            table[name] = _twin(tensor)  # type: ignore[assignment]
         yield
     finally:
         for table, name, tensor in places:
             table[name] = tensor  # type: ignore[assignment]
+
+
+def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
+    """The twins; for tensors that are tied, the first one that was initialized."""
+    chosen: dict[int, Tensor] = {}
+    for one, twin in zip(named, twins, strict=True):
+        before = chosen.setdefault(id(one.tensor), twin.tensor)
+        if not _has_steps(before, memories) and _has_steps(twin.tensor, memories):
+            chosen[id(one.tensor)] = twin.tensor
+    return [one._replace(tensor=chosen[id(one.tensor)]) for one in named]
+
+
+def _has_steps(tensor: Tensor, memories: dict[int, Memory]) -> bool:
+    memory = memories.get(tensor.untyped_storage()._cdata)
+    return memory is not None and bool(memory.steps)
 
 
 def _twin(tensor: Tensor) -> Tensor:
@@ -227,6 +250,12 @@ class Recorder:
     def _init_function(
         self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        with self.paused():
+            return self._init_step(name, original, args, kwargs)
+
+    def _init_step(
+        self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         tensor, init = hooks.MEANINGS[name](*args, **kwargs)
         if not tensor.is_meta or tensor.dtype not in FILLED:
             return original(*args, **kwargs)
@@ -241,10 +270,14 @@ class Recorder:
         if self._paused:
             return func(*args, **kwargs)
         tensor = args[0] if args and isinstance(args[0], Tensor) else None
-        if tensor is not None and func in _VALUES and tensor.is_meta:
+        if tensor is None:
+            return func(*args, **kwargs)
+        if func in _PLACES and tensor.is_meta:
+            return _PLACES[func]
+        if func in _VALUES and tensor.is_meta:
             with self.paused():
                 return func(self.real(tensor, getattr(func, "__name__", "")), *args[1:], **kwargs)
-        if tensor is not None and func is Tensor.__deepcopy__ and not tensor.is_meta:
+        if func is Tensor.__deepcopy__ and not tensor.is_meta:
             with self.paused():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
@@ -380,7 +413,7 @@ class Recorder:
             if name == "normal" and view.dtype in FILLED and len(values) >= 2:
                 return Step(view, Normal(*values[:2]))
             if name in _CONSTANTS:
-                return _constant(view, _CONSTANTS[name](*values))
+                return constant_step(view, _CONSTANTS[name](*values))
         except (TypeError, ValueError):
             return None
         return None
@@ -410,18 +443,6 @@ class Recorder:
 
 
 _LIKE = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full"}
-
-
-def _constant(view: View, value: Any) -> Step | None:
-    """A fill with a number that the tensor's type holds, as torch rounds it."""
-    if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
-        return None
-    held = torch.full((), value, dtype=view.dtype).item()
-    if isinstance(held, complex):
-        return None
-    zero = held == 0 and not str(held).startswith("-")
-    init = Zeros() if zero else Ones() if held == 1 else Constant(held)
-    return Step(view, init)
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
