@@ -31,8 +31,11 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: it is used.
 BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
+TORCH = {"torch"}
 OPTIONAL = {
-    "arrays.torch": {"torch"},
+    "arrays.torch": TORCH,
+    **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
+    **dict.fromkeys(["torch.patching", "torch.steps", "torch.traced", "torch.tracing"], TORCH),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

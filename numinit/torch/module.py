@@ -1,7 +1,7 @@
 """A whole module: every parameter and buffer initialized under its own name, in its final memory."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +79,18 @@ def init_module(
     Examples
     --------
     >>> import torch
+    >>> from numinit.torch import init_module
     >>> with torch.device("meta"):
     ...     module = torch.nn.Linear(64, 10)
-    >>> module = ni.torch.init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
+    >>> module = init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
     >>> key = ni.Key(0).fold_in("weight")
     >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
     True
     """
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted")
+        raise TypeError(
+            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
+        )
     key = as_key(seed)
     kind = None if dtype is None else getattr(torch, as_dtype(dtype).name)
     place = None if device is None else torch.device(device)
@@ -158,7 +161,9 @@ def described(
             continue
         integer = INTEGERS.get(str(fitted[name].tensor.dtype).removeprefix("torch."))
         if integer is None:
-            raise RecipeError(f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills")
+            raise RecipeError(
+                f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills"
+            )
         initializers[name] = Constant(float(constant(name, plan, integer)))
     made = Trace.of_recipe(module, initializers, named)
     if lacking:
@@ -180,7 +185,9 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
         name = traced.names.get(one.name)
         if name is None or name != one.name:
             if name is None:
-                raise ValueError(f"recipe: the trace has no tensor {one.name!r}; it is of another module")
+                raise ValueError(
+                    f"recipe: the trace has no tensor {one.name!r}; it is of another module"
+                )
             continue
         found = traced.tensors.get(name)
         if found is not None and found.shape != tuple(one.tensor.shape):

@@ -50,9 +50,11 @@ def _globs(names: list[str], everything: Mapping[str, Initializer]) -> Iterator[
     for name in names:
         if name not in left:
             continue
-        for glob, pattern in _candidates(name):
-            if not any(pattern.fullmatch(other) for other in others):
-                break
+        glob, pattern = next(
+            (glob, pattern)
+            for glob, pattern in _candidates(name)
+            if not any(pattern.fullmatch(other) for other in others)
+        )
         yield glob
         for one in [one for one in left if pattern.fullmatch(one)]:
             del left[one]
@@ -97,7 +99,9 @@ def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
     lines = ['name = "traced"', f"source = {json.dumps(source)}"]
     lacking = [name for name, init in said.items() if _fields(init) is None]
     if lacking:
-        raise ValueError(f"recipe: no rule of TOML describes {len(lacking)} tensors: {', '.join(lacking)}")
+        raise ValueError(
+            f"recipe: no rule of TOML describes {len(lacking)} tensors: {', '.join(lacking)}"
+        )
     for rule in rules_of(said):
         globs = [json.dumps(glob) for glob in rule.match]
         one = len(globs) == 1

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from numinit.arrays.torch import FRAMEWORK
 from numinit.engines.layout import c_steps
@@ -68,9 +67,30 @@ class View(NamedTuple):
 
 def view_of(tensor: torch.Tensor) -> View:
     """Where a tensor's elements are in its storage."""
-    return View(
-        tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
-    )
+    return View(tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """What is in nested lists, tuples and dicts; torch's pytrees take several times as long."""
+    if isinstance(tree, list | tuple):
+        for one in tree:
+            yield from leaves(one)
+    elif isinstance(tree, dict):
+        for one in tree.values():
+            yield from leaves(one)
+    else:
+        yield tree
+
+
+def mapped(kinds: Any, function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same nested lists, tuples and dicts, with each object of some types replaced."""
+    if isinstance(tree, kinds):
+        return function(tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)([mapped(kinds, function, one) for one in tree])
+    if isinstance(tree, dict):
+        return {key: mapped(kinds, function, one) for key, one in tree.items()}
+    return tree
 
 
 @dataclass(eq=False, slots=True)
@@ -171,7 +191,7 @@ class Step:
 
     def reads(self) -> Iterator[Read]:
         """What it reads."""
-        for leaf in tree_leaves((self.args, self.kwargs)):
+        for leaf in leaves((self.args, self.kwargs)):
             if isinstance(leaf, Read):
                 yield leaf
 
@@ -250,14 +270,14 @@ class Replay:
                 return place.view.of(storage)
             return self.value(place)
 
-        args, kwargs = tree_map_only((Read, Target), real, (step.args, step.kwargs))
+        args, kwargs = mapped((Read, Target), real, (step.args, step.kwargs))
         if step.random:
             out = _seeded(step.op, args, kwargs, self._key_of(step))
         else:
             assert step.op is not None
             out = step.op(*args, **kwargs)
         if step.output is not None:
-            made = out if isinstance(out, torch.Tensor) else tree_leaves(out)[step.output]
+            made = out if isinstance(out, torch.Tensor) else [*leaves(out)][step.output]
             target.copy_(made)
 
     def _key_of(self, step: Step) -> Key:

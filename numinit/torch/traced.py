@@ -107,7 +107,9 @@ class Traced:
         if self.initializer is not None or 0 in self.shape:
             return True
         written = {
-            (step.view.size, step.view.stride, step.view.offset) for step in self._steps if step.anew
+            (step.view.size, step.view.stride, step.view.offset)
+            for step in self._steps
+            if step.anew
         }
         return sum(math.prod(size) for size, _, _ in written) >= math.prod(self.shape)
 
@@ -138,7 +140,8 @@ class Traced:
         Examples
         --------
         >>> import torch
-        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2)).tensors["weight"]
+        >>> from numinit.torch import trace
+        >>> traced = trace(lambda: torch.nn.Linear(3, 2)).tensors["weight"]
         >>> row = traced.fill_(torch.empty(1, 3), offset=(1, 0), seed=0)
         >>> bool((row == traced.fill_(torch.empty(2, 3), seed=0)[1:]).all())
         True
@@ -189,14 +192,14 @@ class Traced:
             and tensor.untyped_storage().nbytes() == self._nbytes
         )
 
-    def _copied(
-        self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any
-    ) -> torch.Tensor:
+    def _copied(self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any) -> torch.Tensor:
         """Fill by way of the whole tensor on the CPU."""
         values = self._whole(replay, key, tensor.dtype)
         if offset is not None or tuple(tensor.shape) != self.shape:
             start = (0,) * len(self.shape) if offset is None else tuple(offset)
-            values = values[tuple(slice(o, o + n) for o, n in zip(start, tensor.shape, strict=True))]
+            values = values[
+                tuple(slice(o, o + n) for o, n in zip(start, tensor.shape, strict=True))
+            ]
         with torch.no_grad():
             tensor.copy_(values)
         return tensor
@@ -249,7 +252,9 @@ class Replayed(Initializer):
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         traced = self.traced
         if shape != traced.shape:
-            raise ValueError(f"shape: {shape} was given; that of the tensor, {traced.shape}, is accepted")
+            raise ValueError(
+                f"shape: {shape} was given; that of the tensor, {traced.shape}, is accepted"
+            )
         return Whole("Replayed", self._make)
 
     def _make(
@@ -304,7 +309,10 @@ class Trace:
 
     @classmethod
     def of_recipe(
-        cls, module: torch.nn.Module, initializers: Mapping[str, Initializer], named: Iterable[Named]
+        cls,
+        module: torch.nn.Module,
+        initializers: Mapping[str, Initializer],
+        named: Iterable[Named],
     ) -> "Trace":
         """A trace whose tensors have given initializers."""
         self = cls.__new__(cls)
@@ -336,7 +344,8 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> ni.torch.trace(lambda: torch.nn.Linear(3, 2, bias=False)).specs()
+        >>> from numinit.torch import trace
+        >>> trace(lambda: torch.nn.Linear(3, 2, bias=False)).specs()
         {'weight': TensorSpec(shape=(2, 3), dtype='float32')}
         """
         return {
@@ -361,9 +370,10 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+        >>> from numinit.torch import init_module, trace
+        >>> traced = trace(lambda: torch.nn.Linear(3, 2))
         >>> params = ni.init_params({"weight": (2, 3), "bias": (2,)}, traced.recipe(), seed=0)
-        >>> module = ni.torch.init_module(torch.nn.Linear(3, 2), traced, seed=0)
+        >>> module = init_module(torch.nn.Linear(3, 2), traced, seed=0)
         >>> bool((module.weight.detach().numpy() == params["weight"]).all())
         True
         """
@@ -385,7 +395,8 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> print(ni.torch.trace(lambda: torch.nn.Embedding(5, 3, padding_idx=0)).toml())
+        >>> from numinit.torch import trace
+        >>> print(trace(lambda: torch.nn.Embedding(5, 3, padding_idx=0)).toml())
         name = "traced"
         source = "Embedding"
         <BLANKLINE>
@@ -480,7 +491,7 @@ def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]
 
 def _constant(steps: list[Step], memory: Memory, view: View) -> Step | None:
     """One fill that stands for the steps of a small tensor, if they make all elements equal."""
-    if not steps or steps[0].init is not None and len(steps) == 1:
+    if not steps or (len(steps) == 1 and steps[0].init is not None):
         return None
     if not 0 < view.numel <= SMALL or not memory.covers(view) or not steps[0].anew:
         return None
@@ -591,7 +602,7 @@ def _source(head: Step, memory: Memory, named: set[int]) -> tuple[Read, list[Ste
     in_place = getattr(torch.ops.aten, head.name + "_", None)
     if in_place is None:
         return None
-    op = getattr(in_place, head.op._overloadname)  # type: ignore[union-attr]
+    op = getattr(in_place, head.op._overloadname)  # type: ignore[attr-defined]
     return source, [Step(head.view, None, op, (Target(head.view), *numbers))]
 
 

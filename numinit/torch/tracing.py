@@ -8,22 +8,35 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.named import Named, named_tensors
-from numinit.torch.steps import ANEW, FILLED, Memory, Read, Replay, Step, Target, View, constant_step, view_of, walk
+from numinit.torch.steps import (
+    ANEW,
+    FILLED,
+    Memory,
+    Read,
+    Replay,
+    Step,
+    Target,
+    View,
+    constant_step,
+    leaves,
+    mapped,
+    view_of,
+    walk,
+)
 from numinit.torch.traced import Trace, Traced
 
 __all__ = ["Trace", "Traced", "trace"]
 
 META = torch.device("meta")
 
-Tensor = torch.Tensor
 #: What gives a tensor's values to Python.
 _VALUES = {
     *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__int__),
@@ -88,7 +101,8 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
     Examples
     --------
     >>> import torch
-    >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+    >>> from numinit.torch import trace
+    >>> traced = trace(lambda: torch.nn.Linear(3, 2))
     >>> type(traced.tensors["weight"].initializer), traced.tensors["bias"].shape
     (<class 'numinit.initializers.variance_scaling.KaimingUniform'>, (2,))
     """
@@ -101,11 +115,15 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
             twins = named_tensors(make)
         return Trace(make, _tied(named, twins, recorder.memories), recorder.memories)
     if not callable(make):
-        raise TypeError(f"make: {cut(make)} was given; a module, or a function that makes one, is accepted")
+        raise TypeError(
+            f"make: {cut(make)} was given; a module, or a function that makes one, is accepted"
+        )
     with recorder.recording():
         module = make()
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted")
+        raise TypeError(
+            f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted"
+        )
     return Trace(module, named_tensors(module), recorder.memories)
 
 
@@ -124,11 +142,11 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
     ]
     try:
         for table, name, tensor in places:
-            table[name] = _twin(tensor)  # type: ignore[assignment]
+            table[name] = _twin(tensor)
         yield
     finally:
         for table, name, tensor in places:
-            table[name] = tensor  # type: ignore[assignment]
+            table[name] = tensor
 
 
 def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
@@ -166,7 +184,7 @@ def initialize(module: torch.nn.Module) -> None:
             for part in module.modules():
                 part.__dict__.pop("_is_hf_initialized", None)
             for part in flagged:
-                part._is_hf_initialized = True  # type: ignore[assignment]
+                part._is_hf_initialized = True
         return
     for child in module.children():
         initialize(child)
@@ -211,7 +229,9 @@ class Recorder:
                 raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
                 view = View(torch.uint8, (known.nbytes,), (1,), 0)
                 copied = raw.detach().cpu().clone()
-                known.steps.append(Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0))
+                known.steps.append(
+                    Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0)
+                )
         return known
 
     def read(self, tensor: Tensor) -> Read:
@@ -233,7 +253,9 @@ class Recorder:
         storage = torch.UntypedStorage(memory.nbytes, device="cpu")
         Replay(None).run(memory.steps, len(memory.steps), storage)
         view = View(torch.uint8, (memory.nbytes,), (1,), 0)
-        memory.steps = [Step(view, op=torch.ops.aten.clone.default, args=(view.of(storage),), output=0)]
+        memory.steps = [
+            Step(view, op=torch.ops.aten.clone.default, args=(view.of(storage),), output=0)
+        ]
 
     def _warn(self, what: str, problem: str) -> None:
         where = _where()
@@ -265,7 +287,9 @@ class Recorder:
         self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
         return tensor
 
-    def function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def function(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """A function of torch that Python code calls."""
         if self._paused:
             return func(*args, **kwargs)
@@ -299,7 +323,7 @@ class Recorder:
             return self._operation(func, args, kwargs)
 
     def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func._overloadpacket.__name__
         written = _written(func, args, kwargs)
         if name == "lift_fresh" and not tensors[0].is_meta:
@@ -312,7 +336,7 @@ class Recorder:
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
         try:
-            on_meta = tree_map_only(Tensor, self._meta, (args, kwargs))
+            on_meta = mapped(Tensor, self._meta, (args, kwargs))
             out = func(*on_meta[0], **on_meta[1])
         except (NotImplementedError, RuntimeError):
             # It has no form without values, or its form depends on them; or it is an error.
@@ -327,7 +351,10 @@ class Recorder:
         size, stride = tuple(tensor.shape), tuple(tensor.stride())
         twin = torch.empty_strided(size, stride, dtype=tensor.dtype, device=META)
         step = Step(
-            view_of(twin), op=torch.ops.aten.clone.default, args=(tensor.detach().clone(),), output=0
+            view_of(twin),
+            op=torch.ops.aten.clone.default,
+            args=(tensor.detach().clone(),),
+            output=0,
         )
         self.memory(twin).write(step, anew=True)
         return twin
@@ -335,10 +362,10 @@ class Recorder:
     def _carried_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an operation on values, and keep what it makes or changes."""
         real = {}
-        for leaf in tree_leaves((args, kwargs)):
+        for leaf in leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 real[id(leaf)] = self.real(leaf, func._overloadpacket.__name__)
-        new = tree_map_only(Tensor, lambda tensor: real[id(tensor)], (args, kwargs))
+        new = mapped(Tensor, lambda tensor: real[id(tensor)], (args, kwargs))
         if new[1].get("device") == META:
             new[1]["device"] = torch.device("cpu")
         out = func(*new[0], **new[1])
@@ -346,17 +373,19 @@ class Recorder:
             if tensor.is_meta:
                 self._write_copy(tensor, real[id(tensor)])
         back = {id(value): key for key, value in real.items()}
-        leaves = {id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        return tree_map_only(
+        given = {id(leaf): leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        return mapped(
             Tensor,
-            lambda tensor: leaves[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
+            lambda tensor: given[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
             out,
         )
 
     def _write_copy(self, tensor: Tensor, value: Tensor) -> None:
         view = view_of(tensor)
         copy = torch.ops.aten.copy_.default
-        self.memory(tensor).write(Step(view, op=copy, args=(Target(view), value.clone())), anew=True)
+        self.memory(tensor).write(
+            Step(view, op=copy, args=(Target(view), value.clone())), anew=True
+        )
 
     def _record(
         self,
@@ -381,10 +410,10 @@ class Recorder:
             return
         inputs = {
             leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
+            for leaf in leaves((args, kwargs))
             if isinstance(leaf, Tensor)
         }
-        for number, tensor in enumerate(tree_leaves(out)):
+        for number, tensor in enumerate(leaves(out)):
             if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in inputs:
                 continue  # a view
             self.memories.pop(tensor.untyped_storage()._cdata, None)
@@ -401,7 +430,9 @@ class Recorder:
         self, name: str, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Step | None:
         """The step of an operation that is a fill."""
-        given = {key: kwargs[key] for key in ("from", "to", "mean", "std", "value") if key in kwargs}
+        given = {
+            key: kwargs[key] for key in ("from", "to", "mean", "std", "value") if key in kwargs
+        }
         values = (*args, *given.values())
         if any(isinstance(value, Tensor) for value in values if name not in _LIKE):
             return None
@@ -437,12 +468,21 @@ class Recorder:
         kept = {key: value for key, value in kwargs.items() if key != "generator"}
         if "device" in kept:
             kept["device"] = torch.device("cpu")
-        templates = tree_map_only(Tensor, place, (args, kept))
+        templates = mapped(Tensor, place, (args, kept))
         view = View(torch.uint8, (), (), 0)
-        return Step(view, None, func, *templates, output=output, random=random)
+        return Step(view, None, func, templates[0], templates[1], output, random)
 
 
-_LIKE = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full"}
+_LIKE = {
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+}
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -454,7 +494,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     for number, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[number] if number < len(args) else kwargs.get(argument.name)
-            found += [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+            found += [leaf for leaf in leaves(given) if isinstance(leaf, Tensor)]
     return found
 
 
