@@ -35,7 +35,8 @@ TORCH = {"torch"}
 OPTIONAL = {
     "arrays.torch": TORCH,
     **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
-    **dict.fromkeys(["torch.patching", "torch.steps", "torch.traced", "torch.tracing"], TORCH),
+    **dict.fromkeys(["torch.patching", "torch.simplified", "torch.steps"], TORCH),
+    **dict.fromkeys(["torch.traced", "torch.tracing"], TORCH),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
