@@ -32,14 +32,17 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: it is used.
 BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
-JAX = {"jax"}
+JAX, TORCH = {"jax"}, {"torch"}
 OPTIONAL = {
-    "arrays.torch": {"torch"},
+    "arrays.torch": TORCH,
     **dict.fromkeys(
         [f"jax.{n}" for n in ("arrays", "initializers", "keys", "traced", "trees")], JAX
     ),
     "keras": {"keras"},
     "mlx": {"mlx"},
+    **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
+    **dict.fromkeys(["torch.patching", "torch.simplified", "torch.steps"], TORCH),
+    **dict.fromkeys(["torch.traced", "torch.tracing"], TORCH),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
