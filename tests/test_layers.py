@@ -33,6 +33,7 @@ BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
 OPTIONAL = {
     "arrays.torch": {"torch"},
+    "arrays.dtensor": {"torch"},
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
