@@ -55,7 +55,7 @@ def parts(tensor: Any) -> tuple[tuple[int, ...], Iterable[Part]]:
     held = tuple(sum(size for _, size in axis) for axis in runs)
     if tuple(local.shape) != held:
         raise TypeError(
-            f"tensor: {placements} of shape {whole} on a mesh of shape {tuple(mesh.shape)} give "
+            f"tensor: {placements!r} of shape {whole} on a mesh of shape {tuple(mesh.shape)} give "
             f"this process a local tensor of shape {held}; it has one of shape {tuple(local.shape)}"
         )
     return whole, list(_windows(local, runs))
@@ -88,10 +88,10 @@ def shards(
             continue
         if kind not in ("Shard", "_StridedShard"):
             raise TypeError(
-                f"tensor: its placement {placement} was given; Shard, _StridedShard and Replicate "
+                f"tensor: its placement {placement!r} was given; Shard, _StridedShard and Replicate "
                 "are accepted, because values that are summed over processes have no single origin"
             )
-        axis = placement.dim % len(whole)  # type: ignore[attr-defined]
+        axis = placement.dim % len(whole)
         factor = getattr(placement, "split_factor", 1) if kind == "_StridedShard" else 1
         pieces = (_chunk(axes[axis], factor, number) for number in range(factor))
         axes[axis] = [run for piece in pieces for run in _chunk(piece, processes, index)]

@@ -1,0 +1,166 @@
+"""One process of several, started by the tests: ``python distributed_worker.py CASES RANK WORLD STORE``.
+
+Process 0 prints what the cases gave, as JSON.
+"""
+
+import json
+import sys
+import warnings
+
+import torch
+import torch.distributed as dist
+from helpers_torch import (
+    CALLS,
+    DTensor,
+    Model,
+    Partial,
+    Replicate,
+    Shard,
+    _StridedShard,
+    digest,
+    distribute_tensor,
+    fill_model,
+    nn,
+)
+from torch.distributed.device_mesh import init_device_mesh
+
+import numinit as ni
+
+SHAPE = (101, 96)
+
+
+def placements(world):
+    """Meshes and the placements on them."""
+    cases = {
+        "shard0": ((world,), [Shard(0)]),
+        "shard1": ((world,), [Shard(1)]),
+        "replicate": ((world,), [Replicate()]),
+    }
+    if world == 4:
+        cases |= {
+            "rows_columns": ((2, 2), [Shard(0), Shard(1)]),
+            "rows_rows": ((2, 2), [Shard(0), Shard(0)]),
+            "hsdp": ((2, 2), [Replicate(), Shard(0)]),
+            "columns_replicate": ((2, 2), [Shard(1), Replicate()]),
+        }
+    return cases
+
+
+def dtensors(world):
+    """Every function of torch.nn.init and every placement."""
+    made = {}
+    for case, (shape, where) in placements(world).items():
+        mesh = init_device_mesh("cpu", shape)
+        for name, call in CALLS.items():
+            tensor = distribute_tensor(torch.full(SHAPE, torch.nan), mesh, where)
+            assert call(tensor) is tensor
+            made[f"{case} {name}"] = digest(tensor.full_tensor())
+        whole = torch.empty(3, 1)  # fewer rows than processes
+        tensor = distribute_tensor(whole, mesh, where)
+        made[f"{case} small"] = digest(ni.normal_(tensor, seed=3).full_tensor())
+        torch.manual_seed(11)
+        parameter = nn.Parameter(distribute_tensor(torch.empty(SHAPE), mesh, where))
+        made[f"{case} drawn"] = digest(ni.normal_(parameter).full_tensor().detach())
+        made[f"{case} next"] = digest(torch.empty(5).normal_())
+    return made
+
+
+def strided(world):
+    """What `distribute_tensor` deals out, of any number of rows, is what is filled."""
+    if _StridedShard is None:
+        return {}
+    mesh = init_device_mesh("cpu", (2, world // 2))
+    two = [_StridedShard(0, split_factor=world // 2), Shard(0)]
+    for rows in (8, 16, 101) if hasattr(Shard, "_custom_chunk") else (8, 16):
+        for where in (two, [two[0], Replicate()], [Shard(1), two[0]]):
+            whole = ni.normal_(torch.empty(rows, 6), seed=5)
+            try:
+                given = distribute_tensor(whole, mesh, where)
+            except Exception:  # torch 2.4 cannot deal out what only FSDP2 made there
+                continue
+            tensor = DTensor.from_local(
+                torch.full_like(given.to_local(), torch.nan), mesh, where,
+                shape=given.shape, stride=given.stride(), run_check=False,
+            )  # fmt: skip
+            ni.normal_(tensor, seed=5)
+            assert torch.equal(tensor.to_local(), given.to_local()), (rows, where)
+    return {}
+
+
+def refused(world):
+    mesh = init_device_mesh("cpu", (world,))
+    summed = DTensor.from_local(torch.zeros(4, 4), mesh, [Partial()])
+    wrong = DTensor.from_local(
+        torch.zeros(3, 4), mesh, [Shard(0)], shape=(4, 4), stride=(4, 1), run_check=False
+    )
+    for tensor, message in ((summed, "Partial"), (wrong, "local tensor of shape")):
+        try:
+            ni.normal_(tensor, seed=0)
+        except TypeError as error:
+            assert str(error).startswith("tensor: ") and message in str(error), error
+        else:
+            raise AssertionError(message)
+        assert not tensor.to_local().any()
+    return {}
+
+
+def modules(world):
+    """FSDP2, HSDP, and tensor parallelism with FSDP2."""
+    from torch.distributed._composable.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    meshes = {"fsdp2": init_device_mesh("cpu", (world,))}
+    if world == 4:
+        meshes["hsdp"] = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    if world == 4 and _StridedShard is not None:  # torch 2.4 lacks the state dict of both
+        meshes["fsdp2_tp"] = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    made = {}
+    for case, mesh in meshes.items():
+        with torch.device("meta"):
+            model = Model()
+        if case == "fsdp2_tp":
+            plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+            parallelize_module(model, mesh["tensor"], plan)
+            mesh = mesh["data"]
+        fully_shard(model.up, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        model.to_empty(device="cpu")
+        fill_model(model)
+        made[case] = digest(
+            *(
+                tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+                for tensor in model.state_dict().values()
+            )
+        )
+    return made
+
+
+def theirs(world):
+    """What torch's own initialization of a DTensor gives; it depends on the number of processes."""
+    mesh = init_device_mesh("cpu", (world,))
+    torch.manual_seed(0)
+    tensor = distribute_tensor(torch.empty(SHAPE), mesh, [Shard(0)])
+    nn.init.normal_(tensor)
+    return {"theirs": digest(tensor.full_tensor())}
+
+
+def main(cases, rank, world, store):
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    rank, world = int(rank), int(world)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    made = {}
+    for case in cases.split(","):
+        made |= globals()[case](world)
+    dist.barrier()
+    if rank == 0:
+        print(json.dumps(made))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
