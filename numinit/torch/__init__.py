@@ -1,0 +1,38 @@
+"""torch modules: initialized by the names of their tensors, from a recipe or from their own code.
+
+Each function is imported, and torch with it, when it is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numinit.torch.module import init_module
+    from numinit.torch.patching import patched
+    from numinit.torch.tracing import trace
+
+__all__ = ["init_module", "patched", "trace"]
+
+#: Where each public name is defined.
+_HOMES = {
+    "init_module": "numinit.torch.module",
+    "patched": "numinit.torch.patching",
+    "trace": "numinit.torch.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        home = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"{__name__}.{name} needs torch: pip install 'numinit[torch]'") from None
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,298 @@
+"""A whole module: every parameter and buffer initialized under its own name, in its final memory."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from numinit.initializers import Constant, Initializer
+from numinit.initializers.base import Planned
+from numinit.models.globs import Globs
+from numinit.models.integers import INTEGERS, constant
+from numinit.models.recipe import Recipe, RecipeError
+from numinit.models.recipes import as_recipe
+from numinit.show import cut
+from numinit.stream.dtypes import as_dtype
+from numinit.torch.memory import final_memory, use_huge_pages
+from numinit.torch.named import Named, named_tensors
+from numinit.torch.steps import FILLED, Replay
+from numinit.torch.traced import Trace, Traced
+from numinit.torch.tracing import trace
+from numinit.weights.keys import Key, as_key
+
+__all__ = ["described", "init_module"]
+
+AnyRecipe = Trace | Recipe | str | Path | Mapping[str, Initializer]
+
+
+def init_module(
+    module: torch.nn.Module,
+    recipe: AnyRecipe | None = None,
+    *,
+    seed: Any,
+    dtype: Any = None,
+    device: Any = None,
+) -> torch.nn.Module:
+    """Initialize a module: each tensor from the stream of its qualified name.
+
+    The values are those of `numinit.init_params` and of a file of ``numinit init`` with the same
+    recipe and seed. They depend neither on the module's other tensors nor on torch's generators.
+
+    A module on the meta device gets its memory here, once, and is filled there. Tied tensors stay
+    tied; their values are those of the first name in the order of ``state_dict``.
+
+    CPU and CUDA tensors are filled in place. For other devices (mps, xpu, hpu, ROCm's) the values are
+    made on the host, in pieces of 64 MiB, and copied.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On any device. It is changed in place.
+    recipe : Trace, Recipe, str, Path or mapping of str to Initializer, optional
+        As `numinit.init_params` takes it, or what `numinit.torch.trace` returned. Every parameter
+        needs a rule; buffers without one get the values of the module's own code. If left out, the
+        module's own code is traced: ``initialize_weights`` of transformers, or ``reset_parameters``
+        of its parts. Where that is not all, as for buffers that a constructor computes, trace the
+        constructor: ``traced = trace(make); init_module(traced.module, traced, seed=0)``.
+    seed : int, Key or any other seed
+        The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
+    dtype : torch.dtype or str, optional
+        The floating-point type of all floating-point tensors, as in ``module.to(dtype)``.
+    device : torch.device or str, optional
+        Where all tensors are put. If left out, those on the meta device come to the CPU, and
+        others stay.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same object.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe cannot be read, or does not fit a tensor.
+    ValueError
+        Listing the tensors that nothing initializes. No tensor was touched.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch.device("meta"):
+    ...     module = torch.nn.Linear(64, 10)
+    >>> module = ni.torch.init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
+    >>> key = ni.Key(0).fold_in("weight")
+    >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
+    True
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted")
+    key = as_key(seed)
+    kind = None if dtype is None else getattr(torch, as_dtype(dtype).name)
+    place = None if device is None else torch.device(device)
+    traced = described(module, recipe, dtype=kind)
+    named = named_tensors(module)
+    todo = _checked(named, traced, kind)
+    _give_memory(module, named, kind, place)
+    made = {one.name: one.tensor for one in named_tensors(module)}
+    replay = Replay(key)
+    with torch.no_grad():
+        for name in todo:
+            _fill(made[name], traced.tensors[name], replay, key)
+    return module
+
+
+def described(
+    module: torch.nn.Module, recipe: AnyRecipe | None = None, *, dtype: torch.dtype | None = None
+) -> Trace:
+    """What fills each tensor of a module, by a recipe or by the module's own code.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Only its code, and its tensors' names, shapes and types are used.
+    recipe : optional
+        As in `init_module`.
+    dtype : torch.dtype, optional
+        The type that floating-point tensors will have.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    RecipeError
+        Listing the parameters that no rule matches.
+    """
+    if recipe is None:
+        return trace(module)
+    if isinstance(recipe, Trace):
+        return recipe
+    rules = as_recipe(recipe)
+    first: dict[int, str] = {}
+    named = named_tensors(module)
+    wanted = {
+        one.name: one for one in named if first.setdefault(id(one.tensor), one.name) == one.name
+    }
+    matching = Globs(glob for rule in rules.rules for glob in rule.match)
+    lacking = [name for name in wanted if matching.first(name) is None]
+    parameters = [name for name in lacking if not wanted[name].buffer]
+    if parameters:
+        raise RecipeError(
+            f"recipe {rules.name!r} has no rule for {len(parameters)} parameters: "
+            f"{', '.join(parameters)}"
+        )
+    fitted = {name: one for name, one in wanted.items() if name not in lacking}
+    kinds = {
+        name: FILLED[_kind(one.tensor, dtype)]
+        for name, one in fitted.items()
+        if _kind(one.tensor, dtype) in FILLED
+    }
+    plans = rules.plan({name: tuple(one.tensor.shape) for name, one in fitted.items()}, kinds)
+    initializers: dict[str, Initializer] = {}
+    for name, plan in plans.items():
+        if name in kinds:
+            initializers[name] = Planned(plan)
+            continue
+        integer = INTEGERS.get(str(fitted[name].tensor.dtype).removeprefix("torch."))
+        if integer is None:
+            raise RecipeError(f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills")
+        initializers[name] = Constant(float(constant(name, plan, integer)))
+    made = Trace.of_recipe(module, initializers, named)
+    if lacking:
+        own = trace(module)
+        for name in lacking:
+            made.tensors[name] = own.tensors[name]
+    return made
+
+
+def _kind(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """The type that a tensor will have."""
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> list[str]:
+    """The names of tensors to fill, once everything that can be refused was refused."""
+    lacking, todo = [], []
+    for one in named:
+        name = traced.names.get(one.name)
+        if name is None or name != one.name:
+            if name is None:
+                raise ValueError(f"recipe: the trace has no tensor {one.name!r}; it is of another module")
+            continue
+        found = traced.tensors.get(name)
+        if found is not None and found.shape != tuple(one.tensor.shape):
+            raise ValueError(
+                f"recipe: tensor {name!r} has shape {found.shape} in the trace, and "
+                f"{tuple(one.tensor.shape)} in the module"
+            )
+        if found is None or not found.initialized:
+            if not one.buffer or one.tensor.is_meta:
+                lacking.append(name)
+            continue
+        kind = _kind(one.tensor, dtype)
+        if found.initializer is not None and kind in FILLED:
+            try:
+                found.initializer.fill_(torch.empty(found.shape, dtype=kind, device="meta"), seed=0)
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise ValueError(f"tensor {name!r}: {cut(error)}") from error
+        todo.append(name)
+    if lacking:
+        raise ValueError(
+            f"module: nothing initializes {len(lacking)} tensors: {', '.join(lacking)}. Give a recipe "
+            "that has rules for them, or the trace of the function that makes the module"
+        )
+    return todo
+
+
+def _give_memory(
+    module: torch.nn.Module,
+    named: list[Named],
+    dtype: torch.dtype | None,
+    device: torch.device | None,
+) -> None:
+    """Replace tensors that are on the meta device, or of another type or device, by empty ones."""
+
+    def stays(tensor: torch.Tensor) -> bool:
+        here = device is None or (not tensor.is_meta and _same_device(tensor.device, device))
+        return not tensor.is_meta and here and tensor.dtype == _kind(tensor, dtype)
+
+    if all(stays(one.tensor) for one in named):
+        return
+    made: dict[int, torch.Tensor] = {}
+    storages: dict[int, dict[int, torch.Tensor]] = {}
+    known = {id(one.tensor) for one in named}
+    for one in named:
+        if one.tensor.is_meta:
+            group = storages.setdefault(one.tensor.untyped_storage()._cdata, {})
+            group[id(one.tensor)] = one.tensor
+    for group in storages.values():
+        if len(group) > 1:  # several views of one memory
+            made |= _views(list(group.values()), dtype, device)
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        if stays(tensor):
+            return tensor
+        if id(tensor) not in known:  # a gradient
+            return tensor.to(device=device, dtype=_kind(tensor, dtype))
+        if id(tensor) not in made:
+            here = tensor.device if device is None else device
+            if here.type == "meta":
+                here = torch.device("cpu")
+            made[id(tensor)] = _new(tensor, _kind(tensor, dtype), here)
+        return made[id(tensor)]
+
+    module._apply(move)  # through it, FSDP and RNNs hear of the new tensors
+    _tie(module, named)
+
+
+def _same_device(a: torch.device, b: torch.device) -> bool:
+    return a.type == b.type and (b.index is None or a.index == b.index)
+
+
+def _new(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        made = torch.empty_like(tensor, dtype=dtype, device=device)
+        return made.detach()
+    stride = None if tensor.is_contiguous() else tensor.stride()
+    return final_memory(tensor.shape, dtype, device, stride)
+
+
+def _views(
+    tensors: list[torch.Tensor], dtype: torch.dtype | None, device: torch.device | None
+) -> dict[int, torch.Tensor]:
+    """New memory for several tensors that are views of one, by their ids."""
+    kinds = {tensor.dtype for tensor in tensors}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"module: tensors of the types {', '.join(map(str, kinds))} share one memory; "
+            "tensors of one type are accepted"
+        )
+    first = tensors[0]
+    count = first.untyped_storage().nbytes() // first.dtype.itemsize
+    memory = torch.empty(count, dtype=_kind(first, dtype), device=device or "cpu")
+    use_huge_pages(memory)
+    return {
+        id(t): memory.as_strided(t.size(), t.stride(), t.storage_offset()).detach() for t in tensors
+    }
+
+
+def _tie(module: torch.nn.Module, named: list[Named]) -> None:
+    """Make one parameter of those that were one, with the attributes it had."""
+    first: dict[int, torch.Tensor] = {}
+    for one, new in zip(named, named_tensors(module), strict=True):
+        if id(one.tensor) not in first:
+            first[id(one.tensor)] = new.tensor
+            if new.tensor is not one.tensor:
+                with contextlib.suppress(AttributeError):
+                    new.tensor.__dict__.update(one.tensor.__dict__)
+        elif new.tensor is not first[id(one.tensor)]:
+            prefix, _, leaf = one.name.rpartition(".")
+            setattr(module.get_submodule(prefix), leaf, first[id(one.tensor)])
+
+
+def _fill(tensor: torch.Tensor, traced: Traced, replay: Replay, key: Key) -> None:
+    """Fill one tensor of a module."""
+    traced.replayed(tensor, replay, key)

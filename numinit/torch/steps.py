@@ -1,0 +1,312 @@
+"""What was done to the memory of tensors, step by step, and how to do it again on real memory.
+
+A recorded tensor has no memory. Its storage has a `Memory` here, with the steps that wrote into it: a
+fill by an initializer, or an operation of torch. An operation that makes a new tensor is the first
+step of that tensor's memory. Views are not recorded: every step says which elements it reads and
+writes, by size, strides and offset.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from numinit.arrays.torch import FRAMEWORK
+from numinit.engines.layout import c_steps
+from numinit.engines.spec import Plan, Sampled
+from numinit.initializers import Constant, Initializer
+from numinit.initializers.base import Planned
+from numinit.models.recipes import WITHOUT_SPREAD
+from numinit.stream.dtypes import DTYPES, DType
+from numinit.weights.keys import Key
+
+#: torch's element types that initializers fill.
+FILLED: dict[torch.dtype, DType] = {
+    getattr(torch, name): dtype for name, dtype in DTYPES.items() if hasattr(torch, name)
+}
+
+#: Operations that write without reading what was there.
+ANEW = {"copy_", "zero_", "fill_", "uniform_", "normal_", "random_", "exponential_", "bernoulli_"}
+
+
+class View(NamedTuple):
+    """Some elements of a memory."""
+
+    dtype: torch.dtype
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.size)
+
+    def of(self, storage: torch.UntypedStorage) -> torch.Tensor:
+        """The tensor that has these elements of a storage."""
+        empty = torch.empty(0, dtype=self.dtype, device=storage.device)
+        return empty.set_(storage, self.offset, self.size, self.stride)
+
+    def is_dense(self) -> bool:
+        """Whether it has every element from its first to its last once."""
+        expected = 1
+        for stride, size in sorted(zip(self.stride, self.size, strict=True)):
+            if size != 1:
+                if stride != expected:
+                    return False
+                expected *= size
+        return True
+
+    def in_order(self) -> bool:
+        """Whether it is dense, with its elements in C order."""
+        pairs = zip(self.size, self.stride, c_steps(self.size), strict=True)
+        return all(size == 1 or stride == step for size, stride, step in pairs)
+
+
+def view_of(tensor: torch.Tensor) -> View:
+    """Where a tensor's elements are in its storage."""
+    return View(
+        tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
+    )
+
+
+@dataclass(eq=False, slots=True)
+class Memory:
+    """A storage: its size, and what was written into it.
+
+    `steps` is replaced, not emptied, when all elements are written anew: what read the memory
+    before then keeps the list that it saw.
+    """
+
+    storage: Any  # keeps the storage alive, and so its address its own
+    nbytes: int
+    steps: "list[Step]" = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    """The states that were read: the list of steps, by its id, and how many of them were done."""
+    readers: int = 0
+    read_lists: set[int] = field(default_factory=set)
+    """The lists of steps, by their ids, that something else read."""
+
+    def covers(self, view: View) -> bool:
+        """Whether a view has all elements."""
+        return view.numel * view.dtype.itemsize == self.nbytes and view.is_dense()
+
+    def read(self, view: View) -> "Read":
+        """Note that the elements of a view are read now."""
+        self.seen.add((id(self.steps), len(self.steps)))
+        self.readers += 1
+        self.read_lists.add(id(self.steps))
+        return Read(self, self.steps, len(self.steps), view)
+
+    def write(self, step: "Step", anew: bool) -> None:
+        """Add a step. `anew`: it does not read what it overwrites."""
+        if anew and self.covers(step.view):
+            self.steps = []
+        elif not anew:
+            self.seen.add((id(self.steps), len(self.steps)))
+        self.steps.append(step)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Read:
+    """Elements that a step reads, in the state that their memory had then."""
+
+    memory: Memory
+    steps: "list[Step]"
+    count: int
+    view: View
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Target:
+    """The elements that a step writes in place, among its arguments."""
+
+    view: View
+
+
+class Draw(NamedTuple):
+    """Which words a random step takes: those of a tensor's name, and which of its draws."""
+
+    name: str
+    number: int
+    start: int | None = None
+    """The index of the first element in the tensor `name`; None for a draw of another shape."""
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """One write: a fill by an initializer, or an operation of torch."""
+
+    view: View
+    init: Initializer | None = None
+    op: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    output: int | None = None
+    """Which output of the operation is the value; None for one that writes its `Target`."""
+    random: bool = False
+    """Whether torch itself draws."""
+    draw: Draw | None = None
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        name = getattr(self.op, "__name__", None)
+        return str(getattr(self.op, "_overloadpacket", None) or name).removeprefix("aten.")
+
+    @property
+    def anew(self) -> bool:
+        """Whether it does not read what it overwrites."""
+        return self.init is not None or self.output is not None or self.name in ANEW
+
+    @property
+    def draws(self) -> bool:
+        """Whether its values are random."""
+        if self.init is None:
+            return self.random
+        return not isinstance(self.init, WITHOUT_SPREAD)
+
+    def reads(self) -> Iterator[Read]:
+        """What it reads."""
+        for leaf in tree_leaves((self.args, self.kwargs)):
+            if isinstance(leaf, Read):
+                yield leaf
+
+
+def walk(steps: list[Step], count: int, seen: set[int] | None = None) -> Iterator[Step]:
+    """The first `count` steps, and before each one those that it depends on; each once."""
+    seen = set() if seen is None else seen
+    for step in steps[:count]:
+        if id(step) in seen:
+            continue
+        seen.add(id(step))
+        for read in step.reads():
+            yield from walk(read.steps, read.count, seen)
+        yield step
+
+
+class Replay:
+    """Does recorded steps again, on the CPU.
+
+    Parameters
+    ----------
+    key : Key or None
+        The model's. None draws all keys from torch's own generator.
+    root : Key, optional
+        The key of the tensor `name`, if it is known instead of the model's.
+    name : str, optional
+    """
+
+    def __init__(self, key: Key | None, root: Key | None = None, name: str | None = None) -> None:
+        self._key, self._root, self._name = key, root, name
+        self._made: dict[tuple[int, int], torch.UntypedStorage] = {}
+
+    def keep(self, steps: list[Step], storage: torch.UntypedStorage) -> None:
+        """Remember that a storage has the values after all of these steps."""
+        self._made[id(steps), len(steps)] = storage
+
+    def value(self, read: Read) -> torch.Tensor:
+        """What was read; it may share memory with what is kept."""
+        storage = self._made.get((id(read.steps), read.count))
+        if storage is None:
+            storage = torch.UntypedStorage(read.memory.nbytes, device="cpu")
+            self.run(read.steps, read.count, storage)
+        return read.view.of(storage)
+
+    def run(self, steps: list[Step], count: int, storage: torch.UntypedStorage) -> None:
+        """Do the first `count` steps on a storage."""
+        with torch.no_grad():
+            for number, step in enumerate(steps[:count]):
+                if step.view.numel:
+                    self._do(step, steps, number, storage)
+
+    def _do(
+        self, step: Step, steps: list[Step], number: int, storage: torch.UntypedStorage
+    ) -> None:
+        target = step.view.of(storage)
+        if step.init is not None:
+            fill(target, step.init, self._key_of(step), step.draw)
+            return
+
+        def real(place: Read | Target) -> torch.Tensor:
+            if isinstance(place, Target):
+                return place.view.of(storage)
+            if place.steps is steps and place.count == number:
+                return place.view.of(storage)
+            return self.value(place)
+
+        args, kwargs = tree_map_only((Read, Target), real, (step.args, step.kwargs))
+        if step.random:
+            out = _seeded(step.op, args, kwargs, self._key_of(step))
+        else:
+            assert step.op is not None
+            out = step.op(*args, **kwargs)
+        if step.output is not None:
+            made = out if isinstance(out, torch.Tensor) else tree_leaves(out)[step.output]
+            target.copy_(made)
+
+    def _key_of(self, step: Step) -> Key:
+        if not step.draws:
+            return Key(0)
+        draw = step.draw
+        if draw is None or (self._key is None and draw.name != self._name):
+            seed = FRAMEWORK.default_seed
+            assert seed is not None
+            return Key(seed(None))
+        if self._key is not None:
+            key = self._key.fold_in(draw.name)
+        else:
+            assert self._root is not None
+            key = self._root
+        return key.fold_in(draw.number) if draw.number else key
+
+
+def _seeded(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Key) -> Any:
+    """Let torch draw, from a seed."""
+    seed = (key.seed ^ key.stream) & 0x7FFFFFFFFFFFFFFF
+    if any(argument.name == "generator" for argument in op._schema.arguments):
+        return op(*args, **{**kwargs, "generator": torch.Generator().manual_seed(seed)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return op(*args, **kwargs)
+
+
+def fill(tensor: torch.Tensor, init: Initializer, key: Key, draw: Draw | None = None) -> None:
+    """Fill a tensor, or elements of one.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        The elements to fill.
+    init : Initializer
+        One that makes a weight of the tensor's shape.
+    key : Key
+    draw : Draw, optional
+        With `start`: the elements' indices are those of a larger tensor, whose elements are in
+        memory in C order. Initializers that sample each element use it.
+    """
+    if tensor.dtype not in FILLED:
+        if not isinstance(init, Constant):
+            raise TypeError(f"dtype: {tensor.dtype} was given for {init}; it can be constant only")
+        tensor.fill_(init.value)
+        return
+    kind, size = FILLED[tensor.dtype], tuple(tensor.shape)
+    if draw is None or draw.start is None:
+        init.fill_(tensor, seed=key)
+        return
+    plan: Plan = init.plan(size, kind)
+    if not isinstance(plan, Sampled) or plan.zeros is not None:
+        init.fill_(tensor, seed=key)
+        return
+    # In the order of memory, which is the order of indices: such elements may be made in any order.
+    order = sorted(range(len(size)), key=lambda axis: -tensor.stride(axis))
+    address, _, part, strides, where = FRAMEWORK.memory(ordered := tensor.permute(order))
+    steps = tuple(ordered.stride())
+    # The whole has as many elements as are needed; its shape means nothing to such a plan.
+    whole = (draw.start + sum(s * (n - 1) for s, n in zip(steps, part, strict=True)) + 1,)
+    filler, _ = Planned(plan)._prepare(whole, kind, part, strides, steps, False, bool(where))
+    if filler is not None:
+        filler(address, draw.start, 0, key.seed, key.stream, *where)
+        FRAMEWORK.written(tensor)

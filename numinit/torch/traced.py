@@ -1,0 +1,648 @@
+"""What a trace found: for each tensor of a module, what fills it."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from numinit.engines.layout import c_steps
+from numinit.engines.spec import Plan, Sampled, Whole
+from numinit.initializers import (
+    Assign,
+    Constant,
+    Initializer,
+    Normal,
+    Padded,
+    TruncNormal,
+    Uniform,
+    Zeros,
+)
+from numinit.initializers.base import Distribution
+from numinit.initializers.variance_scaling import TRUNCATED_STD, Spread
+from numinit.models.integers import INTEGERS
+from numinit.models.recipe import Recipe
+from numinit.models.sources import TensorSpec
+from numinit.stream.dtypes import DType
+from numinit.torch.named import Named
+from numinit.torch.rules import rules_of, toml_of
+from numinit.torch.steps import (
+    FILLED,
+    Draw,
+    Memory,
+    Read,
+    Replay,
+    Step,
+    Target,
+    View,
+    fill,
+    view_of,
+    walk,
+)
+from numinit.weights.keys import Key, as_key
+
+PIECE = 64 << 20  # bytes that are made on the host at a time for another device
+LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation that torch itself carries out on a tensor's memory.
+
+    Attributes
+    ----------
+    name : str
+        Its name in torch's ATen.
+    """
+
+    name: str
+
+
+class Part(NamedTuple):
+    """Some elements of a tensor, and what is done to them."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    what: Initializer | Operation
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """One tensor of a module: a parameter or a buffer, and what fills it.
+
+    Attributes
+    ----------
+    name : str
+        Its qualified name; of several, the first.
+    shape : tuple of int
+    dtype : torch.dtype
+    buffer, persistent : bool
+        Whether it is a buffer, and whether the module's ``state_dict`` has it.
+    initializer : Initializer or None
+        The whole tensor as one initializer. None if there is no such one; then `parts` tell more.
+    parts : tuple of Part
+        In the order in which they are done.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    buffer: bool
+    persistent: bool
+    initializer: Initializer | None
+    parts: tuple[Part, ...]
+    _steps: list[Step] = field(repr=False)
+    _nbytes: int = field(repr=False)
+    _view: View = field(repr=False)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether every element is given a value."""
+        if self.initializer is not None or 0 in self.shape:
+            return True
+        written = {
+            (step.view.size, step.view.stride, step.view.offset) for step in self._steps if step.anew
+        }
+        return sum(math.prod(size) for size, _, _ in written) >= math.prod(self.shape)
+
+    @property
+    def random(self) -> bool:
+        """Whether the values depend on the seed."""
+        if self.initializer is not None:
+            return not isinstance(self.initializer, Constant)
+        return any(step.draws for step in walk(self._steps, len(self._steps)))
+
+    def fill_(self, tensor: torch.Tensor, *, offset: Any = None, seed: Any) -> torch.Tensor:
+        """Fill a tensor: the whole one, or a window of it.
+
+        Parameters
+        ----------
+        tensor : torch.Tensor
+            Of any layout and device, and of any type that holds the values.
+        offset : sequence of int, optional
+            Where the tensor begins in the whole one. If left out, it is the whole.
+        seed : int or Key
+            The module's; the values are drawn from ``as_key(seed).fold_in(name)``.
+
+        Returns
+        -------
+        torch.Tensor
+            The same object.
+
+        Examples
+        --------
+        >>> import torch
+        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2)).tensors["weight"]
+        >>> row = traced.fill_(torch.empty(1, 3), offset=(1, 0), seed=0)
+        >>> bool((row == traced.fill_(torch.empty(2, 3), seed=0)[1:]).all())
+        True
+        """
+        return self.replayed(tensor, Replay(key := as_key(seed)), key, offset)
+
+    def replayed(
+        self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any = None
+    ) -> torch.Tensor:
+        """Do the same with a `Replay` of the whole module, which keeps what it has made."""
+        if self.initializer is not None and tensor.dtype in FILLED and self.dtype in FILLED:
+            if not _direct(tensor.device):
+                return self._in_pieces(tensor, key, offset)
+            own = key.fold_in(self.name)
+            self.initializer.fill_(tensor, shape=self.shape, offset=offset, seed=own)
+            if self._is_memory_of(tensor):
+                replay.keep(self._steps, tensor.untyped_storage())
+            return tensor
+        if self._is_memory_of(tensor):
+            storage = tensor.untyped_storage()
+            replay.run(self._steps, len(self._steps), storage)
+            replay.keep(self._steps, storage)
+            return tensor
+        return self._copied(tensor, replay, key, offset)
+
+    def _in_pieces(self, tensor: torch.Tensor, key: Key, offset: Any) -> torch.Tensor:
+        """Fill on another device, by way of the host."""
+        init, shape, size = self.initializer, self.shape, tuple(tensor.shape)
+        assert init is not None
+        start = (0,) * len(shape) if offset is None else tuple(offset)
+        own, rows = key.fold_in(self.name), size[0] if size else 1
+        step = max(1, PIECE * rows // max(1, tensor.numel() * tensor.dtype.itemsize))
+        if step >= rows or isinstance(init.plan(shape, FILLED[tensor.dtype]), Whole):
+            host = torch.empty(size, dtype=tensor.dtype)
+            tensor.copy_(init.fill_(host, shape=shape, offset=start, seed=own))
+            return tensor
+        for row in range(0, rows, step):
+            host = torch.empty((min(step, rows - row), *size[1:]), dtype=tensor.dtype)
+            init.fill_(host, shape=shape, offset=(start[0] + row, *start[1:]), seed=own)
+            tensor[row : row + step].copy_(host)
+        return tensor
+
+    def _is_memory_of(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor's memory is laid out as the recorded one."""
+        return (
+            tensor.device.type == "cpu"
+            and view_of(tensor) == self._view
+            and tensor.untyped_storage().nbytes() == self._nbytes
+        )
+
+    def _copied(
+        self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any
+    ) -> torch.Tensor:
+        """Fill by way of the whole tensor on the CPU."""
+        values = self._whole(replay, key, tensor.dtype)
+        if offset is not None or tuple(tensor.shape) != self.shape:
+            start = (0,) * len(self.shape) if offset is None else tuple(offset)
+            values = values[tuple(slice(o, o + n) for o, n in zip(start, tensor.shape, strict=True))]
+        with torch.no_grad():
+            tensor.copy_(values)
+        return tensor
+
+    def _whole(self, replay: Replay, key: Key, dtype: torch.dtype) -> torch.Tensor:
+        if self.initializer is not None:
+            kind = dtype if dtype in FILLED else self.dtype
+            values = torch.empty(self.shape, dtype=kind)
+            fill(values, self.initializer, key.fold_in(self.name))
+            return values
+        memory = Memory(None, self._nbytes)
+        return replay.value(Read(memory, self._steps, len(self._steps), self._view))
+
+    def as_initializer(self) -> Initializer | None:
+        """The whole tensor as one initializer, whatever it takes; None if there is none.
+
+        Constant values are an `Assign`; values that several operations make, an initializer that
+        does them all for the whole tensor.
+        """
+        if self.initializer is not None or self.dtype not in FILLED or not self.initialized:
+            return self.initializer
+        steps = [*walk(self._steps, len(self._steps))]
+        if not any(step.draws for step in steps):
+            if math.prod(self.shape) > LARGEST_ASSIGNED:
+                return None
+            return Assign(self._whole(Replay(Key(0)), Key(0), self.dtype))
+        if any(step.draws and (step.draw is None or step.draw.name != self.name) for step in steps):
+            return None
+        return Replayed(self)
+
+
+def _direct(device: torch.device) -> bool:
+    """Whether numinit fills a device's memory itself."""
+    return device.type in ("cpu", "meta") or (
+        device.type == "cuda" and torch.version.cuda is not None
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Replayed(Initializer):
+    """An initializer that replays what a module's code does to one tensor.
+
+    Parameters
+    ----------
+    traced : Traced
+    """
+
+    traced: Traced
+
+    def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
+        traced = self.traced
+        if shape != traced.shape:
+            raise ValueError(f"shape: {shape} was given; that of the tensor, {traced.shape}, is accepted")
+        return Whole("Replayed", self._make)
+
+    def _make(
+        self, dtype: str, seed: int, stream: int, place: np.ndarray | None, gain: float
+    ) -> np.ndarray:
+        traced, root = self.traced, Key(seed, stream)
+        values = traced._whole(Replay(None, root, traced.name), root, traced.dtype)
+        made: np.ndarray = values.to(getattr(torch, dtype)).numpy()
+        return gain * made if gain != 1 else made
+
+    def __repr__(self) -> str:
+        return f"Replayed({self.traced.name!r})"
+
+
+class Trace:
+    """How a module initializes its tensors.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        The module itself.
+    tensors : dict of str to Traced
+        By qualified name, in the order of ``state_dict``; a tensor of several names has the first.
+    names : dict of str to str
+        Every qualified name, and the first name of the same tensor.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, named: Iterable[Named], memories: Mapping[int, Memory]
+    ) -> None:
+        self.module = module
+        self.tensors: dict[str, Traced] = {}
+        self.names: dict[str, str] = {}
+        first: dict[Any, str] = {}
+        found: dict[str, tuple[Named, Memory, View]] = {}
+        for one in named:
+            storage, view = one.tensor.untyped_storage(), view_of(one.tensor)
+            memory = memories.get(storage._cdata)
+            if memory is None:
+                memory = Memory(storage, storage.nbytes())
+            same = id(one.tensor) if not view.numel else (id(memory.storage), view)
+            self.names[one.name] = name = first.setdefault(same, one.name)
+            if name == one.name:
+                found[name] = one, memory, view
+        owned = _assigned({name: (memory, view) for name, (_, memory, view) in found.items()})
+        for name, (one, memory, view) in found.items():
+            steps = owned[id(memory)]
+            self.tensors[name] = Traced(
+                name, view.size, view.dtype, one.buffer, one.persistent,
+                _single(name, steps, view), _parts(steps), steps, memory.nbytes, view,
+            )  # fmt: skip
+
+    @classmethod
+    def of_recipe(
+        cls, module: torch.nn.Module, initializers: Mapping[str, Initializer], named: Iterable[Named]
+    ) -> "Trace":
+        """A trace whose tensors have given initializers."""
+        self = cls.__new__(cls)
+        self.module, self.tensors, self.names = module, {}, {}
+        first: dict[int, str] = {}
+        for one in named:
+            self.names[one.name] = name = first.setdefault(id(one.tensor), one.name)
+            if name == one.name and name in initializers:
+                shape = tuple(one.tensor.shape)
+                view = View(one.tensor.dtype, shape, c_steps(shape), 0)
+                init = initializers[name]
+                part = Part(shape, view.stride, 0, init)
+                self.tensors[name] = Traced(
+                    name, shape, view.dtype, one.buffer, one.persistent, init, (part,),
+                    [Step(view, init)], view.numel * view.dtype.itemsize, view,
+                )  # fmt: skip
+        return self
+
+    @functools.cached_property
+    def uninitialized(self) -> list[str]:
+        """The names of tensors that the module's code leaves without values."""
+        return [name for name, traced in self.tensors.items() if not traced.initialized]
+
+    def specs(self) -> dict[str, TensorSpec]:
+        """The names, shapes and types of the tensors that a file has, as `numinit.models` takes them.
+
+        Buffers that the module's ``state_dict`` lacks, and further names of a tensor, are left out.
+
+        Examples
+        --------
+        >>> import torch
+        >>> ni.torch.trace(lambda: torch.nn.Linear(3, 2, bias=False)).specs()
+        {'weight': TensorSpec(shape=(2, 3), dtype='float32')}
+        """
+        return {
+            name: TensorSpec(traced.shape, str(traced.dtype).removeprefix("torch."))
+            for name, traced in self.tensors.items()
+            if traced.persistent
+        }
+
+    def recipe(self) -> Recipe:
+        """Return the recipe, for `numinit.init_params` and files.
+
+        Returns
+        -------
+        Recipe
+            With the `specs` and a seed it makes the values of `init_module`.
+
+        Raises
+        ------
+        ValueError
+            Listing the tensors that no initializer makes.
+
+        Examples
+        --------
+        >>> import torch
+        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+        >>> params = ni.init_params({"weight": (2, 3), "bias": (2,)}, traced.recipe(), seed=0)
+        >>> module = ni.torch.init_module(torch.nn.Linear(3, 2), traced, seed=0)
+        >>> bool((module.weight.detach().numpy() == params["weight"]).all())
+        True
+        """
+        return Recipe("traced", type(self.module).__name__, "", rules_of(self._said(True)))
+
+    def toml(self) -> str:
+        """Return the recipe as TOML, for ``numinit init``.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            Listing the tensors that TOML cannot describe, such as those that several operations
+            make.
+
+        Examples
+        --------
+        >>> import torch
+        >>> print(ni.torch.trace(lambda: torch.nn.Embedding(5, 3, padding_idx=0)).toml())
+        name = "traced"
+        source = "Embedding"
+        <BLANKLINE>
+        [[rules]]
+        match = "weight"
+        init = "Normal"
+        padding_idx = 0
+        <BLANKLINE>
+        """
+        return toml_of(type(self.module).__name__, self._said(False))
+
+    def _said(self, by_value: bool) -> dict[str, Initializer]:
+        """The initializer of every tensor that a file has."""
+        said: dict[str, Initializer] = {}
+        lacking = []
+        for name, traced in self.tensors.items():
+            if traced.persistent:
+                init = traced.as_initializer() if by_value else traced.initializer
+                known = traced.dtype in FILLED or str(traced.dtype)[6:] in INTEGERS
+                if init is None or not known:
+                    lacking.append(name)
+                else:
+                    said[name] = init
+        if lacking:
+            what = "initializer makes" if by_value else "rule of TOML describes"
+            raise ValueError(f"recipe: no {what} {len(lacking)} tensors: {', '.join(lacking)}")
+        return said
+
+
+def _parts(steps: list[Step]) -> tuple[Part, ...]:
+    return tuple(
+        Part(
+            step.view.size, step.view.stride, step.view.offset,
+            Operation(step.name) if step.init is None else step.init,
+        )
+        for step in steps
+    )  # fmt: skip
+
+
+def _single(name: str, steps: list[Step], view: View) -> Initializer | None:
+    """The one initializer of a tensor, if its steps amount to one."""
+    if not steps or steps[0].view != view or steps[0].init is None:
+        return None
+    init, draw = steps[0].init, steps[0].draw
+    if draw is not None and (draw.name, draw.number) != (name, 0):
+        return None  # the values of another tensor
+    if len(steps) == 1:
+        return init
+    row = steps[1].view
+    if len(steps) > 2 or not view.size or not isinstance(steps[1].init, Zeros):
+        return None
+    number, rest = divmod(row.offset - view.offset, view.stride[0] or 1)
+    dtype = FILLED.get(view.dtype)
+    if rest or dtype is None or (row.size, row.stride) != (view.size[1:], view.stride[1:]):
+        return None
+    plan = init.plan(view.size, dtype)
+    if not isinstance(plan, Sampled) or plan.zeros is not None:
+        return None
+    return Padded(init, number)
+
+
+# The steps of named tensors: made fewer, and given their words.
+
+
+def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]:
+    """The steps of each memory that has a name, by its id; every step that draws has its `draw`."""
+    owners: dict[int, str] = {}
+    steps: dict[int, list[Step]] = {}
+    draws: dict[str, int] = {}
+    named = {id(memory) for memory, _ in found.values()}
+    for name, (memory, view) in found.items():
+        if id(memory) in owners:
+            continue
+        owners[id(memory)] = name
+        own = memory.steps
+        if id(own) not in memory.read_lists:  # else what read it must find the same steps
+            own, shared = _inlined(memory, named)
+            if not shared:
+                own = _folded(own)
+        steps[id(memory)] = own
+        draws[name] = _number_fills(name, own, memory, view)
+    for name, (memory, _) in found.items():
+        own = steps[id(memory)]
+        for step in walk(own, len(own)):
+            if step.draws and step.draw is None:
+                step.draw = Draw(name, draws[name])
+                draws[name] += 1
+    return steps
+
+
+def _number_fills(name: str, steps: list[Step], memory: Memory, view: View) -> int:
+    """Give a tensor's own fills its words; returns the number of the next draw.
+
+    Fills of different elements share a draw, because every element has words of its own. One that
+    writes over others takes new words if the values before were read.
+    """
+    number = 0
+    used: list[tuple[int, int, int]] = []  # of this draw: first and last element, and when
+    read = sorted(count for known, count in memory.seen if known == id(memory.steps))
+    for at, step in enumerate(steps):
+        if not step.draws or step.draw is not None:
+            continue
+        place = step.view
+        first = place.offset
+        last = first + sum(s * (n - 1) for s, n in zip(place.stride, place.size, strict=True))
+        start = first - view.offset if _addressed(step, view) else None
+        own_words = start is None and place != view
+        seen = any(first <= b and a <= last and any(i < r <= at for r in read) for a, b, i in used)
+        if used and (own_words or seen):
+            number, used = number + 1, []
+        step.draw = Draw(name, number, start)
+        used.append((first, last, at))
+        if own_words:
+            number, used = number + 1, []
+    return number + bool(used)
+
+
+def _addressed(step: Step, view: View) -> bool:
+    """Whether a fill of some elements of a tensor takes the words that these have in the tensor."""
+    place = step.view
+    if step.init is None or place == view or place.offset < view.offset or not view.in_order():
+        return False
+    plan = step.init.plan(place.size, FILLED[place.dtype])
+    return isinstance(plan, Sampled) and plan.zeros is None
+
+
+def _inlined(memory: Memory, named: set[int]) -> tuple[list[Step], bool]:
+    """The steps of a memory; if they begin with a copy of an unnamed one, that one's steps instead.
+
+    Also returns whether something else has these steps too, and so the same words.
+    """
+    steps, shared = memory.steps, False
+    while steps:
+        head = steps[0]
+        taken = _source(head, memory, named)
+        if taken is None:
+            break
+        source, more = taken
+        same = source.view.dtype == head.view.dtype
+        alone = source.memory.readers == 1
+        fills = source.steps[: source.count]
+        if not same and not all(
+            step.init is not None and step.view.dtype in FILLED for step in fills
+        ):
+            break
+        if not alone and any(step.draws for step in fills):
+            if not same or more:
+                break
+            shared = True
+        if not same:
+            fills = [Step(step.view._replace(dtype=head.view.dtype), step.init) for step in fills]
+        steps = [*fills, *more, *steps[1:]]
+    return steps, shared
+
+
+def _source(head: Step, memory: Memory, named: set[int]) -> tuple[Read, list[Step]] | None:
+    """What a first step copies or scales, if nothing else needs it, and what it does to that."""
+    if head.op is None or not memory.covers(head.view) or not head.view.in_order():
+        return None
+    numbers: list[Any] = []
+    if head.name == "copy_" and len(head.args) > 1:
+        source = head.args[1]
+    elif head.name in ("clone", "_to_copy") and head.output == 0:
+        source = head.args[0]
+    elif head.name in _AFFINE and head.output == 0 and not head.kwargs:
+        source, *numbers = head.args
+        if not all(isinstance(number, int | float) for number in numbers):
+            return None
+    else:
+        return None
+    if (
+        not isinstance(source, Read)
+        or id(source.memory) in named
+        or source.steps is not source.memory.steps
+        or source.count != len(source.steps)
+        or source.view.size != head.view.size
+        or not source.memory.covers(source.view)
+        or not source.view.in_order()
+        or not source.steps
+        or source.view.dtype not in FILLED
+        or head.view.dtype not in FILLED
+    ):
+        return None
+    if head.name not in _AFFINE:
+        return source, []
+    if source.view.dtype != head.view.dtype:
+        return None
+    in_place = getattr(torch.ops.aten, head.name + "_", None)
+    if in_place is None:
+        return None
+    op = getattr(in_place, head.op._overloadname)  # type: ignore[union-attr]
+    return source, [Step(head.view, None, op, (Target(head.view), *numbers))]
+
+
+#: Operations by a number: the factor and the summand that they mean.
+_AFFINE: dict[str, Any] = {
+    "mul": lambda number: (number, 0.0),
+    "div": lambda number: (1.0 / number, 0.0),
+    "add": lambda number: (1.0, number),
+    "sub": lambda number: (1.0, -number),
+    "neg": lambda: (-1.0, 0.0),
+}
+
+
+def _folded(steps: list[Step]) -> list[Step]:
+    """The steps, with numbers that scale or shift a random fill made a part of it."""
+    made: list[Step] = []
+    for step in steps:
+        before = made[-1] if made else None
+        init = None
+        if before is not None and before.init is not None and before.view == step.view:
+            init = _scaled(before, step)
+        if init is None:
+            made.append(step)
+        else:
+            made[-1] = Step(step.view, init)
+    return made if len(made) < len(steps) else steps
+
+
+def _scaled(before: Step, step: Step) -> Initializer | None:
+    """The initializer of a fill that a number then scales or shifts, if there is one."""
+    name = step.name.removesuffix("_")
+    if name not in _AFFINE or step.kwargs or not before.draws or step.init is not None:
+        return None
+    place, *numbers = step.args
+    if not isinstance(place, Target) or not all(isinstance(n, int | float) for n in numbers):
+        return None
+    assert before.init is not None
+    plan = before.init.plan(before.view.size, FILLED[before.view.dtype])
+    if not isinstance(plan, Sampled) or plan.zeros is not None:
+        return None
+    try:
+        return _affine(plan.distribution, *_AFFINE[name](*numbers))
+    except (ArithmeticError, TypeError, ValueError):
+        return None
+
+
+def _affine(distribution: Any, factor: float, shift: float) -> Distribution | None:
+    """The distribution of ``factor * x + shift``."""
+    if isinstance(distribution, Spread):
+        std = distribution.std
+        if distribution.distribution == "uniform":
+            distribution = Uniform(-math.sqrt(3.0) * std, math.sqrt(3.0) * std)
+        else:
+            std /= TRUNCATED_STD
+            distribution = TruncNormal(0.0, std, -2.0 * std, 2.0 * std)
+    if not (math.isfinite(factor) and math.isfinite(shift) and factor):
+        return None
+    if isinstance(distribution, Normal):
+        return Normal(distribution.mean * factor + shift, distribution.std * abs(factor))
+    if isinstance(distribution, Uniform | TruncNormal):
+        low, high = (
+            (distribution.low, distribution.high)
+            if isinstance(distribution, Uniform)
+            else (distribution.a, distribution.b)
+        )
+        bounds = sorted((low * factor + shift, high * factor + shift))
+        if isinstance(distribution, Uniform):
+            return Uniform(*bounds)
+        mean = distribution.mean * factor + shift
+        return TruncNormal(mean, distribution.std * abs(factor), *bounds)
+    return None

@@ -1,0 +1,472 @@
+"""The recorder: torch code runs on tensors without memory, and what it does to them is written down."""
+
+import contextlib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from numinit.initializers import Constant, Initializer, Normal, Ones, Uniform, Zeros
+from numinit.show import cut
+from numinit.torch import hooks
+from numinit.torch.named import named_tensors
+from numinit.torch.steps import ANEW, FILLED, Memory, Read, Replay, Step, Target, View, view_of, walk
+from numinit.torch.traced import Trace, Traced
+
+__all__ = ["Trace", "Traced", "trace"]
+
+META = torch.device("meta")
+LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
+
+Tensor = torch.Tensor
+#: What gives a tensor's values to Python.
+_VALUES = {
+    *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__int__),
+    *(Tensor.__float__, Tensor.__complex__, Tensor.__index__, Tensor.__format__),
+    *(Tensor.__contains__, Tensor.is_nonzero, torch.is_nonzero),
+}
+
+_FILLS: dict[str, Callable[..., Initializer]] = {
+    "uniform_": lambda low=0.0, high=1.0: Uniform(low, high),
+    "normal_": lambda mean=0.0, std=1.0: Normal(mean, std),
+    "rand": lambda *_: Uniform(),
+    "rand_like": lambda *_: Uniform(),
+    "randn": lambda *_: Normal(),
+    "randn_like": lambda *_: Normal(),
+}
+_CONSTANTS: dict[str, Callable[..., Any]] = {
+    "zero_": lambda *_: 0,
+    "fill_": lambda value: value,
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), lambda *_: 0),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), lambda *_: 1),
+    **dict.fromkeys(("full", "full_like", "new_full"), lambda _, value: value),
+}
+_EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+
+
+def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
+    """Record how a module initializes its tensors, without their memory.
+
+    Parameters
+    ----------
+    make : callable or torch.nn.Module
+        A function without arguments that makes the module. It runs once, with all tensors on the
+        meta device; the module that it returns is the trace's `module`. Or a module, on any device,
+        whose tensors stay as they are: its own functions are called, ``initialize_weights`` of
+        transformers or each part's ``reset_parameters``. They say nothing of buffers that only
+        the constructor fills.
+
+    Returns
+    -------
+    Trace
+        For each tensor what fills it, and the recipe of the whole module.
+
+    Raises
+    ------
+    TypeError
+        If `make` is neither, or returns no module.
+
+    Warns
+    -----
+    UserWarning
+        Naming the module and the operation, if the code reads a random value, or draws by an
+        operation that numinit does not have. torch's own then makes that tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+    >>> type(traced.tensors["weight"].initializer), traced.tensors["bias"].shape
+    (<class 'numinit.initializers.variance_scaling.KaimingUniform'>, (2,))
+    """
+    recorder = Recorder()
+    if isinstance(make, torch.nn.Module):
+        module = make
+        with on_meta(module), recorder.recording(), torch.no_grad():
+            initialize(module)
+            named = named_tensors(module)
+        return Trace(module, named, recorder.memories)
+    if not callable(make):
+        raise TypeError(f"make: {cut(make)} was given; a module, or a function that makes one, is accepted")
+    with recorder.recording():
+        module = make()
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted")
+    return Trace(module, named_tensors(module), recorder.memories)
+
+
+@contextlib.contextmanager
+def on_meta(module: torch.nn.Module) -> Iterator[None]:
+    """Put tensors without memory in the place of a module's, for a while."""
+    twins: dict[int, Tensor] = {}
+    places = [
+        (table, name, tensor)
+        for part in module.modules()
+        for table in (part._parameters, part._buffers)
+        for name, tensor in table.items()
+        if tensor is not None
+    ]
+    try:
+        for table, name, tensor in places:
+            if id(tensor) not in twins:
+                twins[id(tensor)] = _twin(tensor)
+            table[name] = twins[id(tensor)]  # type: ignore[assignment]
+        yield
+    finally:
+        for table, name, tensor in places:
+            table[name] = tensor  # type: ignore[assignment]
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    strides = tensor.stride() if type(tensor) in (Tensor, torch.nn.Parameter) else None
+    twin = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+    if strides is not None and not tensor.is_contiguous():
+        twin = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=META)
+    if isinstance(tensor, torch.nn.Parameter):
+        twin = torch.nn.Parameter(twin, tensor.requires_grad)
+    return twin
+
+
+def initialize(module: torch.nn.Module) -> None:
+    """Call a module's own functions of initialization, children first."""
+    if hasattr(module, "_init_weights") and callable(getattr(module, "initialize_weights", None)):
+        flagged = [part for part in module.modules() if part.__dict__.pop("_is_hf_initialized", 0)]
+        try:
+            module.initialize_weights()
+        finally:
+            for part in module.modules():
+                part.__dict__.pop("_is_hf_initialized", None)
+            for part in flagged:
+                part._is_hf_initialized = True  # type: ignore[assignment]
+        return
+    for child in module.children():
+        initialize(child)
+    for name in ("reset_parameters", "_reset_parameters", "init_weights"):
+        function = getattr(module, name, None)
+        if callable(function) and _takes_nothing(function):
+            function()
+            return
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class Recorder:
+    """Writes down what is done to tensors while `recording`."""
+
+    def __init__(self) -> None:
+        self.memories: dict[int, Memory] = {}
+        self._paused = 0
+        self._warned: set[tuple[str, str]] = set()
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record this thread's operations."""
+        with hooks.handled(self._init_function), _Functions(self), _Operations(self):
+            yield
+
+    # What tensors are.
+
+    def memory(self, tensor: Tensor) -> Memory:
+        """The memory of a tensor; a real one's values are kept as they are now."""
+        storage = tensor.untyped_storage()
+        known = self.memories.get(storage._cdata)
+        if known is None:
+            known = self.memories[storage._cdata] = Memory(storage, storage.nbytes())
+            if not tensor.is_meta:
+                raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+                view = View(torch.uint8, (known.nbytes,), (1,), 0)
+                copied = raw.detach().cpu().clone()
+                known.steps.append(Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0))
+        return known
+
+    def read(self, tensor: Tensor) -> Read:
+        """A tensor's elements, as a step's argument."""
+        return self.memory(tensor).read(view_of(tensor))
+
+    def real(self, tensor: Tensor, why: str = "") -> Tensor:
+        """A tensor's values now. If they are random, they are drawn now, and stay."""
+        if not tensor.is_meta:
+            return tensor
+        memory = self.memory(tensor)
+        if any(step.draws for step in walk(memory.steps, len(memory.steps))):
+            self._warn(why or "its values", "needs random values while the module is made")
+            self._settle(memory)
+        value = Replay(None).value(Read(memory, memory.steps, len(memory.steps), view_of(tensor)))
+        return value.clone()
+
+    def _settle(self, memory: Memory) -> None:
+        storage = torch.UntypedStorage(memory.nbytes, device="cpu")
+        Replay(None).run(memory.steps, len(memory.steps), storage)
+        view = View(torch.uint8, (memory.nbytes,), (1,), 0)
+        memory.steps = [Step(view, op=torch.ops.aten.clone.default, args=(view.of(storage),), output=0)]
+
+    def _warn(self, what: str, problem: str) -> None:
+        where = _where()
+        if (what, where) not in self._warned:
+            self._warned.add((what, where))
+            warnings.warn(
+                f"{what} of {where} {problem}; torch's own draws make that tensor, and its values "
+                "do not follow from the seed and its name alone",
+                stacklevel=2,
+            )
+
+    # What is done to them.
+
+    def _init_function(
+        self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        tensor, init = hooks.MEANINGS[name](*args, **kwargs)
+        if not tensor.is_meta or tensor.dtype not in FILLED:
+            return original(*args, **kwargs)
+        if not tensor.numel():
+            return tensor
+        init.plan(tuple(tensor.shape), FILLED[tensor.dtype])  # refuses what torch refuses
+        self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
+        return tensor
+
+    def function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function of torch that Python code calls."""
+        if self._paused:
+            return func(*args, **kwargs)
+        tensor = args[0] if args and isinstance(args[0], Tensor) else None
+        if tensor is not None and func in _VALUES and tensor.is_meta:
+            with self.paused():
+                return func(self.real(tensor, getattr(func, "__name__", "")), *args[1:], **kwargs)
+        if tensor is not None and func is Tensor.__deepcopy__ and not tensor.is_meta:
+            with self.paused():
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let operations of this thread be carried out."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation: carried out without memory, and recorded."""
+        if self._paused:
+            return func(*args, **kwargs)
+        with self.paused():
+            return self._operation(func, args, kwargs)
+
+    def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        name = func._overloadpacket.__name__
+        written = _written(func, args, kwargs)
+        if name == "lift_fresh" and not tensors[0].is_meta:
+            return self._meta(tensors[0])
+        if tensors and not any(tensor.is_meta for tensor in tensors):
+            return func(*args, **kwargs)
+        if any(not tensor.is_meta for tensor in written):
+            return self._carried_out(func, args, kwargs)
+        if any(argument.name == "device" for argument in func._schema.arguments):
+            kwargs = {**kwargs, "device": META}
+            kwargs.pop("pin_memory", None)
+        try:
+            on_meta = tree_map_only(Tensor, self._meta, (args, kwargs))
+            out = func(*on_meta[0], **on_meta[1])
+        except (NotImplementedError, RuntimeError):
+            # It has no form without values, or its form depends on them; or it is an error.
+            return self._carried_out(func, args, kwargs)
+        self._record(func, name, args, kwargs, written, out)
+        return out
+
+    def _meta(self, tensor: Tensor) -> Tensor:
+        """The same tensor without memory."""
+        if tensor.is_meta:
+            return tensor
+        size, stride = tuple(tensor.shape), tuple(tensor.stride())
+        twin = torch.empty_strided(size, stride, dtype=tensor.dtype, device=META)
+        step = Step(
+            view_of(twin), op=torch.ops.aten.clone.default, args=(tensor.detach().clone(),), output=0
+        )
+        self.memory(twin).write(step, anew=True)
+        return twin
+
+    def _carried_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out an operation on values, and keep what it makes or changes."""
+        real = {}
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                real[id(leaf)] = self.real(leaf, func._overloadpacket.__name__)
+        new = tree_map_only(Tensor, lambda tensor: real[id(tensor)], (args, kwargs))
+        if new[1].get("device") == META:
+            new[1]["device"] = torch.device("cpu")
+        out = func(*new[0], **new[1])
+        for tensor in _written(func, args, kwargs):
+            if tensor.is_meta:
+                self._write_copy(tensor, real[id(tensor)])
+        back = {id(value): key for key, value in real.items()}
+        leaves = {id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        return tree_map_only(
+            Tensor,
+            lambda tensor: leaves[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
+            out,
+        )
+
+    def _write_copy(self, tensor: Tensor, value: Tensor) -> None:
+        view = view_of(tensor)
+        copy = torch.ops.aten.copy_.default
+        self.memory(tensor).write(Step(view, op=copy, args=(Target(view), value.clone())), anew=True)
+
+    def _record(
+        self,
+        func: Any,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        written: list[Tensor],
+        out: Any,
+    ) -> None:
+        if written:
+            places = {id(tensor): view_of(tensor) for tensor in written}
+            anew = name in ANEW or "out" in kwargs
+            for tensor in written:
+                step = self._fill_step(name, view_of(tensor), args[1:], kwargs)
+                if step is None:
+                    step = self._step(func, args, kwargs, places, None)
+                    step.view = view_of(tensor)
+                elif name in ("uniform_", "normal_") and not tensor.numel():
+                    continue
+                self.memory(tensor).write(step, anew)
+            return
+        inputs = {
+            leaf.untyped_storage()._cdata
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor)
+        }
+        for number, tensor in enumerate(tree_leaves(out)):
+            if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in inputs:
+                continue  # a view
+            self.memories.pop(tensor.untyped_storage()._cdata, None)
+            memory = self.memory(tensor)
+            if name in _EMPTY or not tensor.numel():
+                continue
+            step = self._fill_step(name, view_of(tensor), args, kwargs)
+            if step is None:
+                step = self._step(func, args, kwargs, {}, number)
+                step.view = view_of(tensor)
+            memory.write(step, anew=True)
+
+    def _fill_step(
+        self, name: str, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Step | None:
+        """The step of an operation that is a fill."""
+        given = {key: kwargs[key] for key in ("from", "to", "mean", "std", "value") if key in kwargs}
+        values = (*args, *given.values())
+        if any(isinstance(value, Tensor) for value in values if name not in _LIKE):
+            return None
+        try:
+            if name in _FILLS and view.dtype in FILLED:
+                init = _FILLS[name](*values)
+                init.plan(view.size, FILLED[view.dtype])
+                return Step(view, init)
+            if name == "normal" and view.dtype in FILLED and len(values) >= 2:
+                return Step(view, Normal(*values[:2]))
+            if name in _CONSTANTS:
+                return _constant(view, _CONSTANTS[name](*values))
+        except (TypeError, ValueError):
+            return None
+        return None
+
+    def _step(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        places: dict[int, View],
+        output: int | None,
+    ) -> Step:
+        def place(tensor: Tensor) -> Read | Target | Tensor:
+            if id(tensor) in places:
+                return Target(places[id(tensor)])
+            return self.read(tensor) if tensor.is_meta else tensor.detach().clone()
+
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if random:
+            self._warn(func._overloadpacket.__name__, "is no fill that numinit has")
+        kept = {key: value for key, value in kwargs.items() if key != "generator"}
+        if "device" in kept:
+            kept["device"] = torch.device("cpu")
+        templates = tree_map_only(Tensor, place, (args, kept))
+        view = View(torch.uint8, (), (), 0)
+        return Step(view, None, func, *templates, output=output, random=random)
+
+
+_LIKE = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full"}
+
+
+def _constant(view: View, value: Any) -> Step | None:
+    """A fill with a number that the tensor's type holds, as torch rounds it."""
+    if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
+        return None
+    held = torch.full((), value, dtype=view.dtype).item()
+    if isinstance(held, complex):
+        return None
+    zero = held == 0 and not str(held).startswith("-")
+    init = Zeros() if zero else Ones() if held == 1 else Constant(held)
+    return Step(view, init)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that an operation writes in place."""
+    schema = func._schema
+    if not schema.is_mutable:
+        return []
+    found = []
+    for number, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[number] if number < len(args) else kwargs.get(argument.name)
+            found += [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+    return found
+
+
+def _where() -> str:
+    """The module whose code runs, for a message."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        for name in ("module", "self"):
+            found = frame.f_locals.get(name)
+            if isinstance(found, torch.nn.Module):
+                code = frame.f_code
+                return f"{type(found).__name__} ({code.co_name}, line {frame.f_lineno} of {code.co_filename})"
+        frame = frame.f_back
+    return "the traced code"
+
+
+class _Functions(TorchFunctionMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return self._recorder.function(func, args, kwargs or {})
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return self._recorder.operation(func, args, kwargs or {})
