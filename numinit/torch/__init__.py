@@ -7,14 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numinit.torch.checkpoint import SeedCheckpoint
     from numinit.torch.module import init_module
     from numinit.torch.patching import patched
     from numinit.torch.tracing import trace
 
-__all__ = ["init_module", "patched", "trace"]
+__all__ = ["SeedCheckpoint", "init_module", "patched", "trace"]
 
 #: Where each public name is defined.
 _HOMES = {
+    "SeedCheckpoint": "numinit.torch.checkpoint",
     "init_module": "numinit.torch.module",
     "patched": "numinit.torch.patching",
     "trace": "numinit.torch.tracing",
