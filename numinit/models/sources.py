@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from numinit.models import shipped
 from numinit.models.formats import FORMATS, format_of
+from numinit.models.recipe import Recipe
 from numinit.models.untrusted import (
     MAX_NAME,
     InputError,
@@ -33,7 +34,7 @@ class Model(NamedTuple):
     """What a source says about a model."""
 
     name: str
-    recipe: str | None
+    recipe: Recipe | str | None
     tensors: dict[str, TensorSpec]
 
 

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from numinit.torch.checkpoint import SeedCheckpoint
     from numinit.torch.module import init_module
     from numinit.torch.patching import patched
+    from numinit.torch.save import save
     from numinit.torch.tracing import trace
 
-__all__ = ["SeedCheckpoint", "init_module", "patched", "trace"]
+__all__ = ["SeedCheckpoint", "init_module", "patched", "save", "trace"]
 
 #: Where each public name is defined.
 _HOMES = {
     "SeedCheckpoint": "numinit.torch.checkpoint",
     "init_module": "numinit.torch.module",
     "patched": "numinit.torch.patching",
+    "save": "numinit.torch.save",
     "trace": "numinit.torch.tracing",
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.distributed.checkpoint import LoadPlan, LoadPlanner, Metadata, StorageReader
@@ -23,7 +23,7 @@ from numinit.weights.keys import as_key
 __all__ = ["SeedCheckpoint", "as_trace"]
 
 #: What has names and shapes of tensors.
-Source = torch.nn.Module | Trace | Mapping[str, TensorSpec | Sequence[int]] | str | Path
+Source: TypeAlias = torch.nn.Module | Trace | Mapping[str, TensorSpec | Sequence[int]] | str | Path
 
 
 def as_trace(source: Source, recipe: AnyRecipe | None = None) -> Trace:
@@ -65,13 +65,13 @@ def _module_of(specs: Mapping[str, TensorSpec | Sequence[int]]) -> torch.nn.Modu
         for part in path:
             if part not in inner._modules:
                 inner._modules[part] = torch.nn.Module()
-            inner = inner._modules[part]  # type: ignore[assignment]
+            inner = inner._modules[part]
         meta = torch.empty(shape, dtype=getattr(torch, dtype.name), device="meta")
         inner._parameters[leaf] = torch.nn.Parameter(meta, requires_grad=False)
     return top
 
 
-class SeedCheckpoint(StorageReader):
+class SeedCheckpoint(StorageReader):  # type: ignore[misc]
     """A storage of `torch.distributed.checkpoint` whose tensors are made while they are read.
 
     It takes the place of a checkpoint of initial weights: no file, no process that needs the

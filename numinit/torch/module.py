@@ -88,7 +88,9 @@ def init_module(
     True
     """
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted")
+        raise TypeError(
+            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
+        )
     key = as_key(seed)
     kind = None if dtype is None else getattr(torch, as_dtype(dtype).name)
     place = None if device is None else torch.device(device)
@@ -159,7 +161,9 @@ def described(
             continue
         integer = INTEGERS.get(str(fitted[name].tensor.dtype).removeprefix("torch."))
         if integer is None:
-            raise RecipeError(f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills")
+            raise RecipeError(
+                f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills"
+            )
         initializers[name] = Constant(float(constant(name, plan, integer)))
     made = Trace.of_recipe(module, initializers, named)
     if lacking:
@@ -181,7 +185,9 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
         name = traced.names.get(one.name)
         if name is None or name != one.name:
             if name is None:
-                raise ValueError(f"recipe: the trace has no tensor {one.name!r}; it is of another module")
+                raise ValueError(
+                    f"recipe: the trace has no tensor {one.name!r}; it is of another module"
+                )
             continue
         found = traced.tensors.get(name)
         if found is not None and found.shape != tuple(one.tensor.shape):

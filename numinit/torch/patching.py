@@ -116,7 +116,9 @@ _PLAIN = {"from": "low", "to": "high"}
 
 def _drawn(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     empty, init = _DRAWS[func]
-    given = {key: value for key, value in kwargs.items() if key not in ("generator", "requires_grad")}
+    given = {
+        key: value for key, value in kwargs.items() if key not in ("generator", "requires_grad")
+    }
     tensor = empty(*args, **given)
     if not _accepted(tensor):
         return func(*args, **kwargs)

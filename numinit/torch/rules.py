@@ -97,7 +97,9 @@ def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
     lines = ['name = "traced"', f"source = {json.dumps(source)}"]
     lacking = [name for name, init in said.items() if _fields(init) is None]
     if lacking:
-        raise ValueError(f"recipe: no rule of TOML describes {len(lacking)} tensors: {', '.join(lacking)}")
+        raise ValueError(
+            f"recipe: no rule of TOML describes {len(lacking)} tensors: {', '.join(lacking)}"
+        )
     for rule in rules_of(said):
         globs = [json.dumps(glob) for glob in rule.match]
         one = len(globs) == 1

@@ -67,9 +67,7 @@ class View(NamedTuple):
 
 def view_of(tensor: torch.Tensor) -> View:
     """Where a tensor's elements are in its storage."""
-    return View(
-        tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
-    )
+    return View(tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
 
 
 @dataclass(eq=False, slots=True)

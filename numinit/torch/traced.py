@@ -105,7 +105,9 @@ class Traced:
         if self.initializer is not None or 0 in self.shape:
             return True
         written = {
-            (step.view.size, step.view.stride, step.view.offset) for step in self._steps if step.anew
+            (step.view.size, step.view.stride, step.view.offset)
+            for step in self._steps
+            if step.anew
         }
         return sum(math.prod(size) for size, _, _ in written) >= math.prod(self.shape)
 
@@ -187,14 +189,14 @@ class Traced:
             and tensor.untyped_storage().nbytes() == self._nbytes
         )
 
-    def _copied(
-        self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any
-    ) -> torch.Tensor:
+    def _copied(self, tensor: torch.Tensor, replay: Replay, key: Key, offset: Any) -> torch.Tensor:
         """Fill by way of the whole tensor on the CPU."""
         values = self._whole(replay, key, tensor.dtype)
         if offset is not None or tuple(tensor.shape) != self.shape:
             start = (0,) * len(self.shape) if offset is None else tuple(offset)
-            values = values[tuple(slice(o, o + n) for o, n in zip(start, tensor.shape, strict=True))]
+            values = values[
+                tuple(slice(o, o + n) for o, n in zip(start, tensor.shape, strict=True))
+            ]
         with torch.no_grad():
             tensor.copy_(values)
         return tensor
@@ -247,7 +249,9 @@ class Replayed(Initializer):
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         traced = self.traced
         if shape != traced.shape:
-            raise ValueError(f"shape: {shape} was given; that of the tensor, {traced.shape}, is accepted")
+            raise ValueError(
+                f"shape: {shape} was given; that of the tensor, {traced.shape}, is accepted"
+            )
         return Whole("Replayed", self._make)
 
     def _make(
@@ -302,7 +306,10 @@ class Trace:
 
     @classmethod
     def of_recipe(
-        cls, module: torch.nn.Module, initializers: Mapping[str, Initializer], named: Iterable[Named]
+        cls,
+        module: torch.nn.Module,
+        initializers: Mapping[str, Initializer],
+        named: Iterable[Named],
     ) -> "Trace":
         """A trace whose tensors have given initializers."""
         self = cls.__new__(cls)

@@ -16,7 +16,18 @@ from numinit.initializers import Constant, Initializer, Normal, Ones, Uniform, Z
 from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.named import named_tensors
-from numinit.torch.steps import ANEW, FILLED, Memory, Read, Replay, Step, Target, View, view_of, walk
+from numinit.torch.steps import (
+    ANEW,
+    FILLED,
+    Memory,
+    Read,
+    Replay,
+    Step,
+    Target,
+    View,
+    view_of,
+    walk,
+)
 from numinit.torch.traced import Trace, Traced
 
 __all__ = ["Trace", "Traced", "trace"]
@@ -93,11 +104,15 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
             named = named_tensors(module)
         return Trace(module, named, recorder.memories)
     if not callable(make):
-        raise TypeError(f"make: {cut(make)} was given; a module, or a function that makes one, is accepted")
+        raise TypeError(
+            f"make: {cut(make)} was given; a module, or a function that makes one, is accepted"
+        )
     with recorder.recording():
         module = make()
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted")
+        raise TypeError(
+            f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted"
+        )
     return Trace(module, named_tensors(module), recorder.memories)
 
 
@@ -188,7 +203,9 @@ class Recorder:
                 raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
                 view = View(torch.uint8, (known.nbytes,), (1,), 0)
                 copied = raw.detach().cpu().clone()
-                known.steps.append(Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0))
+                known.steps.append(
+                    Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0)
+                )
         return known
 
     def read(self, tensor: Tensor) -> Read:
@@ -210,7 +227,9 @@ class Recorder:
         storage = torch.UntypedStorage(memory.nbytes, device="cpu")
         Replay(None).run(memory.steps, len(memory.steps), storage)
         view = View(torch.uint8, (memory.nbytes,), (1,), 0)
-        memory.steps = [Step(view, op=torch.ops.aten.clone.default, args=(view.of(storage),), output=0)]
+        memory.steps = [
+            Step(view, op=torch.ops.aten.clone.default, args=(view.of(storage),), output=0)
+        ]
 
     def _warn(self, what: str, problem: str) -> None:
         where = _where()
@@ -236,7 +255,9 @@ class Recorder:
         self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
         return tensor
 
-    def function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def function(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """A function of torch that Python code calls."""
         if self._paused:
             return func(*args, **kwargs)
@@ -294,7 +315,10 @@ class Recorder:
         size, stride = tuple(tensor.shape), tuple(tensor.stride())
         twin = torch.empty_strided(size, stride, dtype=tensor.dtype, device=META)
         step = Step(
-            view_of(twin), op=torch.ops.aten.clone.default, args=(tensor.detach().clone(),), output=0
+            view_of(twin),
+            op=torch.ops.aten.clone.default,
+            args=(tensor.detach().clone(),),
+            output=0,
         )
         self.memory(twin).write(step, anew=True)
         return twin
@@ -313,7 +337,9 @@ class Recorder:
             if tensor.is_meta:
                 self._write_copy(tensor, real[id(tensor)])
         back = {id(value): key for key, value in real.items()}
-        leaves = {id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        leaves = {
+            id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
+        }
         return tree_map_only(
             Tensor,
             lambda tensor: leaves[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
@@ -323,7 +349,9 @@ class Recorder:
     def _write_copy(self, tensor: Tensor, value: Tensor) -> None:
         view = view_of(tensor)
         copy = torch.ops.aten.copy_.default
-        self.memory(tensor).write(Step(view, op=copy, args=(Target(view), value.clone())), anew=True)
+        self.memory(tensor).write(
+            Step(view, op=copy, args=(Target(view), value.clone())), anew=True
+        )
 
     def _record(
         self,
@@ -368,7 +396,9 @@ class Recorder:
         self, name: str, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Step | None:
         """The step of an operation that is a fill."""
-        given = {key: kwargs[key] for key in ("from", "to", "mean", "std", "value") if key in kwargs}
+        given = {
+            key: kwargs[key] for key in ("from", "to", "mean", "std", "value") if key in kwargs
+        }
         values = (*args, *given.values())
         if any(isinstance(value, Tensor) for value in values if name not in _LIKE):
             return None
@@ -409,7 +439,16 @@ class Recorder:
         return Step(view, None, func, *templates, output=output, random=random)
 
 
-_LIKE = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full"}
+_LIKE = {
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+}
 
 
 def _constant(view: View, value: Any) -> Step | None:
