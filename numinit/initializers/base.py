@@ -227,6 +227,16 @@ class Initializer:
                 del kept  # a GPU's is freed in the order of the stream
         return array.reshape(ids.shape + whole[1:])
 
+    def _fill_as(self, dtype: DType, array: Any, shape: Any, offset: Any, seed: Any) -> None:
+        """`fill_` a window with elements of a type that has the item size of the array's own."""
+        framework = framework_of(array)
+        address, _, part, strides, where = framework.memory(array)
+        whole = as_shape(shape)
+        start = window_start(part, whole, offset)
+        fill, draws = self._ready(whole, dtype, part, strides, None, False, bool(where))
+        if address is not None:
+            _run(framework, array, fill, draws, seed, address, start, where)
+
     def fill_flat(
         self, array: Any, start: int = 0, shape: Any = None, dtype: Any = None, seed: Any = None
     ) -> Any:

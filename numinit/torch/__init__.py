@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numinit.torch.checkpoint import SeedCheckpoint
+    from numinit.torch.dummy import dummy_
     from numinit.torch.module import init_module
     from numinit.torch.patching import patched
     from numinit.torch.save import save
     from numinit.torch.tracing import trace
 
-__all__ = ["SeedCheckpoint", "init_module", "patched", "save", "trace"]
+__all__ = ["SeedCheckpoint", "dummy_", "init_module", "patched", "save", "trace"]
 
 #: Where each public name is defined.
 _HOMES = {
     "SeedCheckpoint": "numinit.torch.checkpoint",
+    "dummy_": "numinit.torch.dummy",
     "init_module": "numinit.torch.module",
     "patched": "numinit.torch.patching",
     "save": "numinit.torch.save",
