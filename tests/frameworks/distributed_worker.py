@@ -25,6 +25,7 @@ from helpers_torch import (
 from torch.distributed.device_mesh import init_device_mesh
 
 import numinit as ni
+from numinit.torch import SeedCheckpoint, dummy_, init_module
 
 SHAPE = (101, 96)
 
@@ -104,8 +105,8 @@ def refused(world):
     return {}
 
 
-def modules(world):
-    """FSDP2, HSDP, and tensor parallelism with FSDP2."""
+def sharded_models(world):
+    """Models on the meta device: FSDP2, HSDP, and tensor parallelism with FSDP2."""
     from torch.distributed._composable.fsdp import fully_shard
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
@@ -118,7 +119,6 @@ def modules(world):
         meshes["hsdp"] = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     if world == 4 and _StridedShard is not None:  # torch 2.4 lacks the state dict of both
         meshes["fsdp2_tp"] = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
-    made = {}
     for case, mesh in meshes.items():
         with torch.device("meta"):
             model = Model()
@@ -128,14 +128,45 @@ def modules(world):
             mesh = mesh["data"]
         fully_shard(model.up, mesh=mesh)
         fully_shard(model, mesh=mesh)
-        model.to_empty(device="cpu")
+        yield case, model
+
+
+def whole_digest(state):
+    return digest(*(t.full_tensor() if isinstance(t, DTensor) else t for t in state.values()))
+
+
+def modules(world):
+    """Sharded models, made real and initialized by us and by `init_module`, and dummies."""
+    made = {}
+    for case, model in sharded_models(world):
+        init_module(model, seed=0)
+        made[f"{case} own"] = whole_digest(model.state_dict())
         fill_model(model)
-        made[case] = digest(
-            *(
-                tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-                for tensor in model.state_dict().values()
-            )
+        made[f"{case} filled"] = whole_digest(model.state_dict())
+        made[f"{case} dummy"] = whole_digest(dummy_(model, seed=0).state_dict())
+    mesh = init_device_mesh("cpu", (world,))
+    for name in ("int32", "uint8", "int8"):
+        tensor = DTensor.from_local(
+            torch.zeros(8 // world, 6, dtype=getattr(torch, name)), mesh, [Shard(0)]
         )
+        made[f"{name} dummy"] = digest(dummy_({"w": tensor})["w"].full_tensor())
+    return made
+
+
+def checkpoints(world):
+    """A checkpoint that was never stored, loaded into sharded models."""
+    import torch.distributed.checkpoint as dcp
+
+    with torch.device("meta"):
+        source = Model()
+    made = {}
+    for case, model in sharded_models(world):
+        model.to_empty(device="cpu")
+        state = {"model": model.state_dict()}
+        dcp.load(state, storage_reader=SeedCheckpoint(source, seed=0, prefix="model."))
+        model.load_state_dict(state["model"])
+        made[f"{case} loaded"] = whole_digest(model.state_dict())
+        del state
     return made
 
 

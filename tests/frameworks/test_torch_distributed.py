@@ -18,6 +18,7 @@ from helpers_torch import (
 
 import numinit as ni
 from numinit.arrays.dtensor import shards
+from numinit.torch import dummy_, init_module
 
 SHAPE = (101, 96)
 
@@ -25,7 +26,7 @@ SHAPE = (101, 96)
 @pytest.fixture(scope="module", params=[2, 4])
 def given(request, tmp_path_factory):
     """What the cases give in 2 and in 4 processes."""
-    cases = ["dtensors", "strided", "refused", "modules", "theirs"]
+    cases = ["dtensors", "strided", "refused", "modules", "checkpoints", "theirs"]
     return in_processes(cases, request.param, tmp_path_factory.mktemp("store"))
 
 
@@ -50,9 +51,22 @@ def test_torchs_generator_governs_it_and_moves_on_as_on_one_device(given):
 
 
 def test_modules_give_the_values_of_one_device(given):
-    whole = digest(*fill_model(Model()).state_dict().values())
-    found = {case: given[case] for case in ("fsdp2", "hsdp", "fsdp2_tp") if case in given}
-    assert set(found.values()) == {whole}, found
+    for what, make in (
+        ("own", lambda: init_module(Model(), seed=0)),
+        ("loaded", lambda: init_module(Model(), seed=0)),
+        ("filled", lambda: fill_model(Model())),
+        ("dummy", lambda: dummy_(Model(), seed=0)),
+    ):
+        whole = digest(*make().state_dict().values())
+        cases = ("fsdp2", "hsdp", "fsdp2_tp")
+        found = {case: given[f"{case} {what}"] for case in cases if f"{case} {what}" in given}
+        assert found and set(found.values()) == {whole}, (what, found)
+
+
+@pytest.mark.parametrize("name", ["int32", "uint8", "int8"])
+def test_dummies_of_any_type(given, name):
+    whole = torch.zeros(8, 6, dtype=getattr(torch, name))
+    assert given[f"{name} dummy"] == digest(dummy_({"w": whole})["w"])
 
 
 def test_torchs_own_depends_on_the_processes(given):
