@@ -34,6 +34,7 @@ COMPILER = {"numba", "llvmlite"}
 OPTIONAL = {
     "arrays.torch": {"torch"},
     "arrays.dtensor": {"torch"},
+    "arrays.sharded": {"torch"},
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

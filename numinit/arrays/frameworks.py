@@ -14,6 +14,7 @@ FRAMEWORKS = {
     "torch": "numinit.arrays.torch",
     "torch.distributed.tensor": "numinit.arrays.dtensor",
     "torch.distributed._tensor": "numinit.arrays.dtensor",  # in torch 2.4
+    "torch.distributed._shard.sharded_tensor": "numinit.arrays.sharded",
 }
 
 #: The module for arrays of other packages that export a GPU's memory by one of these attributes.

@@ -25,7 +25,7 @@ from helpers_torch import (
 from torch.distributed.device_mesh import init_device_mesh
 
 import numinit as ni
-from numinit.torch import SeedCheckpoint, dummy_, init_module
+from numinit.torch import SeedCheckpoint, dummy_, init_flat, init_module, table_init, trace
 
 SHAPE = (101, 96)
 
@@ -167,6 +167,54 @@ def checkpoints(world):
         model.load_state_dict(state["model"])
         made[f"{case} loaded"] = whole_digest(model.state_dict())
         del state
+    return made
+
+
+def flat(world):
+    """FSDP1, with the original parameters and without, nested; and ShardedTensors."""
+    from torch.distributed._shard import sharded_tensor
+    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    made = {}
+    traced = trace(Model)
+    for case in (False, True):
+        model = Model()
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.fill_(torch.nan)
+
+        def wrap(module, original=case):
+            return FullyShardedDataParallel(
+                module, use_orig_params=original, device_id=torch.device("cpu")
+            )
+
+        model.up = wrap(model.up)
+        model = wrap(model)
+        assert init_flat(model, traced, seed=0) is model
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            state = {n: tensor.detach().clone() for n, tensor in model.named_parameters()}
+            made[f"flat{case} own"] = digest(*state.values())
+    rank = dist.get_rank()
+    fill = table_init(ni.Normal(), (101, 8), seed=3)
+    block = -(-101 // world)
+    own = fill(torch.empty(min(block, 101 - rank * block), 8))
+    for dim in (0, 1):
+        places = [f"rank:{number}/cpu" for number in range(world)]
+        tensor = sharded_tensor.empty(ChunkShardingSpec(dim, places), 101, 8)
+        assert ni.normal_(tensor, seed=3) is tensor
+        whole = torch.empty(101, 8) if rank == 0 else None
+        tensor.gather(0, whole)
+        if rank == 0:
+            made[f"sharded{dim} table"] = digest(whole)
+        if dim == 0:
+            assert torch.equal(own, tensor.local_shards()[0].tensor)
+    try:
+        fill(torch.empty(101, 4))
+    except ValueError as error:
+        assert str(error).startswith("tensor: shape (101, 4) was given"), error
+    else:
+        raise AssertionError("a column shard")
     return made
 
 

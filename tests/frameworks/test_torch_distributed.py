@@ -26,7 +26,7 @@ SHAPE = (101, 96)
 @pytest.fixture(scope="module", params=[2, 4])
 def given(request, tmp_path_factory):
     """What the cases give in 2 and in 4 processes."""
-    cases = ["dtensors", "strided", "refused", "modules", "checkpoints", "theirs"]
+    cases = ["dtensors", "strided", "refused", "modules", "checkpoints", "flat", "theirs"]
     return in_processes(cases, request.param, tmp_path_factory.mktemp("store"))
 
 
@@ -58,9 +58,14 @@ def test_modules_give_the_values_of_one_device(given):
         ("dummy", lambda: dummy_(Model(), seed=0)),
     ):
         whole = digest(*make().state_dict().values())
-        cases = ("fsdp2", "hsdp", "fsdp2_tp")
+        cases = ("fsdp2", "hsdp", "fsdp2_tp", "flatFalse", "flatTrue")
         found = {case: given[f"{case} {what}"] for case in cases if f"{case} {what}" in given}
         assert found and set(found.values()) == {whole}, (what, found)
+
+
+def test_sharded_tensors_and_tables(given):
+    whole = digest(ni.normal_(torch.empty(101, 8), seed=3))
+    assert {given["sharded0 table"], given["sharded1 table"]} == {whole}
 
 
 @pytest.mark.parametrize("name", ["int32", "uint8", "int8"])
