@@ -31,10 +31,13 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: it is used.
 BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
+TORCH = {"torch"}
 OPTIONAL = {
-    "arrays.torch": {"torch"},
-    "arrays.dtensor": {"torch"},
-    "arrays.sharded": {"torch"},
+    **dict.fromkeys(["arrays.torch", "arrays.dtensor", "arrays.sharded"], TORCH),
+    **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
+    **dict.fromkeys(["torch.patching", "torch.steps", "torch.traced", "torch.tracing"], TORCH),
+    **dict.fromkeys(["torch.checkpoint", "torch.distributed", "torch.dummy"], TORCH),
+    "torch.save": TORCH,
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

@@ -133,4 +133,4 @@ def handled(handler: Handler) -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 for name, function in _FUNCTIONS.items():
-                    function.__code__ = _ORIGINALS[name].__code__  # type: ignore[attr-defined]
+                    function.__code__ = _ORIGINALS[name].__code__

@@ -1,7 +1,7 @@
 """A whole module: every parameter and buffer initialized under its own name, in its final memory."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,10 @@ def init_module(
     Examples
     --------
     >>> import torch
+    >>> from numinit.torch import init_module
     >>> with torch.device("meta"):
     ...     module = torch.nn.Linear(64, 10)
-    >>> module = ni.torch.init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
+    >>> module = init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
     >>> key = ni.Key(0).fold_in("weight")
     >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
     True

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import numinit.functional as functional
@@ -15,7 +16,6 @@ from numinit.torch.steps import FILLED
 
 __all__ = ["patched"]
 
-Tensor = torch.Tensor
 #: Functions that fill a tensor, and the initializer that their arguments mean.
 _FILLS: dict[Any, Callable[..., Initializer]] = {
     Tensor.uniform_: lambda tensor, low=0.0, high=1.0: Uniform(low, high),
@@ -47,7 +47,8 @@ def patched() -> Iterator[None]:
     Examples
     --------
     >>> import torch
-    >>> with ni.torch.patched():
+    >>> from numinit.torch import patched
+    >>> with patched():
     ...     generator = torch.manual_seed(0)
     ...     module = torch.nn.Linear(64, 10)
     >>> generator = torch.manual_seed(0)
@@ -99,7 +100,7 @@ class _Fast(TorchFunctionMode):
 
 def _recorded(tensor: Tensor) -> bool:
     """Whether autograd has something to say about a write, which torch's function then hears."""
-    return tensor.requires_grad and torch.is_grad_enabled()
+    return bool(tensor.requires_grad and torch.is_grad_enabled())
 
 
 def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -50,9 +50,11 @@ def _globs(names: list[str], everything: Mapping[str, Initializer]) -> Iterator[
     for name in names:
         if name not in left:
             continue
-        for glob, pattern in _candidates(name):
-            if not any(pattern.fullmatch(other) for other in others):
-                break
+        glob, pattern = next(
+            (glob, pattern)
+            for glob, pattern in _candidates(name)
+            if not any(pattern.fullmatch(other) for other in others)
+        )
         yield glob
         for one in [one for one in left if pattern.fullmatch(one)]:
             del left[one]

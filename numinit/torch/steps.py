@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from numinit.arrays.torch import FRAMEWORK
 from numinit.engines.layout import c_steps
 from numinit.engines.spec import Plan, Sampled
-from numinit.initializers import Constant, Initializer
+from numinit.initializers import Constant, Initializer, Ones, Zeros
 from numinit.initializers.base import Planned
 from numinit.models.recipes import WITHOUT_SPREAD
 from numinit.stream.dtypes import DTYPES, DType
@@ -28,6 +27,7 @@ FILLED: dict[torch.dtype, DType] = {
     getattr(torch, name): dtype for name, dtype in DTYPES.items() if hasattr(torch, name)
 }
 
+LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
 #: Operations that write without reading what was there.
 ANEW = {"copy_", "zero_", "fill_", "uniform_", "normal_", "random_", "exponential_", "bernoulli_"}
 
@@ -68,6 +68,29 @@ class View(NamedTuple):
 def view_of(tensor: torch.Tensor) -> View:
     """Where a tensor's elements are in its storage."""
     return View(tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """What is in nested lists, tuples and dicts; torch's pytrees take several times as long."""
+    if isinstance(tree, list | tuple):
+        for one in tree:
+            yield from leaves(one)
+    elif isinstance(tree, dict):
+        for one in tree.values():
+            yield from leaves(one)
+    else:
+        yield tree
+
+
+def mapped(kinds: Any, function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same nested lists, tuples and dicts, with each object of some types replaced."""
+    if isinstance(tree, kinds):
+        return function(tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)([mapped(kinds, function, one) for one in tree])
+    if isinstance(tree, dict):
+        return {key: mapped(kinds, function, one) for key, one in tree.items()}
+    return tree
 
 
 @dataclass(eq=False, slots=True)
@@ -168,9 +191,21 @@ class Step:
 
     def reads(self) -> Iterator[Read]:
         """What it reads."""
-        for leaf in tree_leaves((self.args, self.kwargs)):
+        for leaf in leaves((self.args, self.kwargs)):
             if isinstance(leaf, Read):
                 yield leaf
+
+
+def constant_step(view: View, value: Any) -> Step | None:
+    """A fill with a number that the tensor's type holds, as torch rounds it."""
+    if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
+        return None
+    held = torch.full((), value, dtype=view.dtype).item()
+    if isinstance(held, complex):
+        return None
+    zero = held == 0 and not str(held).startswith("-")
+    init = Zeros() if zero else Ones() if held == 1 else Constant(held)
+    return Step(view, init)
 
 
 def walk(steps: list[Step], count: int, seen: set[int] | None = None) -> Iterator[Step]:
@@ -235,14 +270,14 @@ class Replay:
                 return place.view.of(storage)
             return self.value(place)
 
-        args, kwargs = tree_map_only((Read, Target), real, (step.args, step.kwargs))
+        args, kwargs = mapped((Read, Target), real, (step.args, step.kwargs))
         if step.random:
             out = _seeded(step.op, args, kwargs, self._key_of(step))
         else:
             assert step.op is not None
             out = step.op(*args, **kwargs)
         if step.output is not None:
-            made = out if isinstance(out, torch.Tensor) else tree_leaves(out)[step.output]
+            made = out if isinstance(out, torch.Tensor) else [*leaves(out)][step.output]
             target.copy_(made)
 
     def _key_of(self, step: Step) -> Key:

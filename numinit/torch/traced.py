@@ -38,12 +38,14 @@ from numinit.torch.steps import (
     Step,
     Target,
     View,
+    constant_step,
     fill,
     view_of,
     walk,
 )
 from numinit.weights.keys import Key, as_key
 
+SMALL = 1 << 16  # elements of a tensor whose values are looked at
 PIECE = 64 << 20  # bytes that are made on the host at a time for another device
 LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
 
@@ -138,7 +140,8 @@ class Traced:
         Examples
         --------
         >>> import torch
-        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2)).tensors["weight"]
+        >>> from numinit.torch import trace
+        >>> traced = trace(lambda: torch.nn.Linear(3, 2)).tensors["weight"]
         >>> row = traced.fill_(torch.empty(1, 3), offset=(1, 0), seed=0)
         >>> bool((row == traced.fill_(torch.empty(2, 3), seed=0)[1:]).all())
         True
@@ -341,7 +344,8 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> ni.torch.trace(lambda: torch.nn.Linear(3, 2, bias=False)).specs()
+        >>> from numinit.torch import trace
+        >>> trace(lambda: torch.nn.Linear(3, 2, bias=False)).specs()
         {'weight': TensorSpec(shape=(2, 3), dtype='float32')}
         """
         return {
@@ -366,9 +370,10 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+        >>> from numinit.torch import init_module, trace
+        >>> traced = trace(lambda: torch.nn.Linear(3, 2))
         >>> params = ni.init_params({"weight": (2, 3), "bias": (2,)}, traced.recipe(), seed=0)
-        >>> module = ni.torch.init_module(torch.nn.Linear(3, 2), traced, seed=0)
+        >>> module = init_module(torch.nn.Linear(3, 2), traced, seed=0)
         >>> bool((module.weight.detach().numpy() == params["weight"]).all())
         True
         """
@@ -390,7 +395,8 @@ class Trace:
         Examples
         --------
         >>> import torch
-        >>> print(ni.torch.trace(lambda: torch.nn.Embedding(5, 3, padding_idx=0)).toml())
+        >>> from numinit.torch import trace
+        >>> print(trace(lambda: torch.nn.Embedding(5, 3, padding_idx=0)).toml())
         name = "traced"
         source = "Embedding"
         <BLANKLINE>
@@ -466,7 +472,9 @@ def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]
             continue
         owners[id(memory)] = name
         own = memory.steps
-        if id(own) not in memory.read_lists:  # else what read it must find the same steps
+        if (constant := _constant(own, memory, view)) is not None:
+            own = [constant]
+        elif id(own) not in memory.read_lists:  # else what read it must find the same steps
             own, shared = _inlined(memory, named)
             if not shared:
                 own = _folded(own)
@@ -479,6 +487,19 @@ def _assigned(found: Mapping[str, tuple[Memory, View]]) -> dict[int, list[Step]]
                 step.draw = Draw(name, draws[name])
                 draws[name] += 1
     return steps
+
+
+def _constant(steps: list[Step], memory: Memory, view: View) -> Step | None:
+    """One fill that stands for the steps of a small tensor, if they make all elements equal."""
+    if not steps or (len(steps) == 1 and steps[0].init is not None):
+        return None
+    if not 0 < view.numel <= SMALL or not memory.covers(view) or not steps[0].anew:
+        return None
+    if any(step.draws for step in walk(steps, len(steps))):
+        return None
+    values = Replay(Key(0)).value(Read(memory, steps, len(steps), view)).reshape(-1)
+    same = values.view(torch.uint8).reshape(len(values), -1)
+    return constant_step(view, values[0].item()) if bool((same == same[0]).all()) else None
 
 
 def _number_fills(name: str, steps: list[Step], memory: Memory, view: View) -> int:
@@ -581,7 +602,7 @@ def _source(head: Step, memory: Memory, named: set[int]) -> tuple[Read, list[Ste
     in_place = getattr(torch.ops.aten, head.name + "_", None)
     if in_place is None:
         return None
-    op = getattr(in_place, head.op._overloadname)  # type: ignore[union-attr]
+    op = getattr(in_place, head.op._overloadname)  # type: ignore[attr-defined]
     return source, [Step(head.view, None, op, (Target(head.view), *numbers))]
 
 

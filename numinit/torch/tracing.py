@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
-from numinit.initializers import Constant, Initializer, Normal, Ones, Uniform, Zeros
+from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
-from numinit.torch.named import named_tensors
+from numinit.torch.named import Named, named_tensors
 from numinit.torch.steps import (
     ANEW,
     FILLED,
@@ -25,6 +25,9 @@ from numinit.torch.steps import (
     Step,
     Target,
     View,
+    constant_step,
+    leaves,
+    mapped,
     view_of,
     walk,
 )
@@ -33,14 +36,20 @@ from numinit.torch.traced import Trace, Traced
 __all__ = ["Trace", "Traced", "trace"]
 
 META = torch.device("meta")
-LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
 
-Tensor = torch.Tensor
 #: What gives a tensor's values to Python.
 _VALUES = {
     *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__int__),
     *(Tensor.__float__, Tensor.__complex__, Tensor.__index__, Tensor.__format__),
     *(Tensor.__contains__, Tensor.is_nonzero, torch.is_nonzero),
+}
+
+#: What tells Python where a tensor is. A recorded one says that it is on the CPU: code that sees the
+#: meta device may think that there is nothing to initialize.
+_PLACES: dict[Any, Any] = {
+    Tensor.device.__get__: torch.device("cpu"),
+    Tensor.is_meta.__get__: False,
+    Tensor.is_cpu.__get__: True,
 }
 
 _FILLS: dict[str, Callable[..., Initializer]] = {
@@ -92,17 +101,19 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
     Examples
     --------
     >>> import torch
-    >>> traced = ni.torch.trace(lambda: torch.nn.Linear(3, 2))
+    >>> from numinit.torch import trace
+    >>> traced = trace(lambda: torch.nn.Linear(3, 2))
     >>> type(traced.tensors["weight"].initializer), traced.tensors["bias"].shape
     (<class 'numinit.initializers.variance_scaling.KaimingUniform'>, (2,))
     """
     recorder = Recorder()
     if isinstance(make, torch.nn.Module):
-        module = make
-        with on_meta(module), recorder.recording(), torch.no_grad():
-            initialize(module)
-            named = named_tensors(module)
-        return Trace(module, named, recorder.memories)
+        named = named_tensors(make)
+        with on_meta(make):
+            with recorder.recording(), torch.no_grad():
+                initialize(make)
+            twins = named_tensors(make)
+        return Trace(make, _tied(named, twins, recorder.memories), recorder.memories)
     if not callable(make):
         raise TypeError(
             f"make: {cut(make)} was given; a module, or a function that makes one, is accepted"
@@ -118,8 +129,10 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
 
 @contextlib.contextmanager
 def on_meta(module: torch.nn.Module) -> Iterator[None]:
-    """Put tensors without memory in the place of a module's, for a while."""
-    twins: dict[int, Tensor] = {}
+    """Put tensors without memory in the place of a module's, for a while.
+
+    Those that are tied become several, because each part of the module initializes its own.
+    """
     places = [
         (table, name, tensor)
         for part in module.modules()
@@ -129,13 +142,26 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
     ]
     try:
         for table, name, tensor in places:
-            if id(tensor) not in twins:
-                twins[id(tensor)] = _twin(tensor)
-            table[name] = twins[id(tensor)]  # type: ignore[assignment]
+            table[name] = _twin(tensor)
         yield
     finally:
         for table, name, tensor in places:
-            table[name] = tensor  # type: ignore[assignment]
+            table[name] = tensor
+
+
+def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
+    """The twins; for tensors that are tied, the first one that was initialized."""
+    chosen: dict[int, Tensor] = {}
+    for one, twin in zip(named, twins, strict=True):
+        before = chosen.setdefault(id(one.tensor), twin.tensor)
+        if not _has_steps(before, memories) and _has_steps(twin.tensor, memories):
+            chosen[id(one.tensor)] = twin.tensor
+    return [one._replace(tensor=chosen[id(one.tensor)]) for one in named]
+
+
+def _has_steps(tensor: Tensor, memories: dict[int, Memory]) -> bool:
+    memory = memories.get(tensor.untyped_storage()._cdata)
+    return memory is not None and bool(memory.steps)
 
 
 def _twin(tensor: Tensor) -> Tensor:
@@ -158,7 +184,7 @@ def initialize(module: torch.nn.Module) -> None:
             for part in module.modules():
                 part.__dict__.pop("_is_hf_initialized", None)
             for part in flagged:
-                part._is_hf_initialized = True  # type: ignore[assignment]
+                part._is_hf_initialized = True
         return
     for child in module.children():
         initialize(child)
@@ -246,6 +272,12 @@ class Recorder:
     def _init_function(
         self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        with self.paused():
+            return self._init_step(name, original, args, kwargs)
+
+    def _init_step(
+        self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         tensor, init = hooks.MEANINGS[name](*args, **kwargs)
         if not tensor.is_meta or tensor.dtype not in FILLED:
             return original(*args, **kwargs)
@@ -262,10 +294,14 @@ class Recorder:
         if self._paused:
             return func(*args, **kwargs)
         tensor = args[0] if args and isinstance(args[0], Tensor) else None
-        if tensor is not None and func in _VALUES and tensor.is_meta:
+        if tensor is None:
+            return func(*args, **kwargs)
+        if func in _PLACES and tensor.is_meta:
+            return _PLACES[func]
+        if func in _VALUES and tensor.is_meta:
             with self.paused():
                 return func(self.real(tensor, getattr(func, "__name__", "")), *args[1:], **kwargs)
-        if tensor is not None and func is Tensor.__deepcopy__ and not tensor.is_meta:
+        if func is Tensor.__deepcopy__ and not tensor.is_meta:
             with self.paused():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
@@ -287,7 +323,7 @@ class Recorder:
             return self._operation(func, args, kwargs)
 
     def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func._overloadpacket.__name__
         written = _written(func, args, kwargs)
         if name == "lift_fresh" and not tensors[0].is_meta:
@@ -300,7 +336,7 @@ class Recorder:
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
         try:
-            on_meta = tree_map_only(Tensor, self._meta, (args, kwargs))
+            on_meta = mapped(Tensor, self._meta, (args, kwargs))
             out = func(*on_meta[0], **on_meta[1])
         except (NotImplementedError, RuntimeError):
             # It has no form without values, or its form depends on them; or it is an error.
@@ -326,10 +362,10 @@ class Recorder:
     def _carried_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an operation on values, and keep what it makes or changes."""
         real = {}
-        for leaf in tree_leaves((args, kwargs)):
+        for leaf in leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 real[id(leaf)] = self.real(leaf, func._overloadpacket.__name__)
-        new = tree_map_only(Tensor, lambda tensor: real[id(tensor)], (args, kwargs))
+        new = mapped(Tensor, lambda tensor: real[id(tensor)], (args, kwargs))
         if new[1].get("device") == META:
             new[1]["device"] = torch.device("cpu")
         out = func(*new[0], **new[1])
@@ -337,12 +373,10 @@ class Recorder:
             if tensor.is_meta:
                 self._write_copy(tensor, real[id(tensor)])
         back = {id(value): key for key, value in real.items()}
-        leaves = {
-            id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
-        }
-        return tree_map_only(
+        given = {id(leaf): leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        return mapped(
             Tensor,
-            lambda tensor: leaves[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
+            lambda tensor: given[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
             out,
         )
 
@@ -376,10 +410,10 @@ class Recorder:
             return
         inputs = {
             leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
+            for leaf in leaves((args, kwargs))
             if isinstance(leaf, Tensor)
         }
-        for number, tensor in enumerate(tree_leaves(out)):
+        for number, tensor in enumerate(leaves(out)):
             if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in inputs:
                 continue  # a view
             self.memories.pop(tensor.untyped_storage()._cdata, None)
@@ -410,7 +444,7 @@ class Recorder:
             if name == "normal" and view.dtype in FILLED and len(values) >= 2:
                 return Step(view, Normal(*values[:2]))
             if name in _CONSTANTS:
-                return _constant(view, _CONSTANTS[name](*values))
+                return constant_step(view, _CONSTANTS[name](*values))
         except (TypeError, ValueError):
             return None
         return None
@@ -434,9 +468,9 @@ class Recorder:
         kept = {key: value for key, value in kwargs.items() if key != "generator"}
         if "device" in kept:
             kept["device"] = torch.device("cpu")
-        templates = tree_map_only(Tensor, place, (args, kept))
+        templates = mapped(Tensor, place, (args, kept))
         view = View(torch.uint8, (), (), 0)
-        return Step(view, None, func, *templates, output=output, random=random)
+        return Step(view, None, func, templates[0], templates[1], output, random)
 
 
 _LIKE = {
@@ -451,18 +485,6 @@ _LIKE = {
 }
 
 
-def _constant(view: View, value: Any) -> Step | None:
-    """A fill with a number that the tensor's type holds, as torch rounds it."""
-    if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
-        return None
-    held = torch.full((), value, dtype=view.dtype).item()
-    if isinstance(held, complex):
-        return None
-    zero = held == 0 and not str(held).startswith("-")
-    init = Zeros() if zero else Ones() if held == 1 else Constant(held)
-    return Step(view, init)
-
-
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that an operation writes in place."""
     schema = func._schema
@@ -472,7 +494,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     for number, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[number] if number < len(args) else kwargs.get(argument.name)
-            found += [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+            found += [leaf for leaf in leaves(given) if isinstance(leaf, Tensor)]
     return found
 
 
