@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from numinit.torch.save import save
     from numinit.torch.tracing import trace
 
-__all__ = ["SeedCheckpoint", "dummy_", "flat_shards", "init_flat", "init_module", "patched", "save", "table_init", "trace"]
+__all__ = [
+    "SeedCheckpoint",
+    "dummy_",
+    "flat_shards",
+    "init_flat",
+    "init_module",
+    "patched",
+    "save",
+    "table_init",
+    "trace",
+]
 
 #: Where each public name is defined.
 _HOMES = {

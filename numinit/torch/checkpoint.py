@@ -71,7 +71,7 @@ def _module_of(specs: Mapping[str, TensorSpec | Sequence[int]]) -> torch.nn.Modu
     return top
 
 
-class SeedCheckpoint(StorageReader):  # type: ignore[misc]
+class SeedCheckpoint(StorageReader):
     """A storage of `torch.distributed.checkpoint` whose tensors are made while they are read.
 
     It takes the place of a checkpoint of initial weights: no file, no process that needs the
@@ -95,10 +95,11 @@ class SeedCheckpoint(StorageReader):  # type: ignore[misc]
     Examples
     --------
     >>> import torch, torch.distributed.checkpoint as dcp
+    >>> from numinit.torch import SeedCheckpoint
     >>> with torch.device("meta"):
     ...     source = torch.nn.Linear(64, 10)
     >>> state = {"weight": torch.empty(10, 64), "bias": torch.empty(10)}
-    >>> reader = ni.torch.SeedCheckpoint(source, {"*": ni.Uniform(-0.1, 0.1)}, seed=0)
+    >>> reader = SeedCheckpoint(source, {"*": ni.Uniform(-0.1, 0.1)}, seed=0)
     >>> dcp.load(state, storage_reader=reader, no_dist=True)
     >>> key = ni.Key(0).fold_in("weight")
     >>> bool((state["weight"].numpy() == ni.Uniform(-0.1, 0.1)((10, 64), seed=key)).all())

@@ -184,7 +184,8 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     Examples
     --------
     >>> import torch
-    >>> fill = ni.torch.table_init(ni.EmbeddingUniform(), (1000, 8), seed=ni.Key(0).fold_in("t"))
+    >>> from numinit.torch import table_init
+    >>> fill = table_init(ni.EmbeddingUniform(), (1000, 8), seed=ni.Key(0).fold_in("t"))
     >>> float(fill(torch.empty(1000, 8)).abs().max()) <= 1000**-0.5
     True
     """

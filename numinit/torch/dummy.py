@@ -99,8 +99,9 @@ def dummy_(target: Any, seed: Any = 0, *, bound: float = BOUND) -> Any:
     Examples
     --------
     >>> import torch
+    >>> from numinit.torch import dummy_
     >>> state = {"w": torch.empty(4, 8, dtype=torch.float8_e5m2), "n": torch.empty(2, dtype=torch.int64)}
-    >>> state = ni.torch.dummy_(state, seed=0)
+    >>> state = dummy_(state, seed=0)
     >>> bool((state["w"].float().abs() <= 1e-3).all()), state["n"].tolist()
     (True, [0, 0])
     """

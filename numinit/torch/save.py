@@ -72,10 +72,11 @@ def save(
     Examples
     --------
     >>> import tempfile, torch
+    >>> from numinit.torch import save
     >>> with torch.device("meta"):
     ...     module = torch.nn.Linear(64, 10)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     ni.torch.save(module, f"{folder}/linear.safetensors", seed=0)
+    ...     save(module, f"{folder}/linear.safetensors", seed=0)
     Summary(tensors=2, nbytes=2600, within=())
     """
     specs, rules = _written(module, recipe)
