@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _init(arguments: argparse.Namespace) -> int:
     if FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES):
-        from numinit.torch.save import model_of  # here, for importing torch takes seconds
+        from numinit.torch.saving import model_of  # here, for importing torch takes seconds
 
         sys.path.insert(0, os.getcwd())  # as for `python -m`
         model = model_of(arguments.source, arguments.recipe)

@@ -37,7 +37,7 @@ OPTIONAL = {
     **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
     **dict.fromkeys(["torch.patching", "torch.steps", "torch.traced", "torch.tracing"], TORCH),
     **dict.fromkeys(["torch.checkpoint", "torch.distributed", "torch.dummy"], TORCH),
-    "torch.save": TORCH,
+    "torch.saving": TORCH,
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

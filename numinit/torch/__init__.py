@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numinit.torch.dummy import dummy_
     from numinit.torch.module import init_module
     from numinit.torch.patching import patched
-    from numinit.torch.save import save
+    from numinit.torch.saving import save
     from numinit.torch.tracing import trace
 
 __all__ = [
@@ -35,7 +35,7 @@ _HOMES = {
     "init_flat": "numinit.torch.distributed",
     "init_module": "numinit.torch.module",
     "patched": "numinit.torch.patching",
-    "save": "numinit.torch.save",
+    "save": "numinit.torch.saving",
     "table_init": "numinit.torch.distributed",
     "trace": "numinit.torch.tracing",
 }

@@ -154,3 +154,13 @@ def test_the_command_line_takes_a_factory(tmp_path, whole):
     for source, message in (("own:nope", "nope"), ("missing_package:x", "missing_package")):
         failed = run("init", source)
         assert failed.returncode == 2 and message in failed.stderr
+
+
+def test_no_public_name_is_hidden_by_a_module():
+    import importlib
+    import pkgutil
+
+    package = importlib.import_module("numinit.torch")
+    for found in pkgutil.iter_modules(package.__path__, "numinit.torch."):
+        importlib.import_module(found.name)
+    assert not {name for name in package.__all__ if not callable(getattr(package, name))}
