@@ -195,6 +195,8 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     def init_fn(tensor: torch.Tensor) -> torch.Tensor:
         part = tuple(tensor.shape)
         start = 0
+        if 0 in part:  # a table of which this process holds nothing
+            return tensor
         if part != (rows, columns):
             dist = torch.distributed
             shared = dist.is_available() and dist.is_initialized()

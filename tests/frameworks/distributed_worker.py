@@ -199,6 +199,7 @@ def flat(world):
     fill = table_init(ni.Normal(), (101, 8), seed=3)
     block = -(-101 // world)
     own = fill(torch.empty(min(block, 101 - rank * block), 8))
+    assert fill(torch.empty(0)).numel() == 0  # torchrec's, where a table is another process's
     for dim in (0, 1):
         places = [f"rank:{number}/cpu" for number in range(world)]
         tensor = sharded_tensor.empty(ChunkShardingSpec(dim, places), 101, 8)
