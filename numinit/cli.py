@@ -144,7 +144,7 @@ def _init(arguments: argparse.Namespace) -> int:
         from numinit.torch.saving import model_of  # here, for importing torch takes seconds
 
         sys.path.insert(0, os.getcwd())  # as for `python -m`
-        model = model_of(arguments.source, arguments.recipe)
+        model = model_of(arguments.source, arguments.recipe, arguments.seed)
         recipe = model.recipe
     else:
         model = sources.load_model(arguments.source)
@@ -169,6 +169,7 @@ def _init(arguments: argparse.Namespace) -> int:
             progress,
             arguments.force,
             tensor=arguments.tensor,
+            given=model.given,
         )
     if not arguments.quiet:
         print(f"{output}: {_summary(summary, begin)}")
@@ -264,13 +265,12 @@ def _summary(summary: Summary, begin: float) -> str:
 
 def _compared(summary: Summary) -> str:
     """How the tensors of a file were compared."""
-    if not summary.within:
+    if not summary.within and not summary.given:
         return "bit for bit"
-    exact = summary.tensors - sum(count for _, _, count in summary.within)
+    exact = summary.tensors - summary.given - sum(count for _, _, count in summary.within)
     parts = [f"{exact} bit for bit"] if exact else []
-    return ", ".join(
-        [*parts, *(f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within)]
-    )
+    parts += [f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within]
+    return ", ".join([*parts, f"{summary.given} by their digests"] if summary.given else parts)
 
 
 def _bytes(count: float) -> str:

@@ -35,7 +35,8 @@ TORCH = {"torch"}
 OPTIONAL = {
     **dict.fromkeys(["arrays.torch", "arrays.dtensor", "arrays.sharded"], TORCH),
     **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
-    **dict.fromkeys(["torch.patching", "torch.steps", "torch.traced", "torch.tracing"], TORCH),
+    **dict.fromkeys(["torch.patching", "torch.simplified", "torch.steps"], TORCH),
+    **dict.fromkeys(["torch.traced", "torch.tracing"], TORCH),
     **dict.fromkeys(["torch.checkpoint", "torch.distributed", "torch.dummy"], TORCH),
     "torch.saving": TORCH,
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+LAZY = (UninitializedBuffer, UninitializedParameter)
 
 
 class Named(NamedTuple):
@@ -17,8 +20,21 @@ class Named(NamedTuple):
 
 
 def named_tensors(module: torch.nn.Module) -> list[Named]:
-    """All parameters and buffers, in the order of ``state_dict``; ties under each of their names."""
-    return list(_named(module, ""))
+    """All parameters and buffers, in the order of ``state_dict``; ties under each of their names.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensors of lazy modules, which have no shape yet.
+    """
+    named = list(_named(module, ""))
+    lazy = [one.name for one in named if isinstance(one.tensor, LAZY)]
+    if lazy:
+        raise ValueError(
+            f"module: {', '.join(lazy)} have no shape yet; run the lazy module once, so that it sees "
+            "its input"
+        )
+    return named
 
 
 def _named(module: torch.nn.Module, prefix: str) -> Iterator[Named]:

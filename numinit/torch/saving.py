@@ -1,24 +1,29 @@
 """A module's initial weights as a file, without the memory of the module."""
 
+import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from numinit.initializers import Initializer
+from numinit.initializers import Initializer, Zeros
 from numinit.models.globs import Globs
+from numinit.models.integers import Integer
 from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe, parse
 from numinit.models.sources import Model, TensorSpec
 from numinit.models.untrusted import InputError
-from numinit.models.write import Progress, Summary, write
+from numinit.models.write import Given, Progress, Summary, write
 from numinit.show import show
+from numinit.stream.dtypes import DType
 from numinit.torch.module import AnyRecipe, described
-from numinit.torch.rules import toml_of
-from numinit.torch.traced import Trace
+from numinit.torch.rules import describable, toml_of
+from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
+from numinit.weights.keys import Key, as_key
 
 __all__ = ["model_of", "save"]
 
@@ -37,6 +42,8 @@ def save(
 
     Each value is made where it belongs in the mapped file, so the module may be on the meta device
     and larger than the memory. The file says how it was made; ``numinit verify`` derives it again.
+    Of tensors that no recipe in TOML describes, such as those that several operations of torch make,
+    the file has the digests, and ``verify`` compares these; each is made whole, in memory.
 
     Parameters
     ----------
@@ -64,8 +71,8 @@ def save(
     Raises
     ------
     ValueError
-        Listing the tensors that no recipe in TOML describes, such as those that several operations
-        make. Nothing was created.
+        If the recipe does not fit, or listing the tensors that nothing initializes. Nothing was
+        created.
     OSError
         If the disk is full or fails; nothing is left behind.
 
@@ -77,20 +84,20 @@ def save(
     ...     module = torch.nn.Linear(64, 10)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(module, f"{folder}/linear.safetensors", seed=0)
-    Summary(tensors=2, nbytes=2600, within=())
+    Summary(tensors=2, nbytes=2600, within=(), given=0)
     """
-    specs, rules = _written(module, recipe)
-    return write(path, specs, rules, seed, dtype, progress, overwrite)
+    specs, rules, given = _written(module, recipe, as_key(seed))
+    return write(path, specs, rules, seed, dtype, progress, overwrite, given=given)
 
 
-def model_of(source: str, recipe: AnyRecipe | None = None) -> Model:
+def model_of(source: str, recipe: AnyRecipe | None = None, seed: Any = 0) -> Model:
     """What a factory of modules makes, for the command line.
 
     Parameters
     ----------
     source : str
         ``package.module:factory``. The factory takes no arguments; it is called on the meta device.
-    recipe : optional
+    recipe, seed : optional
         As in `save`.
 
     Raises
@@ -106,30 +113,49 @@ def model_of(source: str, recipe: AnyRecipe | None = None) -> Model:
     except (ImportError, AttributeError) as error:
         raise InputError(f"{source}: {error}") from error
     made = trace(factory)
-    specs, rules = _written(made if recipe is None else made.module, recipe)
-    return Model(name, rules, specs)
+    specs, rules, given = _written(made if recipe is None else made.module, recipe, as_key(seed))
+    return Model(name, rules, specs, given)
 
 
 def _written(
-    module: torch.nn.Module | Trace, recipe: AnyRecipe | None
-) -> tuple[dict[str, TensorSpec], Recipe]:
-    """The tensors of a module's file, and the recipe that the file will have."""
+    module: torch.nn.Module | Trace, recipe: AnyRecipe | None, key: Key
+) -> tuple[dict[str, TensorSpec], Recipe, dict[str, Given]]:
+    """The tensors of a module's file, the recipe that it will have, and what the recipe lacks."""
     if isinstance(module, Trace) and recipe is None:
         traced = module
     else:
         traced = described(module.module if isinstance(module, Trace) else module, recipe)
+    if lacking := [name for name in traced.uninitialized if traced.tensors[name].persistent]:
+        raise InputError(
+            f"module: nothing initializes {len(lacking)} tensors: {', '.join(lacking)}"
+        )
     specs = traced.specs()
+    said: dict[str, Initializer] = {}
+    given: dict[str, Given] = {}
     if recipe is None or isinstance(recipe, Trace):
-        return specs, parse(traced.toml(), "the traced recipe")
-    rules = as_recipe(recipe)
-    if isinstance(recipe, Mapping):
+        for name in specs:
+            one = traced.tensors[name]
+            if one.initializer is not None and describable(one.initializer):
+                said[name] = one.initializer
+            else:
+                given[name] = functools.partial(_bytes, one, key)
+    else:
+        rules = as_recipe(recipe)
+        if not isinstance(recipe, Mapping):
+            return specs, rules, given
         globs = Globs(glob for rule in rules.rules for glob in rule.match)
-        inits = [rule.init for rule in rules.rules]  # one glob a rule
-        said: dict[str, Initializer] = {}
         for name in specs:
             first = globs.first(name)
             if first is None:
                 raise InputError(f"recipe: it has no rule for tensor {show(name)}")
-            said[name] = inits[first]
-        rules = parse(toml_of(type(traced.module).__name__, said), "the mapping's recipe")
-    return specs, rules
+            said[name] = rules.rules[first].init  # one glob a rule
+    text = toml_of(type(traced.module).__name__, said or {"*": Zeros()})
+    return specs, parse(text, "the traced recipe"), given
+
+
+def _bytes(traced: Traced, key: Key, dtype: DType | Integer) -> np.ndarray:
+    """The bytes of a tensor that only torch makes, in an element type."""
+    tensor = torch.empty(traced.shape, dtype=getattr(torch, dtype.name))
+    traced.fill_(tensor, seed=key)
+    made: np.ndarray = tensor.reshape(-1).view(torch.uint8).numpy()
+    return made

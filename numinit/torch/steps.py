@@ -7,7 +7,8 @@ writes, by size, strides and offset.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -139,6 +140,11 @@ class Read:
     count: int
     view: View
 
+    @property
+    def state(self) -> tuple[int, int]:
+        """What tells this state of the memory from others."""
+        return id(self.steps), self.count
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Target:
@@ -180,7 +186,8 @@ class Step:
     @property
     def anew(self) -> bool:
         """Whether it does not read what it overwrites."""
-        return self.init is not None or self.output is not None or self.name in ANEW
+        fresh = self.init is not None or self.output is not None
+        return fresh or self.name in ANEW or "out" in self.kwargs
 
     @property
     def draws(self) -> bool:
@@ -208,16 +215,61 @@ def constant_step(view: View, value: Any) -> Step | None:
     return Step(view, init)
 
 
-def walk(steps: list[Step], count: int, seen: set[int] | None = None) -> Iterator[Step]:
-    """The first `count` steps, and before each one those that it depends on; each once."""
-    seen = set() if seen is None else seen
-    for step in steps[:count]:
-        if id(step) in seen:
+#: A state of a memory: its list of steps by id, and how many of them were done.
+_State = tuple[int, int]
+
+
+def states(
+    steps: list[Step], count: int, made: Collection[_State] = ()
+) -> tuple[list[Read], Counter[_State]]:
+    """What must be known before the first `count` steps can be done, in an order that allows it.
+
+    Parameters
+    ----------
+    steps, count : list of Step, int
+    made : collection of _State
+        The states that are known.
+
+    Returns
+    -------
+    list of Read
+        One of each state.
+    Counter
+        How often each is read.
+    """
+    order: list[Read] = []
+    uses: Counter[_State] = Counter()
+    done: set[_State] = set(made)
+    top = Read(Memory(None, 0), steps, count, View(torch.uint8, (), (), 0))
+    stack = [(top, False)]  # no recursion: a chain of operations may be long
+    while stack:
+        read, expanded = stack.pop()
+        if read.state in done:
             continue
-        seen.add(id(step))
-        for read in step.reads():
-            yield from walk(read.steps, read.count, seen)
-        yield step
+        if expanded:
+            done.add(read.state)
+            order.append(read)
+            continue
+        stack.append((read, True))
+        for number, step in enumerate(read.steps[: read.count]):
+            for other in step.reads():
+                if other.steps is read.steps and other.count == number:
+                    continue  # the memory itself, as it is then
+                uses[other.state] += 1
+                if other.state not in done:
+                    stack.append((other, False))
+    return order[:-1], uses
+
+
+def walk(steps: list[Step], count: int) -> Iterator[Step]:
+    """The first `count` steps, and before them those that they depend on; each once."""
+    order, _ = states(steps, count)
+    seen: set[int] = set()
+    for some, number in [*((read.steps, read.count) for read in order), (steps, count)]:
+        for step in some[:number]:
+            if id(step) not in seen:
+                seen.add(id(step))
+                yield step
 
 
 class Replay:
@@ -242,7 +294,7 @@ class Replay:
 
     def value(self, read: Read) -> torch.Tensor:
         """What was read; it may share memory with what is kept."""
-        storage = self._made.get((id(read.steps), read.count))
+        storage = self._made.get(read.state)
         if storage is None:
             storage = torch.UntypedStorage(read.memory.nbytes, device="cpu")
             self.run(read.steps, read.count, storage)
@@ -250,26 +302,46 @@ class Replay:
 
     def run(self, steps: list[Step], count: int, storage: torch.UntypedStorage) -> None:
         """Do the first `count` steps on a storage."""
+        order, uses = states(steps, count, self._made)
+        known = dict(self._made)
         with torch.no_grad():
-            for number, step in enumerate(steps[:count]):
-                if step.view.numel:
-                    self._do(step, steps, number, storage)
+            for read in order:
+                made = torch.UntypedStorage(read.memory.nbytes, device="cpu")
+                self._run(read.steps, read.count, made, known, uses)
+                known[read.state] = made
+            self._run(steps, count, storage, known, uses)
+
+    def _run(
+        self,
+        steps: list[Step],
+        count: int,
+        storage: torch.UntypedStorage,
+        known: dict[_State, torch.UntypedStorage],
+        uses: Counter[_State],
+    ) -> None:
+        for number, step in enumerate(steps[:count]):
+
+            def real(place: Read | Target, number: int = number) -> torch.Tensor:
+                if isinstance(place, Target) or (place.steps is steps and place.count == number):
+                    return place.view.of(storage)
+                return place.view.of(known[place.state])
+
+            if step.view.numel:
+                self._do(step, step.view.of(storage), real)
+            for read in step.reads():
+                uses[read.state] -= 1
+                if not uses[read.state] and read.state not in self._made:
+                    known.pop(read.state, None)  # nothing else reads it
 
     def _do(
-        self, step: Step, steps: list[Step], number: int, storage: torch.UntypedStorage
+        self,
+        step: Step,
+        target: torch.Tensor,
+        real: Callable[[Read | Target], torch.Tensor],
     ) -> None:
-        target = step.view.of(storage)
         if step.init is not None:
             fill(target, step.init, self._key_of(step), step.draw)
             return
-
-        def real(place: Read | Target) -> torch.Tensor:
-            if isinstance(place, Target):
-                return place.view.of(storage)
-            if place.steps is steps and place.count == number:
-                return place.view.of(storage)
-            return self.value(place)
-
         args, kwargs = mapped((Read, Target), real, (step.args, step.kwargs))
         if step.random:
             out = _seeded(step.op, args, kwargs, self._key_of(step))

@@ -17,7 +17,6 @@ from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.named import Named, named_tensors
 from numinit.torch.steps import (
-    ANEW,
     FILLED,
     Memory,
     Read,
@@ -124,7 +123,10 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
         raise TypeError(
             f"make: it returned a {type(module).__name__}; a torch.nn.Module is accepted"
         )
-    return Trace(module, named_tensors(module), recorder.memories)
+    named = named_tensors(module)
+    with recorder.paused():  # a real one, such as of a NumPy array, is a constant
+        named = [one._replace(tensor=recorder.without_memory(one.tensor)) for one in named]
+    return Trace(module, named, recorder.memories)
 
 
 @contextlib.contextmanager
@@ -220,18 +222,11 @@ class Recorder:
     # What tensors are.
 
     def memory(self, tensor: Tensor) -> Memory:
-        """The memory of a tensor; a real one's values are kept as they are now."""
+        """The memory of a recorded tensor."""
         storage = tensor.untyped_storage()
         known = self.memories.get(storage._cdata)
         if known is None:
             known = self.memories[storage._cdata] = Memory(storage, storage.nbytes())
-            if not tensor.is_meta:
-                raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
-                view = View(torch.uint8, (known.nbytes,), (1,), 0)
-                copied = raw.detach().cpu().clone()
-                known.steps.append(
-                    Step(view, op=torch.ops.aten.clone.default, args=(copied,), output=0)
-                )
         return known
 
     def read(self, tensor: Tensor) -> Read:
@@ -244,7 +239,11 @@ class Recorder:
             return tensor
         memory = self.memory(tensor)
         if any(step.draws for step in walk(memory.steps, len(memory.steps))):
-            self._warn(why or "its values", "needs random values while the module is made")
+            self._warn(
+                why or "its values",
+                "needs random values while the module is made; those of that tensor are drawn now, "
+                "by torch's generator, and no seed changes them",
+            )
             self._settle(memory)
         value = Replay(None).value(Read(memory, memory.steps, len(memory.steps), view_of(tensor)))
         return value.clone()
@@ -261,11 +260,7 @@ class Recorder:
         where = _where()
         if (what, where) not in self._warned:
             self._warned.add((what, where))
-            warnings.warn(
-                f"{what} of {where} {problem}; torch's own draws make that tensor, and its values "
-                "do not follow from the seed and its name alone",
-                stacklevel=2,
-            )
+            warnings.warn(f"{what} in {where} {problem}", stacklevel=2)
 
     # What is done to them.
 
@@ -327,16 +322,18 @@ class Recorder:
         name = func._overloadpacket.__name__
         written = _written(func, args, kwargs)
         if name == "lift_fresh" and not tensors[0].is_meta:
-            return self._meta(tensors[0])
+            return self.without_memory(tensors[0])
         if tensors and not any(tensor.is_meta for tensor in tensors):
-            return func(*args, **kwargs)
+            returned = func._schema.returns
+            if written or (returned and returned[0].alias_info is not None):
+                return func(*args, **kwargs)
         if any(not tensor.is_meta for tensor in written):
             return self._carried_out(func, args, kwargs)
         if any(argument.name == "device" for argument in func._schema.arguments):
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
         try:
-            on_meta = mapped(Tensor, self._meta, (args, kwargs))
+            on_meta = mapped(Tensor, self.without_memory, (args, kwargs))
             out = func(*on_meta[0], **on_meta[1])
         except (NotImplementedError, RuntimeError):
             # It has no form without values, or its form depends on them; or it is an error.
@@ -344,7 +341,7 @@ class Recorder:
         self._record(func, name, args, kwargs, written, out)
         return out
 
-    def _meta(self, tensor: Tensor) -> Tensor:
+    def without_memory(self, tensor: Tensor) -> Tensor:
         """The same tensor without memory."""
         if tensor.is_meta:
             return tensor
@@ -376,7 +373,9 @@ class Recorder:
         given = {id(leaf): leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         return mapped(
             Tensor,
-            lambda tensor: given[back[id(tensor)]] if id(tensor) in back else self._meta(tensor),
+            lambda tensor: (
+                given[back[id(tensor)]] if id(tensor) in back else self.without_memory(tensor)
+            ),
             out,
         )
 
@@ -398,15 +397,14 @@ class Recorder:
     ) -> None:
         if written:
             places = {id(tensor): view_of(tensor) for tensor in written}
-            anew = name in ANEW or "out" in kwargs
             for tensor in written:
                 step = self._fill_step(name, view_of(tensor), args[1:], kwargs)
                 if step is None:
                     step = self._step(func, args, kwargs, places, None)
                     step.view = view_of(tensor)
-                elif name in ("uniform_", "normal_") and not tensor.numel():
-                    continue
-                self.memory(tensor).write(step, anew)
+                own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
+                if tensor.numel():
+                    self.memory(tensor).write(step, step.anew and len(own) == 1)
             return
         inputs = {
             leaf.untyped_storage()._cdata
@@ -464,7 +462,11 @@ class Recorder:
 
         random = torch.Tag.nondeterministic_seeded in func.tags
         if random:
-            self._warn(func._overloadpacket.__name__, "is no fill that numinit has")
+            self._warn(
+                func._overloadpacket.__name__,
+                "is no fill that numinit has; torch's own draws that tensor, from a seed that "
+                "follows from the tensor's name",
+            )
         kept = {key: value for key, value in kwargs.items() if key != "generator"}
         if "device" in kept:
             kept["device"] = torch.device("cpu")

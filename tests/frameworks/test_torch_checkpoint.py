@@ -10,6 +10,8 @@ from helpers_torch import Model, digest, in_processes, torch
 
 import numinit as ni
 from numinit.models.formats.safetensors import read_header
+from numinit.models.provenance import Mismatch, given_of
+from numinit.models.untrusted import InputError
 from numinit.models.verify import verify
 from numinit.torch import SeedCheckpoint, init_module, save, trace
 
@@ -129,6 +131,53 @@ def test_saved_from_meta_and_verified(tmp_path, recipe):
         save(trace(Model), path, 5, recipe)
     save(trace(Model), path, 5, recipe, dtype="bfloat16", overwrite=True)
     assert verify(path).nbytes == summary.nbytes / 2
+
+
+class Computed(torch.nn.Module):
+    """Tensors that no recipe in TOML describes."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = torch.nn.Linear(3, 4)
+        self.steps = torch.nn.Parameter(torch.empty(300).uniform_(0.1, 1).log())
+        self.register_buffer("places", torch.arange(7))
+        self.register_buffer("table", torch.arange(6.0).reshape(2, 3) / 7)
+        self.register_buffer("none", torch.empty(0))
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path, dtype):
+    path = tmp_path / "computed.safetensors"
+    traced = trace(Computed)
+    summary = save(traced, path, 1, dtype=dtype)
+    assert verify(path) == summary and (summary.tensors, summary.given) == (6, 4)
+    safetensors = pytest.importorskip("safetensors.torch")
+    found = safetensors.load_file(path)
+    whole = init_module(Computed(), traced, seed=1, dtype=dtype).state_dict()
+    assert found.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+    data = bytearray(path.read_bytes())
+    _, entries, offset = read_header(path)
+    data[offset + entries["steps"].start] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Mismatch, match=r"tensor 'steps' differs") as caught:
+        verify(path)
+    assert caught.value.tensor == "steps"
+
+
+def test_a_digest_of_nothing_is_refused(tmp_path):
+    path = tmp_path / "computed.safetensors"
+    save(trace(Computed), path, 1)
+    metadata, entries, offset = read_header(path)
+    for given in (f'{{"nope": "{"0" * 64}"}}', '{"steps": 3}', "[1]"):
+        with pytest.raises(InputError, match=r"numinit\.given"):
+            given_of(metadata | {"numinit.given": given}, entries, path)
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.empty(3, device="meta"))
+    with pytest.raises(ValueError, match=r"^module: nothing initializes 1 tensors: weight"):
+        save(module, tmp_path / "other.safetensors")
+    assert not (tmp_path / "other.safetensors").exists()
 
 
 def test_the_command_line_takes_a_factory(tmp_path, whole):
