@@ -169,7 +169,7 @@ def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path
 def test_a_digest_of_nothing_is_refused(tmp_path):
     path = tmp_path / "computed.safetensors"
     save(trace(Computed), path, 1)
-    metadata, entries, offset = read_header(path)
+    metadata, entries, _ = read_header(path)
     for given in (f'{{"nope": "{"0" * 64}"}}', '{"steps": 3}', "[1]"):
         with pytest.raises(InputError, match=r"numinit\.given"):
             given_of(metadata | {"numinit.given": given}, entries, path)
