@@ -133,12 +133,15 @@ class Initializer:
     ) -> Any:
         """Fill the windows that this process holds of an array without one memory."""
         own, parts = framework.parts(array)  # type: ignore[misc]
-        whole = own if shape is None else as_shape(shape)
+        whole, kind = own if shape is None else as_shape(shape), as_dtype(array.dtype)
         window_start(own, whole, offset)  # refuses what reaches beyond
         corner = (0,) * len(whole) if offset is None else as_shape(offset)
-        if seed is None and framework.default_seed is not None:
-            seed = framework.default_seed(array)  # also where this process holds nothing
-        key = as_key(seed)
+        # Asked of the whole, so that all processes agree, also one that holds nothing.
+        strides = tuple(step * kind.itemsize for step in c_steps(whole))
+        _, draws = self._ready(whole, kind, whole, strides)
+        if draws and seed is None and framework.default_seed is not None:
+            seed = framework.default_seed(array)
+        key = _key(draws, seed)
         for part, low in parts:
             self.fill_(part, shape=whole, offset=tuple(map(add, corner, low)), seed=key)
         return array

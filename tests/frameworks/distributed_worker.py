@@ -4,6 +4,7 @@ Process 0 prints what the cases gave, as JSON.
 """
 
 import json
+import os
 import sys
 import warnings
 
@@ -61,6 +62,7 @@ def dtensors(world):
         made[f"{case} small"] = digest(ni.normal_(tensor, seed=3).full_tensor())
         torch.manual_seed(11)
         parameter = nn.Parameter(distribute_tensor(torch.empty(SHAPE), mesh, where))
+        ni.ones_(parameter)  # draws nothing
         made[f"{case} drawn"] = digest(ni.normal_(parameter).full_tensor().detach())
         made[f"{case} next"] = digest(torch.empty(5).normal_())
     return made
@@ -102,6 +104,18 @@ def refused(world):
         else:
             raise AssertionError(message)
         assert not tensor.to_local().any()
+    whole = DTensor.from_local(torch.zeros(2, 4, dtype=torch.int16), mesh, [Replicate()])
+    for call, error, message in (
+        (lambda: ni.normal_(whole, seed=0), TypeError, "tensor: "),
+        (lambda: ni.eye_(distribute_tensor(torch.zeros(4), mesh, [Shard(0)])), ValueError, "2 dim"),
+        (lambda: ni.Normal().fill_(summed, offset=(1, 0)), TypeError, "Partial"),
+    ):
+        try:
+            call()
+        except error as caught:
+            assert message in str(caught), caught
+        else:
+            raise AssertionError(message)
     return {}
 
 
@@ -219,6 +233,53 @@ def flat(world):
     return made
 
 
+def tables(world):
+    """Tables of torchrec: those by rows and whole ones by `init_fn`, those by columns afterwards."""
+    from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+    from torchrec.distributed import sharding_plan as plans
+    from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+    from torchrec.distributed.model_parallel import DistributedModelParallel
+    from torchrec.distributed.types import ShardingEnv, ShardingPlan
+
+    rows = {"rows": 101, "whole": 50, "columns": 60}
+    init, keys = ni.EmbeddingUniform(), {name: ni.Key(0).fold_in(name) for name in rows}
+    init_fns = {name: table_init(init, (rows[name], 8), seed=keys[name]) for name in rows}
+    init_fns["columns"] = nn.init.zeros_
+    source = EmbeddingBagCollection(
+        device=torch.device("meta"),
+        tables=[
+            EmbeddingBagConfig(
+                name=name, embedding_dim=8, num_embeddings=rows[name], feature_names=[f"of_{name}"],
+                init_fn=init_fns[name],
+            )
+            for name in rows
+        ],
+    )  # fmt: skip
+    where = {
+        "rows": plans.row_wise(),
+        "whole": plans.table_wise(rank=0),
+        "columns": plans.column_wise(ranks=[0, 1]),
+    }
+    sharder = EmbeddingBagCollectionSharder()
+    plan = plans.construct_module_sharding_plan(
+        source, where, sharder=sharder, world_size=world, local_size=world, device_type="cpu"
+    )
+    model = DistributedModelParallel(
+        nn.Sequential(source), env=ShardingEnv.from_process_group(dist.group.WORLD),
+        device=torch.device("cpu"), plan=ShardingPlan({"0": plan}), sharders=[sharder],
+        init_data_parallel=False,
+    )  # fmt: skip
+    made = {}
+    state = {name.split(".")[-2]: tensor for name, tensor in model.state_dict().items()}
+    init.fill_(state["columns"], seed=keys["columns"])
+    for name, tensor in state.items():
+        whole = torch.empty(tensor.size()) if dist.get_rank() == 0 else None
+        tensor.gather(0, whole)
+        if whole is not None:
+            made[name] = digest(whole)
+    return made
+
+
 def theirs(world):
     """What torch's own initialization of a DTensor gives; it depends on the number of processes."""
     mesh = init_device_mesh("cpu", (world,))
@@ -232,6 +293,8 @@ def main(cases, rank, world, store):
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     rank, world = int(rank), int(world)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}  # torchrec reads them
+    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)}
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     made = {}
     for case in cases.split(","):
