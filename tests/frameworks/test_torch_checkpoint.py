@@ -26,7 +26,7 @@ def meta_model():
 
 
 def load(state, reader, **more):
-    dcp.load(state, storage_reader=reader, no_dist=True, **more)
+    dcp.load(state, storage_reader=reader, **more)
     return state
 
 
