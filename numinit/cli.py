@@ -37,6 +37,9 @@ exit codes:
   143  terminated
 Whatever the code, OUT is either whole or as it was before."""
 
+FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+FILES = (".json", ".safetensors")
+
 OPTIONAL = ("torch", "numba_cuda", "cupy", "ml_dtypes", "scipy")
 
 
@@ -102,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "source",
         metavar="SOURCE",
-        help="names and shapes: a .json or .safetensors file, or a shipped model (numinit info)",
+        help="names and shapes: a .json or .safetensors file, a shipped model (numinit info), or "
+        "package.module:factory, a function without arguments that makes a torch.nn.Module",
     )
     init.add_argument("--recipe", help="shipped recipe or .toml file; default: the source's own")
     init.add_argument("--seed", type=_seed, default=0, help="0 to 2**64 - 1, decimal or 0x hex")
@@ -136,8 +140,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    model = sources.load_model(arguments.source)
-    recipe = arguments.recipe or model.recipe
+    if FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES):
+        from numinit.torch.saving import model_of  # here, for importing torch takes seconds
+
+        sys.path.insert(0, os.getcwd())  # as for `python -m`
+        model = model_of(arguments.source, arguments.recipe, arguments.seed)
+        recipe = model.recipe
+    else:
+        model = sources.load_model(arguments.source)
+        recipe = arguments.recipe or model.recipe
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
     output = arguments.output
@@ -158,6 +169,7 @@ def _init(arguments: argparse.Namespace) -> int:
             progress,
             arguments.force,
             tensor=arguments.tensor,
+            given=model.given,
         )
     if not arguments.quiet:
         print(f"{output}: {_summary(summary, begin)}")
@@ -253,13 +265,12 @@ def _summary(summary: Summary, begin: float) -> str:
 
 def _compared(summary: Summary) -> str:
     """How the tensors of a file were compared."""
-    if not summary.within:
+    if not summary.within and not summary.given:
         return "bit for bit"
-    exact = summary.tensors - sum(count for _, _, count in summary.within)
+    exact = summary.tensors - summary.given - sum(count for _, _, count in summary.within)
     parts = [f"{exact} bit for bit"] if exact else []
-    return ", ".join(
-        [*parts, *(f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within)]
-    )
+    parts += [f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within]
+    return ", ".join([*parts, f"{summary.given} by their digests"] if summary.given else parts)
 
 
 def _bytes(count: float) -> str:

@@ -34,7 +34,7 @@ BASE = {"numpy"}
 COMPILER = {"numba", "llvmlite"}
 JAX, TORCH = {"jax"}, {"torch"}
 OPTIONAL = {
-    "arrays.torch": TORCH,
+    **dict.fromkeys(["arrays.torch", "arrays.dtensor", "arrays.sharded"], TORCH),
     **dict.fromkeys(
         [f"jax.{n}" for n in ("arrays", "initializers", "keys", "traced", "trees")], JAX
     ),
@@ -43,6 +43,8 @@ OPTIONAL = {
     **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
     **dict.fromkeys(["torch.patching", "torch.simplified", "torch.steps"], TORCH),
     **dict.fromkeys(["torch.traced", "torch.tracing"], TORCH),
+    **dict.fromkeys(["torch.checkpoint", "torch.distributed", "torch.dummy"], TORCH),
+    "torch.saving": TORCH,
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }

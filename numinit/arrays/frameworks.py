@@ -8,8 +8,14 @@ from typing import Any
 
 from numinit.arrays.memory import Framework
 
-#: Package name -> the module whose ``FRAMEWORK`` is its `Framework`.
-FRAMEWORKS = {"numpy": "numinit.arrays.numpy", "torch": "numinit.arrays.torch"}
+#: Package, or a part of one -> the module whose ``FRAMEWORK`` is its `Framework`.
+FRAMEWORKS = {
+    "numpy": "numinit.arrays.numpy",
+    "torch": "numinit.arrays.torch",
+    "torch.distributed.tensor": "numinit.arrays.dtensor",
+    "torch.distributed._tensor": "numinit.arrays.dtensor",  # in torch 2.4
+    "torch.distributed._shard.sharded_tensor": "numinit.arrays.sharded",
+}
 
 #: The module for arrays of other packages that export a GPU's memory by one of these attributes.
 EXPORTED = "numinit.arrays.gpu"
@@ -46,15 +52,18 @@ def _of_type(kind: Any) -> Framework | None:
 def of_ancestry(kind: Any) -> Iterator[Framework]:
     """The frameworks that a type or one of its bases belongs to."""
     for base in kind.__mro__:
-        module = FRAMEWORKS.get(base.__module__.partition(".")[0])
-        if module is not None:
-            yield _imported(module)
+        package = base.__module__
+        while package and package not in FRAMEWORKS:
+            package = package.rpartition(".")[0]
+        if package:
+            yield _imported(FRAMEWORKS[package])
 
 
 def in_use() -> Iterator[Framework]:
     """The frameworks that this process has imported, except NumPy."""
-    for package, module in FRAMEWORKS.items():
-        if package in sys.modules and package != "numpy":
+    used = (module for package, module in FRAMEWORKS.items() if package in sys.modules)
+    for module in dict.fromkeys(used):
+        if module != FRAMEWORKS["numpy"]:
             yield _imported(module)
 
 

@@ -1,6 +1,6 @@
 """Arrays as memory: the form in which engines take the array of any framework."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,10 @@ from numinit.stream.dtypes import DType
 #: has only a shape; the element type; the shape; the strides in bytes; and where it is: () in the
 #: host's memory, else the ordinal of the GPU and the handle of the stream.
 Memory = tuple[int | None, DType, tuple[int, ...], tuple[int, ...], tuple[()] | tuple[int, int]]
+
+#: A window of an array that is spread over memories: an array that has the window's memory, and
+#: where the window begins.
+Part = tuple[Any, tuple[int, ...]]
 
 Function = Callable[[Any], Any]
 
@@ -36,6 +40,8 @@ class Framework(NamedTuple):
     """The next seed of one of the framework's generators; returns None for other objects."""
     of_arrays: Callable[[Function], Function] | None = None
     """Turns a function of the framework's arrays into one of NumPy's."""
+    parts: Callable[[Any], tuple[tuple[int, ...], Iterable[Part]]] | None = None
+    """For arrays without one memory: the whole shape, and the windows that this process holds."""
 
 
 def refuse_misaligned(

@@ -37,7 +37,7 @@ def memory(tensor: torch.Tensor) -> Memory:
     if type(tensor) not in _PLAIN and _stands_for_others(tensor):
         raise TypeError(
             f"tensor: a {type(tensor).__name__} has no memory of its own; pass the plain tensor "
-            "that it holds (for a DTensor, to_local() with shape= and offset=)"
+            "that it holds"
         )
     if type(tensor) not in _PLAIN:
         refuse_own_items(tensor, torch.Tensor)

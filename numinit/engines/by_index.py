@@ -30,7 +30,7 @@ class Window(NamedTuple):
     """The indices along axis 0 of the weight if they are not consecutive, int64 (rows,)."""
 
 
-Write = Callable[[ByIndex, np.ndarray, DType, Window], None]
+Write = Callable[[np.ndarray, DType, Window], None]
 
 
 def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) -> HostFill:
@@ -58,9 +58,9 @@ def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) ->
         or asked.by_rows
         or math.prod(whole[axis] for axis in selection.places) < FEW
     ):
-        return _filled(plan, whole, dtype, asked, _write)
+        return _filled(functools.partial(_write, plan), whole, dtype, asked)
     clear = Fill(asked, dtype, Spec(CONSTANT, CONSTANT.Parameters(0.0, 0.0)))
-    select = _filled(plan, whole, dtype, asked, _select)
+    select = _filled(functools.partial(_select, plan), whole, dtype, asked)
 
     def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
         clear(address, first, rows, seed, stream)
@@ -76,9 +76,37 @@ def selected(selection: Selection, index: Index) -> np.ndarray:
     return np.where(functools.reduce(np.logical_and, equal), value, 0.0)
 
 
-def _filled(
-    plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View, write: Write
+def cut_of(
+    make: Callable[[int, int], np.ndarray], whole: tuple[int, ...], dtype: DType, asked: View
 ) -> HostFill:
+    """A function that fills a view of a weight, which is made whole by each call.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(seed, stream)`` returns all values of the weight.
+    whole, dtype, asked
+        See `fill_of`. The view is not by rows.
+    """
+
+    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
+        values = make(seed, stream)
+
+        def write(target: np.ndarray, dtype: DType, window: Window) -> None:
+            index = tuple(
+                low if axis is None else slice(low, low + target.shape[axis])
+                for low, axis in zip(window.low, window.axes, strict=True)
+            )
+            part = values[index].reshape(target.shape)
+            for block in blocks(target.shape):  # rounding needs several times their memory
+                target[block] = stored(part[block], dtype)
+
+        _filled(write, whole, dtype, asked)(address, first, rows, seed, stream)
+
+    return fill
+
+
+def _filled(write: Write, whole: tuple[int, ...], dtype: DType, asked: View) -> HostFill:
     """A function that fills a view by calls of `write`, one for each window."""
     shape, strides, steps, by_rows = asked
     flat = steps == (1,) and not by_rows  # a run of elements in C order, across rows
@@ -89,7 +117,7 @@ def _filled(
             axes: tuple[int | None, ...] = tuple(range(len(whole)))
             for begin, low, size in _boxes(whole, first, shape[0]):
                 run = target[begin : begin + math.prod(size)]
-                write(plan, run.reshape(size), dtype, Window(low, axes))
+                write(run.reshape(size), dtype, Window(low, axes))
             return
         # Among the axes with more than one index, no two have the same step.
         owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
@@ -99,7 +127,7 @@ def _filled(
             owner.get(step) if size > 1 else None
             for step, size in zip(c_steps(whole), whole, strict=True)
         )
-        write(plan, target, dtype, Window(low, axes, ids))
+        write(target, dtype, Window(low, axes, ids))
 
     return fill
 

@@ -47,7 +47,7 @@ def prepared(
     ------
     TypeError, ValueError
         If the type cannot hold the values, elements of the view overlap, or a weight that is made
-        whole is asked for in part.
+        whole is asked for by rows.
     ImportError
         For a GPU's memory, if the packages that compile for GPUs are missing.
     """
@@ -101,31 +101,36 @@ def _check_values(plan: ByIndex, dtype: DType) -> None:
 
 
 def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -> Filler:
-    """A function that fills a weight that is made whole."""
-    flat = view.shape == (math.prod(whole),)  # all elements in C order, as in a file
-    if view.by_rows or not (view.shape == whole or flat):
+    """A function that fills a weight, or a window or a run of one, that is made whole."""
+    if view.by_rows:
         raise ValueError(
             f"{plan.name} makes a weight of shape {whole} as a whole: every element depends on all "
-            "others of its matrix, so a block, a row or a shard cannot be made alone; make the whole "
-            "and slice it"
+            "others of its matrix, so rows cannot be made alone; make the whole and take its rows"
         )
     work = dtype.name if dtype.complex else dtype.real
     if plan.compile is not None:
         plan.compile(work)
 
+    def values(seed: int, stream: int, place: np.ndarray | None = None) -> np.ndarray:
+        made = plan.make(work, seed, stream, place, plan.gain)
+        if np.shape(made) != whole:
+            raise ValueError(
+                f"{plan.name}: make returned an array of shape {np.shape(made)} for a weight of "
+                f"shape {whole}"
+            )
+        return made
+
+    if math.prod(view.shape) < math.prod(whole):
+        return by_index.cut_of(values, whole, dtype, view)
+
     def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
         target = by_index.view(address, view.shape, view.strides, dtype).reshape(whole)
         place = target if target.dtype == work and target.flags.c_contiguous else None
-        values = plan.make(work, seed, stream, place, plan.gain)
-        if place is not None and values is place:
+        made = values(seed, stream, place)
+        if place is not None and made is place:
             return
-        if np.shape(values) != whole:
-            raise ValueError(
-                f"{plan.name}: make returned an array of shape {np.shape(values)} for a weight of "
-                f"shape {whole}"
-            )
         for block in by_index.blocks(whole):  # in parts: rounding needs several times their memory
-            target[block] = by_index.stored(values[block], dtype)
+            target[block] = by_index.stored(made[block], dtype)
 
     return fill
 

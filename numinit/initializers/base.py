@@ -1,12 +1,15 @@
 """The base of all initializers: the ways to ask for values, checked and handed to the engines."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
+from operator import add
 from typing import Any, ClassVar
 
 import numpy as np
 
 from numinit.arrays.frameworks import framework_of
+from numinit.arrays.memory import Framework
 from numinit.arrays.new import empty, maker_of
 from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
@@ -116,11 +119,14 @@ class Initializer:
         Parameters
         ----------
         array : numpy.ndarray, torch.Tensor or an array on a GPU
-            Writable, of any layout whose elements do not overlap.
+            Writable, of any layout whose elements do not overlap. Of a DTensor each process fills
+            the part that it holds, with the values that the whole has on one device.
         shape, offset : sequence of int or None
             The whole weight's shape, and the array's begin in it. None: the array's shape, 0.
+            A part of an orthogonal weight is cut out of the whole, which is made for it.
         seed : int, Key, Generator or None
-            See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's generator.
+            See `numinit.weights.keys.as_key`. For a torch tensor None draws from torch's generator,
+            which must be in the same state on all processes that share a DTensor.
 
         Returns
         -------
@@ -134,6 +140,8 @@ class Initializer:
         True
         """
         framework = framework_of(array)
+        if framework.parts is not None:
+            return self._fill_parts(framework, array, shape, offset, seed)
         address, dtype, part, strides, where = framework.memory(array)
         whole, start = part, 0
         if shape is not None or offset is not None:
@@ -141,19 +149,26 @@ class Initializer:
             start = window_start(part, whole, offset)
         layout = whole, dtype, part, strides
         fill, draws = self._ready(*layout, on_gpu=True) if where else self._ready(*layout)
-        if address is None:
-            return array
+        if address is not None:
+            _run(framework, array, fill, draws, seed, address, start, where)
+        return array
+
+    def _fill_parts(
+        self, framework: Framework, array: Any, shape: Any, offset: Any, seed: Any
+    ) -> Any:
+        """Fill the windows that this process holds of an array without one memory."""
+        own, parts = framework.parts(array)  # type: ignore[misc]
+        whole, kind = own if shape is None else as_shape(shape), as_dtype(array.dtype)
+        window_start(own, whole, offset)  # refuses what reaches beyond
+        corner = (0,) * len(whole) if offset is None else as_shape(offset)
+        # Asked of the whole, so that all processes agree, also one that holds nothing.
+        strides = tuple(step * kind.itemsize for step in c_steps(whole))
+        _, draws = self._ready(whole, kind, whole, strides)
         if draws and seed is None and framework.default_seed is not None:
-            words = framework.default_seed(array), 0
-        else:
-            key = _key(draws, seed)
-            words = key.seed, key.stream
-        if fill is None:
-            return array
-        try:
-            fill(address, start, 0, *words, *where)
-        finally:
-            framework.written(array)
+            seed = framework.default_seed(array)
+        key = _key(draws, seed)
+        for part, low in parts:
+            self.fill_(part, shape=whole, offset=tuple(map(add, corner, low)), seed=key)
         return array
 
     def block(
@@ -240,35 +255,77 @@ class Initializer:
                 del kept  # a GPU's is freed in the order of the stream
         return array.reshape(ids.shape + whole[1:])
 
+    def _fill_as(self, dtype: DType, array: Any, shape: Any, offset: Any, seed: Any) -> None:
+        """`fill_` a window with elements of a type that has the item size of the array's own."""
+        framework = framework_of(array)
+        address, _, part, strides, where = framework.memory(array)
+        whole = as_shape(shape)
+        start = window_start(part, whole, offset)
+        fill, draws = self._ready(whole, dtype, part, strides, None, False, bool(where))
+        if address is not None:
+            _run(framework, array, fill, draws, seed, address, start, where)
+
     def fill_flat(
-        self, out: np.ndarray, start: int, shape: Sequence[int], dtype: Any, key: Key
-    ) -> None:
-        """Write elements `start`, `start` + 1, ... of a weight, in C order, as raw bytes.
+        self, array: Any, start: int = 0, shape: Any = None, dtype: Any = None, seed: Any = None
+    ) -> Any:
+        """Fill a flat array with a run of a weight's elements in C order.
+
+        FSDP1 and ZeRO-3 keep such runs of the flattened weights.
 
         Parameters
         ----------
-        out : numpy.ndarray of uint8
-            Contiguous and writable, such as a part of a mapped file.
-        start, shape, dtype, key
-            The first element's index in the whole weight, and that weight's shape, type and key.
+        array : numpy.ndarray, torch.Tensor or an array on a GPU
+            Writable, of one axis.
+        start : int
+            The index of its first element in the flattened weight.
+        shape : int or sequence of int, optional
+            The whole weight's shape, from which fans follow. None: that of the array.
+        dtype : dtype, optional
+            The weight's element type if the array is one of its raw bytes: a contiguous
+            numpy.ndarray of uint8, such as a part of a mapped file. None: the array's own type.
+        seed : int, Key, Generator or None
+            See `fill_`.
+
+        Returns
+        -------
+        array
+            The same object.
 
         Examples
         --------
-        >>> ni.Ones().fill_flat(out := np.empty(8, np.uint8), 1, (3,), "float32", ni.Key(0))
-        >>> out.view("float32").tolist()
-        [1.0, 1.0]
+        >>> run = ni.Normal().fill_flat(np.empty(5), start=3, shape=(4, 2), seed=0)
+        >>> bool((run == ni.Normal()((4, 2), "float64", seed=0).reshape(-1)[3:]).all())
+        True
         """
-        fill = self.prepare_flat(out.size, shape, dtype)
-        if fill is not None:
-            fill(out.ctypes.data, start, 0, key.seed, key.stream)
+        if dtype is not None:
+            fill = self.prepare_flat(array.size, array.size if shape is None else shape, dtype)
+            if fill is not None:
+                key = as_key(seed)
+                fill(array.ctypes.data, start, 0, key.seed, key.stream)
+            return array
+        framework = framework_of(array)
+        address, kind, part, strides, where = framework.memory(array)
+        whole = part if shape is None else as_shape(shape)
+        if len(part) != 1:
+            raise ValueError(f"array: its shape is {part}; an array of one axis is accepted")
+        first = as_shape(start, "start")[0]
+        if first + part[0] > math.prod(whole):
+            raise ValueError(
+                f"start: {part[0]} elements from {first} on reach beyond the {math.prod(whole)} of "
+                f"shape {whole}"
+            )
+        ready, draws = self._ready(whole, kind, part, strides, (1,), False, bool(where))
+        if address is not None:
+            _run(framework, array, ready, draws, seed, address, first, where)
+        return array
 
     def prepare_flat(self, nbytes: int, shape: Sequence[int], dtype: Any) -> Filler | None:
-        """Compile the function that `fill_flat` calls.
+        """Compile the function that `fill_flat` calls for raw bytes.
 
         Parameters
         ----------
         nbytes, shape, dtype
-            The size of `out`, and the shape and the type of the whole weight.
+            The size of the array, and the shape and the type of the whole weight.
 
         Returns
         -------
@@ -282,7 +339,7 @@ class Initializer:
         kind = as_dtype(dtype)
         size = kind.itemsize
         fill: Filler | None
-        fill, _ = self._ready(tuple(shape), kind, (nbytes // size,), (size,), (1,))
+        fill, _ = self._ready(as_shape(shape), kind, (nbytes // size,), (size,), (1,))
         return fill
 
     def _new(
@@ -337,6 +394,30 @@ class Initializer:
 @functools.lru_cache(1024)  # a model's layers are alike, and planning takes longer than small fills
 def _prepared(exactly: Exactly, *layout: Any, **more: Any) -> tuple[Filler | None, bool]:
     return exactly.init._prepare(*layout, **more)  # type: ignore[no-any-return]
+
+
+def _run(
+    framework: Framework,
+    array: Any,
+    fill: Filler | None,
+    draws: bool,
+    seed: Any,
+    address: int,
+    start: int,
+    where: tuple[()] | tuple[int, int],
+) -> None:
+    """Fill an array's memory from its own kind of seed."""
+    if draws and seed is None and framework.default_seed is not None:
+        words = framework.default_seed(array), 0
+    else:
+        key = _key(draws, seed)
+        words = key.seed, key.stream
+    if fill is None:
+        return
+    try:
+        fill(address, start, 0, *words, *where)
+    finally:
+        framework.written(array)
 
 
 _NO_KEY = Key(0)

@@ -1,18 +1,20 @@
 """What a file says of how it was made, under a seal: enough to derive every value again."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models.recipe import Recipe
 from numinit.models.recipes import parse
-from numinit.models.untrusted import InputError, open_regular
+from numinit.models.untrusted import InputError, open_regular, parse_json
 from numinit.show import show
 from numinit.weights.keys import Key
 
-__all__ = ["Mismatch", "check_header", "metadata_of", "provenance", "sealed"]
+__all__ = ["Mismatch", "check_header", "given_of", "metadata_of", "provenance", "sealed"]
 
+GIVEN = "numinit.given"  # the key of the digests of tensors that the recipe does not make
 UNSEALED = "0" * 64  # in the place of the header's own digest, while that is taken
 
 
@@ -35,8 +37,11 @@ class Mismatch(Exception):
         self.index = index
 
 
-def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
-    """The metadata of a file that is made by a recipe from a key; `sealed` seals the header."""
+def metadata_of(recipe: Recipe, key: Key, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The metadata of a file that is made by a recipe from a key; `sealed` seals the header.
+
+    `given` has the SHA-256, in hex, of each tensor that the recipe does not make.
+    """
     if not recipe.text:
         raise InputError(
             f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
@@ -50,6 +55,7 @@ def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
         "numinit.seed_stream": str(key.stream),
         "numinit.recipe": recipe.name,
         "numinit.recipe_text": recipe.text,
+        **({GIVEN: json.dumps(given)} if given else {}),
         "numinit.header": UNSEALED,
     }
 
@@ -96,6 +102,18 @@ def provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: damaged numinit metadata: {error}") from error
     return recipe, key
+
+
+def given_of(metadata: Mapping[str, str], names: Iterable[str], path: Path) -> dict[str, str]:
+    """The SHA-256 of each tensor of a file that its recipe does not make."""
+    table = parse_json(metadata.get(GIVEN, "{}").encode(errors="replace"), f"{path}: {GIVEN}")
+    known = set(names)
+    for name, digest in table.items():
+        if name not in known or not isinstance(digest, str) or len(digest) != 64:
+            raise InputError(
+                f"{path}: damaged numinit metadata: {GIVEN} has {show({name: digest})}"
+            )
+    return table
 
 
 def _word(text: str) -> int:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numinit.models import shipped
 from numinit.models.formats import FORMATS, format_of
+from numinit.models.recipe import Recipe
 from numinit.models.untrusted import (
     MAX_NAME,
     InputError,
@@ -33,8 +34,10 @@ class Model(NamedTuple):
     """What a source says about a model."""
 
     name: str
-    recipe: str | None
+    recipe: Recipe | str | None
     tensors: dict[str, TensorSpec]
+    given: Mapping[str, Any] = {}
+    """Functions of the tensors that the recipe does not make; see `numinit.models.write.write`."""
 
 
 def load_shapes(source: str | Path) -> dict[str, TensorSpec]:

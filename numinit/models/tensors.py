@@ -33,6 +33,9 @@ class Summary(NamedTuple):
     within: tuple[tuple[str, float, int], ...] = ()
     """What `verify` compared to rounding: an initializer's name, its tolerance and how many tensors.
     All other tensors are the same bit for bit."""
+    given: int = 0
+    """How many tensors the recipe does not make. They were written as they were given, and `verify`
+    compared their digests."""
 
 
 class Piece(NamedTuple):

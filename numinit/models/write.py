@@ -1,5 +1,6 @@
 """A whole checkpoint, written straight into the mapped file."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from numinit.models.files import check_target, map_window, new_file, start_writing
 from numinit.models.formats import format_of
+from numinit.models.integers import Integer
 from numinit.models.provenance import metadata_of, sealed
 from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe
@@ -24,12 +26,15 @@ from numinit.models.tensors import (
 )
 from numinit.models.untrusted import InputError
 from numinit.show import show
+from numinit.stream.dtypes import DType
 from numinit.weights.keys import as_key
 
 __all__ = ["Summary", "write"]
 
 WINDOW = 64 << 20  # bytes of the file mapped at a time
 
+#: ``given(dtype)`` returns the bytes of a tensor in an element type, the same ones each time.
+Given = Callable[[DType | Integer], np.ndarray]
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
 
@@ -43,6 +48,7 @@ def write(
     overwrite: bool = False,
     *,
     tensor: str | None = None,
+    given: Mapping[str, Given] | None = None,
 ) -> Summary:
     """Initialize a model into a file, in bounded memory.
 
@@ -67,6 +73,9 @@ def write(
         Replace a file that exists.
     tensor : str, optional
         Which tensor an ``.npy`` file gets; needed where there are several.
+    given : mapping of str to callable, optional
+        Tensors that the recipe does not make: functions of the element type that return their
+        bytes, contiguous, uint8. They are called twice. The file has the tensors' digests.
 
     Raises
     ------
@@ -81,7 +90,8 @@ def write(
         specs = load_shapes(specs)
     recipe, key = as_recipe(recipe), as_key(seed)
     wanted = checked(specs)
-    shapes = {name: spec.shape for name, spec in wanted.items()}
+    given = given or {}
+    shapes = {name: spec.shape for name, spec in wanted.items() if name not in given}
     if form.read is None:
         name = _only_tensor(wanted, tensor)
         wanted = {name: wanted[name]}
@@ -89,15 +99,25 @@ def write(
         raise InputError(f"{path}: a single tensor can be chosen for .npy only")
     tensors = resolved(wanted, dtype)
     # Compiled before the file is there: if the compiler dies for want of memory, nothing is left behind.
-    plans = planned(recipe, shapes, tensors, WINDOW)
-    header, starts = form.layout(tensors, metadata_of(recipe, key) if form.read else {})
+    made = {name: kind for name, kind in tensors.items() if name not in given}
+    plans = planned(recipe, shapes, made, WINDOW)
+    own = {name: given[name] for name in tensors if name in given}
+    digests = {
+        name: hashlib.sha256(values(tensors[name][1]).data).hexdigest()
+        for name, values in own.items()
+    }
+    header, starts = form.layout(tensors, metadata_of(recipe, key, digests) if form.read else {})
     header = sealed(header)
     total = max(start + nbytes_of(*tensors[name]) for name, start in starts.items())
     target = check_target(path, overwrite)
     with new_file(target, len(header) + total, overwrite) as fd:
         map_window(fd, 0, len(header))[:] = np.frombuffer(header, np.uint8)
         started = 0
-        for piece in pieces(tensors, starts, plans, WINDOW):
+        for name, values in own.items():
+            size = nbytes_of(*tensors[name])
+            if size:
+                map_window(fd, len(header) + starts.pop(name), size)[:] = values(tensors[name][1])
+        for piece in pieces(made, {name: starts[name] for name in made}, plans, WINDOW):
             window = map_window(fd, len(header) + piece.begin, piece.nbytes)
             fill(window, piece, plans, key)
             del window  # one at a time
@@ -107,7 +127,7 @@ def write(
                 started = done
             if progress:
                 progress(done, total)
-    return Summary(len(tensors), total)
+    return Summary(len(tensors), total, given=len(own))
 
 
 def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:

@@ -71,3 +71,9 @@ def float8_e4m3fn_bits(x):
 def float8_e5m2_bits(x):
     """The bits of a float32 as float8_e5m2, uint8. From 61440 on it is infinity."""
     return float8_bits(x, 2, 15, 0x7C, 0x47700000)
+
+
+@inline
+def floor_byte(x):
+    """The last byte of the floor of a float32 from -256 up to 2**23, uint8: an int8 or a uint8."""
+    return np.uint8(np.int32(x + np.float32(256.0)) & np.int32(0xFF))

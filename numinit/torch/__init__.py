@@ -39,16 +39,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numinit.torch.checkpoint import SeedCheckpoint
+    from numinit.torch.distributed import flat_shards, init_flat, table_init
+    from numinit.torch.dummy import dummy_
     from numinit.torch.module import init_module
     from numinit.torch.patching import patched
+    from numinit.torch.saving import save
     from numinit.torch.tracing import trace
 
-__all__ = ["init_module", "patched", "trace"]
+__all__ = [
+    "SeedCheckpoint",
+    "dummy_",
+    "flat_shards",
+    "init_flat",
+    "init_module",
+    "patched",
+    "save",
+    "table_init",
+    "trace",
+]
 
 #: Where each public name is defined.
 _HOMES = {
+    "SeedCheckpoint": "numinit.torch.checkpoint",
+    "dummy_": "numinit.torch.dummy",
+    "flat_shards": "numinit.torch.distributed",
+    "init_flat": "numinit.torch.distributed",
     "init_module": "numinit.torch.module",
     "patched": "numinit.torch.patching",
+    "save": "numinit.torch.saving",
+    "table_init": "numinit.torch.distributed",
     "trace": "numinit.torch.tracing",
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from numinit.arrays.frameworks import framework_of
 from numinit.initializers import Constant, Initializer
 from numinit.initializers.base import Planned
 from numinit.models.globs import Globs
@@ -301,5 +302,10 @@ def _tie(module: torch.nn.Module, named: list[Named]) -> None:
 
 
 def _fill(tensor: torch.Tensor, traced: Traced, replay: Replay, key: Key) -> None:
-    """Fill one tensor of a module."""
-    traced.replayed(tensor, replay, key)
+    """Fill one tensor of a module, or the parts of it that this process holds."""
+    framework = framework_of(tensor)
+    if framework.parts is None:
+        traced.replayed(tensor, replay, key)
+        return
+    for part, low in framework.parts(tensor)[1]:
+        traced.replayed(part, replay, key, low)

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-
-LAZY = (UninitializedBuffer, UninitializedParameter)
+from torch.nn.parameter import is_lazy  # in torch 2.4 a DTensor is an instance of each Parameter
 
 
 class Named(NamedTuple):
@@ -28,7 +26,7 @@ def named_tensors(module: torch.nn.Module) -> list[Named]:
         Naming the tensors of lazy modules, which have no shape yet.
     """
     named = list(_named(module, ""))
-    lazy = [one.name for one in named if isinstance(one.tensor, LAZY)]
+    lazy = [one.name for one in named if is_lazy(one.tensor)]
     if lazy:
         raise ValueError(
             f"module: {', '.join(lazy)} have no shape yet; run the lazy module once, so that it sees "

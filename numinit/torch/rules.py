@@ -115,6 +115,11 @@ def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
     return text
 
 
+def describable(init: Initializer) -> bool:
+    """Whether a rule of TOML can describe an initializer."""
+    return _fields(init) is not None
+
+
 def _fields(init: Initializer) -> dict[str, Any] | None:
     """The fields of an initializer that a rule must give; None if TOML cannot describe it."""
     if isinstance(init, Padded):

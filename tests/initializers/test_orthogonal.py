@@ -164,17 +164,25 @@ def test_refused_shapes(init, shape, message):
     assert (array == 7).all()
 
 
-def test_parts_are_refused_with_the_reason():
-    init = ni.Orthogonal()
-    for part in (
-        lambda: init.block((4, 4), 0),
-        lambda: init.block((4, 4), (slice(1, 3), slice(None))),
-        lambda: init.rows((4, 4), [1]),
-        lambda: init.rows((4, 4), [3, 2, 1, 0]),
-        lambda: init.fill_(np.zeros((2, 4)), shape=(4, 4), offset=(1, 0)),
-    ):
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64"])
+@pytest.mark.parametrize("init", [ni.Orthogonal(2.0), ni.Orthogonal(batch_axis=0, out_axis=-1)])
+def test_a_part_is_cut_out_of_the_whole(init, dtype):
+    shape = (3, 5, 4)
+    whole = init(shape, dtype, seed=1)
+    window = np.s_[1:3, 2:4, 1:4]
+    part = init.fill_(np.empty_like(whole[window]), shape=shape, offset=(1, 2, 1), seed=1)
+    np.testing.assert_array_equal(part.view(np.uint8), np.array(whole[window]).view(np.uint8))
+    for index in (window, 1, np.s_[1, 2:], np.s_[:, 3:4]):
+        np.testing.assert_array_equal(init.block(shape, index, dtype, seed=1), whole[index])
+    spread = np.zeros((17, 2), whole.dtype)[:, 0]
+    run = init.fill_flat(spread, start=41, shape=shape, seed=1)
+    np.testing.assert_array_equal(run, whole.reshape(-1)[41:58])
+
+
+def test_rows_are_refused_with_the_reason():
+    for ids in ([1], [3, 2, 1, 0]):
         with pytest.raises(ValueError, match="every element depends on all others"):
-            part()
+            ni.Orthogonal().rows((4, 4), ids)
 
 
 @pytest.mark.parametrize("field", ["gain", "out_axis", "batch_axis"])

@@ -1,0 +1,161 @@
+"""A module's initial weights as a file, without the memory of the module."""
+
+import functools
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from numinit.initializers import Initializer, Zeros
+from numinit.models.globs import Globs
+from numinit.models.integers import Integer
+from numinit.models.recipe import Recipe
+from numinit.models.recipes import as_recipe, parse
+from numinit.models.sources import Model, TensorSpec
+from numinit.models.untrusted import InputError
+from numinit.models.write import Given, Progress, Summary, write
+from numinit.show import show
+from numinit.stream.dtypes import DType
+from numinit.torch.module import AnyRecipe, described
+from numinit.torch.rules import describable, toml_of
+from numinit.torch.traced import Trace, Traced
+from numinit.torch.tracing import trace
+from numinit.weights.keys import Key, as_key
+
+__all__ = ["model_of", "save"]
+
+
+def save(
+    module: torch.nn.Module | Trace,
+    path: str | Path,
+    seed: Any = 0,
+    recipe: AnyRecipe | None = None,
+    *,
+    dtype: Any = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Write the values of `numinit.torch.init_module` to a ``.safetensors`` file.
+
+    Each value is made where it belongs in the mapped file, so the module may be on the meta device
+    and larger than the memory. The file says how it was made; ``numinit verify`` derives it again.
+    Of tensors that no recipe in TOML describes, such as those that several operations of torch make,
+    the file has the digests, and ``verify`` compares these; each is made whole, in memory.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or Trace
+        A module, of which only its code and its tensors' names, shapes and types are used; or what
+        `numinit.torch.trace` returned. Of tied tensors the file has the first name.
+    path : str or Path
+        Ends in ``.safetensors``.
+    seed : int or Key, default 0
+        The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
+    recipe : Recipe, str, Path or mapping of str to Initializer, optional
+        As in `numinit.torch.init_module`; if left out, the module's own code is traced.
+    dtype : dtype, optional
+        Of all floating-point tensors; by default each tensor's own.
+    progress : callable, optional
+        Called as ``progress(bytes_done, bytes_in_all)``.
+    overwrite : bool, default False
+        Replace a file that exists.
+
+    Returns
+    -------
+    Summary
+        How many tensors and bytes were written.
+
+    Raises
+    ------
+    ValueError
+        If the recipe does not fit, or listing the tensors that nothing initializes. Nothing was
+        created.
+    OSError
+        If the disk is full or fails; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from numinit.torch import save
+    >>> with torch.device("meta"):
+    ...     module = torch.nn.Linear(64, 10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(module, f"{folder}/linear.safetensors", seed=0)
+    Summary(tensors=2, nbytes=2600, within=(), given=0)
+    """
+    specs, rules, given = _written(module, recipe, as_key(seed))
+    return write(path, specs, rules, seed, dtype, progress, overwrite, given=given)
+
+
+def model_of(source: str, recipe: AnyRecipe | None = None, seed: Any = 0) -> Model:
+    """What a factory of modules makes, for the command line.
+
+    Parameters
+    ----------
+    source : str
+        ``package.module:factory``. The factory takes no arguments; it is called on the meta device.
+    recipe, seed : optional
+        As in `save`.
+
+    Raises
+    ------
+    InputError
+        If there is no such factory, or it makes no module.
+    """
+    where, _, name = source.partition(":")
+    try:
+        factory: Any = importlib.import_module(where)
+        for part in name.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{source}: {error}") from error
+    made = trace(factory)
+    specs, rules, given = _written(made if recipe is None else made.module, recipe, as_key(seed))
+    return Model(name, rules, specs, given)
+
+
+def _written(
+    module: torch.nn.Module | Trace, recipe: AnyRecipe | None, key: Key
+) -> tuple[dict[str, TensorSpec], Recipe, dict[str, Given]]:
+    """The tensors of a module's file, the recipe that it will have, and what the recipe lacks."""
+    if isinstance(module, Trace) and recipe is None:
+        traced = module
+    else:
+        traced = described(module.module if isinstance(module, Trace) else module, recipe)
+    if lacking := [name for name in traced.uninitialized if traced.tensors[name].persistent]:
+        raise InputError(
+            f"module: nothing initializes {len(lacking)} tensors: {', '.join(lacking)}"
+        )
+    specs = traced.specs()
+    said: dict[str, Initializer] = {}
+    given: dict[str, Given] = {}
+    if recipe is None or isinstance(recipe, Trace):
+        for name in specs:
+            one = traced.tensors[name]
+            if one.initializer is not None and describable(one.initializer):
+                said[name] = one.initializer
+            else:
+                given[name] = functools.partial(_bytes, one, key)
+    else:
+        rules = as_recipe(recipe)
+        if not isinstance(recipe, Mapping):
+            return specs, rules, given
+        globs = Globs(glob for rule in rules.rules for glob in rule.match)
+        for name in specs:
+            first = globs.first(name)
+            if first is None:
+                raise InputError(f"recipe: it has no rule for tensor {show(name)}")
+            said[name] = rules.rules[first].init  # one glob a rule
+    text = toml_of(type(traced.module).__name__, said or {"*": Zeros()})
+    return specs, parse(text, "the traced recipe"), given
+
+
+def _bytes(traced: Traced, key: Key, dtype: DType | Integer) -> np.ndarray:
+    """The bytes of a tensor that only torch makes, in an element type."""
+    tensor = torch.empty(traced.shape, dtype=getattr(torch, dtype.name))
+    traced.fill_(tensor, seed=key)
+    made: np.ndarray = tensor.reshape(-1).view(torch.uint8).numpy()
+    return made

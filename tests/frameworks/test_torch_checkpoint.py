@@ -1,0 +1,215 @@
+"""A checkpoint that was never stored, and a module's file: the values of `init_module`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_torch import Model, digest, in_processes, torch
+
+import numinit as ni
+from numinit.models.formats.safetensors import read_header
+from numinit.models.provenance import Mismatch, given_of
+from numinit.models.untrusted import InputError
+from numinit.models.verify import verify
+from numinit.torch import SeedCheckpoint, init_module, save, trace
+
+dcp = pytest.importorskip("torch.distributed.checkpoint")
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+def meta_model():
+    with torch.device("meta"):
+        return Model()
+
+
+def load(state, reader, **more):
+    dcp.load(state, storage_reader=reader, **more)
+    return state
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return init_module(Model(), seed=0).state_dict()
+
+
+def test_in_one_process(whole):
+    given = {
+        "meta": SeedCheckpoint(meta_model(), seed=0),
+        "real": SeedCheckpoint(Model(), seed=ni.Key(0)),
+        "trace": SeedCheckpoint(trace(Model), seed=0),
+        "recipe": SeedCheckpoint(
+            {name: tuple(tensor.shape) for name, tensor in whole.items()},
+            trace(Model).recipe(), seed=0,
+        ),
+    }  # fmt: skip
+    for case, reader in given.items():
+        state = load(Model().state_dict(), reader)
+        assert digest(*state.values()) == digest(*whole.values()), case
+
+
+def test_in_three_processes(tmp_path, whole):
+    """`test_torch_distributed` loads it in two and in four."""
+    given = in_processes(["checkpoints"], 3, tmp_path)
+    assert given and set(given.values()) == {digest(*whole.values())}
+
+
+def test_types_are_those_of_the_tensors(whole):
+    state = load(Model().bfloat16().state_dict(), SeedCheckpoint(meta_model(), seed=0))
+    for name, tensor in state.items():
+        assert torch.equal(tensor, whole[name].bfloat16()), name
+
+
+def test_a_whole_nested_state_and_an_empty_one(whole):
+    reader = SeedCheckpoint(meta_model(), seed=0, prefix="model.")
+    state = load({"model": Model().state_dict()}, reader)
+    assert digest(*state["model"].values()) == digest(*whole.values())
+    found = reader.read_metadata().state_dict_metadata["model.up.weight"]
+    assert found.size == (2048, 512) and found.properties.dtype == torch.float32
+
+
+def test_ties_buffers_and_weights_made_whole():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = torch.nn.Linear(6, 6)
+            self.two = torch.nn.Linear(6, 6, bias=False)
+            self.two.weight = self.one.weight
+            self.norm = torch.nn.BatchNorm1d(6)
+            self.register_buffer("ids", torch.arange(5))
+            torch.nn.init.orthogonal_(self.one.weight)
+
+    traced = trace(Tied)
+    expected = init_module(Tied(), traced, seed=2).state_dict()
+    state = {name: torch.full_like(tensor, 7) for name, tensor in expected.items()}
+    load(state, SeedCheckpoint(traced, seed=2))
+    assert state.keys() == expected.keys() and torch.equal(state["ids"], torch.arange(5))
+    for name, tensor in state.items():
+        assert torch.equal(tensor, expected[name]), name
+    one = state["one.weight"]
+    assert torch.equal(one, state["two.weight"]) and torch.allclose(
+        one @ one.T, torch.eye(6), atol=1e-5
+    )
+
+
+def test_refused():
+    reader = SeedCheckpoint(meta_model(), seed=0)
+    for state, error in (
+        ({"nope": torch.empty(3)}, "nope"),
+        ({"up.bias": torch.empty(3)}, "up.bias"),
+    ):
+        with pytest.raises(dcp.api.CheckpointException, match=error):
+            load(state, reader)
+    with pytest.raises(TypeError, match=r"^recipe: names and shapes were given without one"):
+        SeedCheckpoint({"w": (2, 3)}, seed=0)
+    with pytest.raises(TypeError, match=r"^recipe: a trace needs none"):
+        SeedCheckpoint(trace(Model), "gpt2", seed=0)
+
+
+def tensors_of(path):
+    _, entries, offset = read_header(path)
+    data = Path(path).read_bytes()
+    return {
+        name: np.frombuffer(data[offset + e.start : offset + e.stop], np.float32).reshape(e.shape)
+        for name, e in entries.items()
+    }
+
+
+@pytest.mark.parametrize("recipe", [None, {"*.bias": ni.Zeros(), "*": ni.Uniform(-0.1, 0.1)}])
+def test_saved_from_meta_and_verified(tmp_path, recipe):
+    path = tmp_path / "model.safetensors"
+    summary = save(meta_model(), path, 5, recipe)
+    assert verify(path) == summary and summary.tensors == 6
+    whole = init_module(Model(), recipe, seed=5).state_dict()
+    found = tensors_of(path)
+    assert found.keys() == whole.keys()
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy(), err_msg=name)
+    with pytest.raises(ValueError, match="exists"):
+        save(trace(Model), path, 5, recipe)
+    save(trace(Model), path, 5, recipe, dtype="bfloat16", overwrite=True)
+    assert verify(path).nbytes == summary.nbytes / 2
+
+
+class Computed(torch.nn.Module):
+    """Tensors that no recipe in TOML describes."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = torch.nn.Linear(3, 4)
+        self.steps = torch.nn.Parameter(torch.empty(300).uniform_(0.1, 1).log())
+        self.register_buffer("places", torch.arange(7))
+        self.register_buffer("table", torch.arange(6.0).reshape(2, 3) / 7)
+        self.register_buffer("none", torch.empty(0))
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path, dtype):
+    path = tmp_path / "computed.safetensors"
+    traced = trace(Computed)
+    summary = save(traced, path, 1, dtype=dtype)
+    assert verify(path) == summary and (summary.tensors, summary.given) == (6, 4)
+    safetensors = pytest.importorskip("safetensors.torch")
+    found = safetensors.load_file(path)
+    whole = init_module(Computed(), traced, seed=1, dtype=dtype).state_dict()
+    assert found.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+    data = bytearray(path.read_bytes())
+    _, entries, offset = read_header(path)
+    data[offset + entries["steps"].start] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Mismatch, match=r"tensor 'steps' differs") as caught:
+        verify(path)
+    assert caught.value.tensor == "steps"
+
+
+def test_a_digest_of_nothing_is_refused(tmp_path):
+    path = tmp_path / "computed.safetensors"
+    save(trace(Computed), path, 1)
+    metadata, entries, _ = read_header(path)
+    for given in (f'{{"nope": "{"0" * 64}"}}', '{"steps": 3}', "[1]"):
+        with pytest.raises(InputError, match=r"numinit\.given"):
+            given_of(metadata | {"numinit.given": given}, entries, path)
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.empty(3, device="meta"))
+    with pytest.raises(ValueError, match=r"^module: nothing initializes 1 tensors: weight"):
+        save(module, tmp_path / "other.safetensors")
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_the_command_line_takes_a_factory(tmp_path, whole):
+    (tmp_path / "own.py").write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from helpers_torch import Model\nclass Kinds: plain = Model\n",
+        encoding="utf-8",
+    )
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "numinit", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    made = run("init", "own:Kinds.plain", "--seed", "0", "-o", "made.safetensors", "-q")
+    assert made.returncode == 0, made.stderr
+    assert run("verify", "made.safetensors").returncode == 0
+    found = tensors_of(tmp_path / "made.safetensors")
+    assert digest(*(torch.from_numpy(found[name].copy()) for name in whole)) == digest(
+        *whole.values()
+    )
+    for source, message in (("own:nope", "nope"), ("missing_package:x", "missing_package")):
+        failed = run("init", source)
+        assert failed.returncode == 2 and message in failed.stderr
+
+
+def test_no_public_name_is_hidden_by_a_module():
+    import importlib
+    import pkgutil
+
+    package = importlib.import_module("numinit.torch")
+    for found in pkgutil.iter_modules(package.__path__, "numinit.torch."):
+        importlib.import_module(found.name)
+    assert not {name for name in package.__all__ if not callable(getattr(package, name))}
