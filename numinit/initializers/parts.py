@@ -187,9 +187,9 @@ class NormOf(Wrapper):
     ----------
     init : Initializer
         The other weight's initializer.
-    shape : sequence of int
+    of_shape : sequence of int
         The other weight's shape.
-    dtype : str, optional
+    of_dtype : str, optional
         The other weight's type, whose values the norms are of. If left out, it is the weight's own.
 
     Raises
@@ -208,18 +208,18 @@ class NormOf(Wrapper):
     True
     """
 
-    shape: Sequence[int]
-    dtype: str | None = None
+    of_shape: Sequence[int]
+    of_dtype: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "shape", as_shape(self.shape))
-        if self.dtype is not None:
-            object.__setattr__(self, "dtype", as_dtype(self.dtype).name)
+        object.__setattr__(self, "of_shape", as_shape(self.of_shape, "of_shape"))
+        if self.of_dtype is not None:
+            object.__setattr__(self, "of_dtype", as_dtype(self.of_dtype).name)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        other = tuple(self.shape)
-        kind = dtype if self.dtype is None else DTYPES[self.dtype]
+        other = tuple(self.of_shape)
+        kind = dtype if self.of_dtype is None else DTYPES[self.of_dtype]
         return norms(self.init.plan(other, kind), other, kind, shape, dtype)
 
 

@@ -388,8 +388,10 @@ class _Planning:
         at = max(name.rfind("."), name.rfind("/")) + 1
         sibling = name[:at] + pattern
         for other in (sibling, pattern):
-            if other in self._shapes:
+            if other in self._shapes and (other != name or key == "fans_of"):
                 return other
+        if name in (sibling, pattern):
+            raise ValueError(f"{key}: it follows from itself")
         known = show(sibling) if sibling == pattern else f"{show(sibling)} or {show(pattern)}"
         raise ValueError(f"{key} needs the tensor {known}; there is none")
 
