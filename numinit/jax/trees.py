@@ -10,7 +10,7 @@ import numpy as np
 
 from numinit.jax.arrays import alone, as_initializer, as_sharding, placed, resolved
 from numinit.jax.keys import as_key
-from numinit.models.integers import INTEGERS, constant
+from numinit.models.integers import INTEGERS, check_integers, integers
 from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.models.tensors import Plans
@@ -78,18 +78,21 @@ def init_pytree(abstract: Any, recipe: Any, sharding: Any = None, *, seed: Any) 
     kinds = {name: _kind(name, leaf) for name, leaf in leaves.items() if _is_array(leaf)}
     shapes = {name: tuple(leaves[name].shape) for name in kinds}
     floating = {n: as_dtype(kind) for n, kind in kinds.items() if kind.name not in INTEGERS}
-    plans = rules.plan(shapes, floating)
-    counts = {n: constant(n, plans[n], INTEGERS[kinds[n].name]) for n in kinds if n not in floating}
-    made, key, like = Plans(plans), as_key(seed), jnp.zeros(())
+    made, key, like = Plans(rules.made(shapes, floating)), as_key(seed), jnp.zeros(())
+    counts = {}
+    for name in kinds.keys() - floating.keys():
+        integer = INTEGERS[kinds[name].name]
+        check_integers(name, made[name], shapes[name], integer)
+        counts[name] = integers(name, made[name], shapes[name], integer)
 
     def array(name: str, place: Any) -> jax.Array:
         shape, kind = shapes[name], kinds[name]
         if name in counts:
-            value = np.broadcast_to(counts[name].astype(kind), shape)
+            value = counts[name].astype(kind)
             if place is None:
                 return jnp.asarray(value)
             return jax.make_array_from_callback(shape, place, value.__getitem__)
-        init, own = made.ready(name, shape, floating[name]), key.fold_in(name)
+        init, own = made.ready(name, shape, floating[name]), made.key(name, key)
         if place is None:
             return alone(init, own, shape, kind, like)
         return placed(init, own, shape, kind, place)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from numinit._version import STREAM_VERSION, __version__
-from numinit.models.recipe import Recipe
-from numinit.models.recipes import parse
+from numinit.models.recipe import VERSION, Recipe
+from numinit.models.recipes import parse, text_of
 from numinit.models.untrusted import InputError, open_regular, parse_json
 from numinit.show import show
 from numinit.weights.keys import Key
@@ -42,11 +43,6 @@ def metadata_of(recipe: Recipe, key: Key, given: Mapping[str, str] | None = None
 
     `given` has the SHA-256, in hex, of each tensor that the recipe does not make.
     """
-    if not recipe.text:
-        raise InputError(
-            f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
-            "write it in TOML and use its path, or numinit.models.recipes.parse"
-        )
     return {
         "format": "pt",  # what transformers asks for
         "numinit.version": __version__,
@@ -54,7 +50,8 @@ def metadata_of(recipe: Recipe, key: Key, given: Mapping[str, str] | None = None
         "numinit.seed": str(key.seed),
         "numinit.seed_stream": str(key.stream),
         "numinit.recipe": recipe.name,
-        "numinit.recipe_text": recipe.text,
+        "numinit.recipe_text": text_of(recipe),
+        "numinit.recipe_version": str(VERSION),
         **({GIVEN: json.dumps(given)} if given else {}),
         "numinit.header": UNSEALED,
     }
@@ -99,6 +96,10 @@ def provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
     try:
         key = Key(_word(metadata["numinit.seed"]), _word(metadata["numinit.seed_stream"]))
         recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe", former=True)
+        version = metadata.get("numinit.recipe_version", "1")  # the first had no key
+        if version not in ("1", str(VERSION)):
+            raise ValueError(f"the version {show(version)} of recipes is unknown")
+        recipe = replace(recipe, version=int(version))
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: damaged numinit metadata: {error}") from error
     return recipe, key

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from numinit.engines.zeros import Zeros
 from numinit.initializers.base import Planned
 from numinit.initializers.kept import Exactly
 from numinit.models.formats.format import Tensors
-from numinit.models.integers import INTEGERS, Integer, constant
-from numinit.models.recipe import Recipe
+from numinit.models.integers import INTEGERS, Integer, check_integers, fill_integers
+from numinit.models.recipe import Made, Recipe
 from numinit.models.sources import TensorSpec
 from numinit.models.untrusted import InputError, check_name, check_shape
 from numinit.show import show
@@ -66,27 +66,41 @@ def checked(specs: Specs) -> dict[str, TensorSpec]:
     return made
 
 
-def resolved(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
-    """Every tensor's shape and the element type to write."""
+def resolved(
+    specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe, only: Container[str] | None = None
+) -> Tensors:
+    """Every tensor's shape and the element type to write.
+
+    Those that are not in `only`, if that is given, are left out if their type cannot be written.
+    """
     override = None if dtype is None else as_dtype(dtype)
     tensors: dict[str, tuple[tuple[int, ...], DType | Integer]] = {}
+    said = recipe.dtypes(specs)
     for name, (shape, own) in specs.items():
+        if (rule := said.get(name)) is not None:
+            own = (own or "float32") if rule == "keep" else rule
         if own in INTEGERS:  # it counts, whatever `dtype` says of the weights
             tensors[name] = (shape, INTEGERS[own])
             continue
         try:
             known = as_dtype(own or "float32")  # even where `dtype` is given: it may be packed
         except TypeError as error:
+            if only is not None and name not in only:
+                continue
             accepted = ", ".join([*DTYPES, *INTEGERS])
             raise InputError(
                 f"tensor {show(name)} is {own}; only {accepted} can be initialized"
             ) from error
-        tensors[name] = (shape, override or known)
+        tensors[name] = (shape, known if rule is not None else override or known)
     return tensors
 
 
 def planned(
-    recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors, size: int
+    recipe: Recipe,
+    shapes: Mapping[str, Sequence[int]],
+    tensors: Tensors,
+    size: int,
+    known: Tensors | None = None,
 ) -> "Plans":
     """What fills each of `tensors`, checked, and compiled for pieces of at most `size` bytes.
 
@@ -98,17 +112,21 @@ def planned(
     tensors : mapping of str to (shape, DType or Integer)
     size : int
         As `pieces` takes it.
+    known : mapping of str to (shape, DType or Integer), optional
+        The same of all tensors of the model, if `tensors` are some: values may follow from others.
 
     Raises
     ------
     ValueError
         Naming the tensor, if the recipe does not fit, or a type cannot hold the values.
     """
-    kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
-    plans = Plans(recipe.plan(shapes, kinds))
+    kinds = {
+        name: kind for name, (_, kind) in (known or tensors).items() if isinstance(kind, DType)
+    }
+    plans = Plans(recipe.made(shapes, kinds))
     for name, (shape, dtype) in tensors.items():
         if isinstance(dtype, Integer):
-            constant(name, plans[name], dtype)
+            check_integers(name, plans[name], shape, dtype)
             continue
         init = plans.ready(name, shape, dtype)
         step = min(_step(plans[name], shape, dtype, size), total := nbytes_of(shape, dtype))
@@ -123,16 +141,20 @@ def planned(
 class Plans:
     """The plans of a model's tensors by name, and what fills those that were asked for last."""
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
-        self._plans = plans
+    def __init__(self, made: Mapping[str, Made]) -> None:
+        self._made = made
         self._ready: dict[Any, Planned] = {}
 
     def __getitem__(self, name: str) -> Plan:
-        return self._plans[name]
+        return self._made[name].plan
+
+    def key(self, name: str, key: Key) -> Key:
+        """The key of a tensor, which is another one's if it follows from that."""
+        return key.fold_in(self._made[name].source)
 
     def ready(self, name: str, shape: tuple[int, ...], dtype: DType) -> Planned:
         """What fills a tensor; it keeps what it prepares. Alike ones, as in a model's layers, share it."""
-        plan = self._plans[name]
+        plan = self[name]
         if isinstance(plan, Sampled):
             try:
                 return _planned(Exactly(plan.distribution), plan.zeros, shape, dtype)
@@ -188,8 +210,7 @@ def fill(out: np.ndarray, piece: Piece, plans: Plans, key: Key) -> None:
     """Write a piece's elements."""
     name, dtype = piece.tensor, piece.dtype
     if isinstance(dtype, Integer):
-        value = constant(name, plans[name], dtype)
-        out.view(value.dtype)[:] = value
+        fill_integers(out, piece.first, name, plans[name], piece.shape, dtype)
     else:
         filler = plans.ready(name, piece.shape, dtype)
-        filler.fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
+        filler.fill_flat(out, piece.first, piece.shape, dtype, plans.key(name, key))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numinit.initializers import Initializer
 from numinit.models.files import check_target, map_window, new_file, start_writing
 from numinit.models.formats import format_of
 from numinit.models.integers import Integer
@@ -41,7 +42,7 @@ Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 def write(
     path: str | Path,
     specs: Specs | str | Path,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | Mapping[str, Initializer],
     seed: Any = 0,
     dtype: Any = None,
     progress: Progress | None = None,
@@ -60,13 +61,15 @@ def write(
         Ends in ``.safetensors``, or in ``.npy`` for one tensor.
     specs : mapping of str to TensorSpec or sequence of int, str or Path
         Every tensor's name and shape; or a source as `numinit.models.sources.load_shapes` reads.
-    recipe : Recipe, str or Path
-        A parsed recipe, the name of a shipped one, or the path of a TOML file.
+    recipe : Recipe, str, Path or mapping of str to Initializer
+        A recipe, the name of a shipped one, the path of a TOML file; or globs and their
+        initializers, of which the first glob that matches a name wins. A file records it as TOML.
     seed : int or Key, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : dtype, optional
-        For all tensors; by default each tensor's own, and float32 for those that have none.
-        Integer and boolean tensors always keep their own; the recipe must make them constants.
+        For all tensors whose rule has no `dtype`; by default each tensor's own, and float32 for
+        those that have none. Integer and boolean tensors always keep their own; the recipe must make
+        them constants, or integers by their indices.
     progress : callable, optional
         Called as ``progress(bytes_done, bytes_in_all)``.
     overwrite : bool, default False
@@ -89,18 +92,19 @@ def write(
     if isinstance(specs, str | Path):
         specs = load_shapes(specs)
     recipe, key = as_recipe(recipe), as_key(seed)
-    wanted = checked(specs)
+    model = wanted = checked(specs)
     given = given or {}
-    shapes = {name: spec.shape for name, spec in wanted.items() if name not in given}
+    shapes = {name: spec.shape for name, spec in model.items() if name not in given}
     if form.read is None:
         name = _only_tensor(wanted, tensor)
         wanted = {name: wanted[name]}
     elif tensor is not None:
         raise InputError(f"{path}: a single tensor can be chosen for .npy only")
-    tensors = resolved(wanted, dtype)
+    known = resolved(model, dtype, recipe, wanted)
+    tensors = {name: known[name] for name in wanted}
     # Compiled before the file is there: if the compiler dies for want of memory, nothing is left behind.
     made = {name: kind for name, kind in tensors.items() if name not in given}
-    plans = planned(recipe, shapes, made, WINDOW)
+    plans = planned(recipe, shapes, made, WINDOW, known)
     own = {name: given[name] for name in tensors if name in given}
     digests = {
         name: hashlib.sha256(values(tensors[name][1]).data).hexdigest()

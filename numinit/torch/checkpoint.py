@@ -14,6 +14,8 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import LoadItemType
 from torch.futures import Future
 
+from numinit.models.recipe import Recipe
+from numinit.models.recipes import as_recipe
 from numinit.models.sources import TensorSpec, load_shapes
 from numinit.models.tensors import checked, resolved
 from numinit.torch.module import AnyRecipe, described
@@ -53,13 +55,16 @@ def as_trace(source: Source, recipe: AnyRecipe | None = None) -> Trace:
     if recipe is None:
         raise TypeError("recipe: names and shapes were given without one; a module needs none")
     specs = load_shapes(source) if isinstance(source, str | Path) else source
-    return described(_module_of(specs), recipe)
+    if isinstance(recipe, Trace):
+        return recipe
+    rules = as_recipe(recipe)
+    return described(_module_of(specs, rules), rules)
 
 
-def _module_of(specs: Mapping[str, TensorSpec | Sequence[int]]) -> torch.nn.Module:
+def _module_of(specs: Mapping[str, TensorSpec | Sequence[int]], recipe: Recipe) -> torch.nn.Module:
     """A module on the meta device that has tensors of given names and shapes."""
     top = torch.nn.Module()
-    for name, (shape, dtype) in resolved(checked(specs), None).items():
+    for name, (shape, dtype) in resolved(checked(specs), None, recipe).items():
         *path, leaf = name.split(".")
         inner = top
         for part in path:

@@ -145,9 +145,9 @@ def init_flat(
     else:
         shapes = {shard.name: shard.shape for shard in shards}
         kinds = {shard.name: FILLED[shard.tensor.dtype] for shard in shards}
-        plans = as_recipe(recipe).plan(shapes, kinds)
-        inits = {name: Planned(plan) for name, plan in plans.items()}
-        names = {name: name for name in inits}
+        made = as_recipe(recipe).made(shapes, kinds)
+        inits = {name: Planned(one.plan) for name, one in made.items()}
+        names = {name: one.source for name, one in made.items()}
     for shard in shards:
         own = key.fold_in(names[shard.name])
         inits[shard.name].fill_flat(shard.tensor, shard.start, shard.shape, seed=own)

@@ -2,16 +2,19 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from numinit.arrays.frameworks import framework_of
-from numinit.initializers import Constant, Initializer
+from numinit.engines.spec import Sampled
+from numinit.initializers import Assign, Constant, Initializer
 from numinit.initializers.base import Planned
 from numinit.models.globs import Globs
-from numinit.models.integers import INTEGERS, constant
+from numinit.models.integers import INTEGERS, check_integers, integers
 from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.show import cut
@@ -154,9 +157,10 @@ def described(
         for name, one in fitted.items()
         if _kind(one.tensor, dtype) in FILLED
     }
-    plans = rules.plan({name: tuple(one.tensor.shape) for name, one in fitted.items()}, kinds)
+    shapes = {name: tuple(one.tensor.shape) for name, one in fitted.items()}
+    plans = rules.made(shapes, kinds)
     initializers: dict[str, Initializer] = {}
-    for name, plan in plans.items():
+    for name, (plan, _, _) in plans.items():
         if name in kinds:
             initializers[name] = Planned(plan)
             continue
@@ -165,8 +169,15 @@ def described(
             raise RecipeError(
                 f"tensor {name!r} is {fitted[name].tensor.dtype}, which no recipe fills"
             )
-        initializers[name] = Constant(float(constant(name, plan, integer)))
+        check_integers(name, plan, shapes[name], integer)
+        values = integers(name, plan, shapes[name], integer)
+        if isinstance(plan, Sampled):
+            initializers[name] = Constant(float(values.flat[0]) if values.size else 0.0)
+        else:
+            initializers[name] = Assign(values.astype(np.float64))
     made = Trace.of_recipe(module, initializers, named)
+    for name, (_, source, _) in plans.items():
+        made.tensors[name] = replace(made.tensors[name], _stream=source)
     if lacking:
         own = trace(module)
         for name in lacking:

@@ -29,7 +29,7 @@ def rules_of(said: Mapping[str, Initializer]) -> tuple[Rule, ...]:
     for name, init in said.items():
         groups.setdefault(_exactly(init), (init, []))[1].append(name)
     return tuple(
-        Rule(tuple(_globs(names, said)), init.init, padding_idx=init.padding_idx)
+        Rule(tuple(_globs(names, said)), init.init, padding_idx=_rows(init.padding_idx))
         if isinstance(init, Padded)
         else Rule(tuple(_globs(names, said)), init)
         for init, names in groups.values()
@@ -78,6 +78,10 @@ def _candidates(name: str) -> Iterator[tuple[str, re.Pattern[str]]]:
     yield _escaped(name), re.compile(re.escape(name))
 
 
+def _rows(padding_idx: Any) -> int | tuple[int, ...]:
+    return padding_idx if isinstance(padding_idx, int) else tuple(padding_idx)
+
+
 def _escaped(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
@@ -107,9 +111,9 @@ def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
         one = len(globs) == 1
         match = globs[0] if one else "[\n" + "".join(f"    {glob},\n" for glob in globs) + "]"
         lines += ["", "[[rules]]", f"match = {match}", f'init = "{type(rule.init).__name__}"']
-        lines += [f"{key} = {_value(value)}" for key, value in (_fields(rule.init) or {}).items()]
+        lines += [f"{key} = {_value(value)}" for key, value in _said(rule.init).items()]
         if rule.padding_idx is not None:
-            lines.append(f"padding_idx = {rule.padding_idx}")
+            lines.append(f"padding_idx = {_value(rule.padding_idx)}")
     text = "\n".join(lines) + "\n"
     parse(text, "the traced recipe")  # refuses one that is too large
     return text
@@ -118,6 +122,10 @@ def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
 def describable(init: Initializer) -> bool:
     """Whether a rule of TOML can describe an initializer."""
     return _fields(init) is not None
+
+
+def _said(init: Initializer | None) -> dict[str, Any]:
+    return {} if init is None else _fields(init) or {}
 
 
 def _fields(init: Initializer) -> dict[str, Any] | None:

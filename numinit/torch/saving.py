@@ -148,7 +148,9 @@ def _written(
             first = globs.first(name)
             if first is None:
                 raise InputError(f"recipe: it has no rule for tensor {show(name)}")
-            said[name] = rules.rules[first].init  # one glob a rule
+            init = rules.rules[first].init  # one glob a rule
+            assert init is not None  # a mapping has initializers
+            said[name] = init
     text = toml_of(type(traced.module).__name__, said or {"*": Zeros()})
     return specs, parse(text, "the traced recipe"), given
 

@@ -17,9 +17,8 @@ import torch
 from numinit.arrays.torch import FRAMEWORK
 from numinit.engines.layout import c_steps
 from numinit.engines.spec import Plan, Sampled
-from numinit.initializers import Constant, Initializer, Ones, Zeros
+from numinit.initializers import Assign, Constant, Initializer, Ones, Zeros
 from numinit.initializers.base import Planned
-from numinit.models.recipes import WITHOUT_SPREAD
 from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.keys import Key
 
@@ -194,7 +193,7 @@ class Step:
         """Whether its values are random."""
         if self.init is None:
             return self.random
-        return not isinstance(self.init, WITHOUT_SPREAD)
+        return self.init.has_spread
 
     def reads(self) -> Iterator[Read]:
         """What it reads."""
@@ -393,9 +392,12 @@ def fill(tensor: torch.Tensor, init: Initializer, key: Key, draw: Draw | None = 
         memory in C order. Initializers that sample each element use it.
     """
     if tensor.dtype not in FILLED:
-        if not isinstance(init, Constant):
-            raise TypeError(f"dtype: {tensor.dtype} was given for {init}; it can be constant only")
-        tensor.fill_(init.value)
+        if isinstance(init, Constant):
+            tensor.fill_(init.value)
+        elif isinstance(init, Assign):
+            tensor.copy_(torch.from_numpy(init.value.copy()))
+        else:
+            raise TypeError(f"dtype: {tensor.dtype} was given for {init}; its values are all given")
         return
     kind, size = FILLED[tensor.dtype], tuple(tensor.shape)
     if draw is None or draw.start is None:

@@ -92,6 +92,12 @@ class Traced:
     _steps: list[Step] = field(repr=False)
     _nbytes: int = field(repr=False)
     _view: View = field(repr=False)
+    _stream: str | None = field(default=None, repr=False)
+
+    @property
+    def stream(self) -> str:
+        """The name that the key is folded with: its own, or that of the tensor it is the same as."""
+        return self.name if self._stream is None else self._stream
 
     @property
     def initialized(self) -> bool:
@@ -147,7 +153,7 @@ class Traced:
         if self.initializer is not None and tensor.dtype in FILLED and self.dtype in FILLED:
             if not _direct(tensor.device):
                 return self._in_pieces(tensor, key, offset)
-            own = key.fold_in(self.name)
+            own = key.fold_in(self.stream)
             self.initializer.fill_(tensor, shape=self.shape, offset=offset, seed=own)
             if self._is_memory_of(tensor):
                 replay.keep(self._steps, tensor.untyped_storage())
@@ -164,7 +170,7 @@ class Traced:
         init, shape, size = self.initializer, self.shape, tuple(tensor.shape)
         assert init is not None
         start = (0,) * len(shape) if offset is None else tuple(offset)
-        own, rows = key.fold_in(self.name), size[0] if size else 1
+        own, rows = key.fold_in(self.stream), size[0] if size else 1
         step = max(1, PIECE * rows // max(1, tensor.numel() * tensor.dtype.itemsize))
         if step >= rows or isinstance(init.plan(shape, FILLED[tensor.dtype]), Whole):
             host = torch.empty(size, dtype=tensor.dtype, device="cpu")
@@ -201,7 +207,7 @@ class Traced:
         if self.initializer is not None:
             kind = dtype if dtype in FILLED else self.dtype
             values = torch.empty(self.shape, dtype=kind, device="cpu")
-            fill(values, self.initializer, key.fold_in(self.name))
+            fill(values, self.initializer, key.fold_in(self.stream))
             return values
         memory = Memory(None, self._nbytes)
         return replay.value(Read(memory, self._steps, len(self._steps), self._view))
