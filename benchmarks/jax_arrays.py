@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from .measure import Quiet, can_measure_memory, extra_memory, machine, spread
 
 ELEMENTS = 1 << 26
+SETTLE = 0.2  # seconds after each, in which XLA frees its memory and its threads fall asleep
 
 
 class Promise(NamedTuple):
@@ -80,6 +81,7 @@ def measure(
             made = call()
             took, used = time.perf_counter() - begin, time.process_time() - used
             del made
+            time.sleep(SETTLE)
             if run:
                 times[name].append(took)
                 cores[name].append(used)
