@@ -784,6 +784,18 @@ def test_patched_makes_traces_and_modules():
     assert_same(a, init_module(nn.Linear(3, 2), seed=0))
 
 
+def test_patched_inside_of_a_trace():
+    def make():
+        with patched():
+            return nn.Sequential(nn.Linear(3, 2), One(lambda: torch.randn(1200, 1000)))
+
+    traced = trace(make)
+    module = init_module(traced.module, traced, seed=0)
+    plain = made(lambda: nn.Sequential(nn.Linear(3, 2), One(lambda: torch.randn(1200, 1000))))
+    for name, tensor in plain.named_parameters():
+        assert torch.allclose(module.get_parameter(name), tensor, rtol=1e-6), name
+
+
 def test_patched_large_tensors():
     with patched():
         torch.manual_seed(0)
