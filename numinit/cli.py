@@ -1,4 +1,4 @@
-"""The command line: ``numinit init``, ``verify`` and ``info``."""
+"""The command line: ``numinit init``, ``plan``, ``verify`` and ``info``."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from typing import Any
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
+from numinit.models.overview import lines, overview
 from numinit.models.untrusted import InputError, show
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import Summary, write
@@ -91,31 +92,46 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="names and shapes: a .json or .safetensors file, or a shipped model (numinit info)",
+    )
+    source.add_argument("--recipe", help="shipped recipe or .toml file; default: the source's own")
+    source.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="default: the source's dtypes, else float32; integer tensors and those whose rule "
+        "has a dtype keep theirs",
+    )
+
     init = commands.add_parser(
         "init",
+        parents=[source],
         help="write a model's initial weights to a file",
         description="Write a model's initial weights to .safetensors, or one tensor's to .npy.",
         epilog=EPILOG,
         formatter_class=formatter,
     )
     init.set_defaults(run=_init)
-    init.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="names and shapes: a .json or .safetensors file, or a shipped model (numinit info)",
-    )
-    init.add_argument("--recipe", help="shipped recipe or .toml file; default: the source's own")
     init.add_argument("--seed", type=_seed, default=0, help="0 to 2**64 - 1, decimal or 0x hex")
-    init.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        help="default: the source's dtypes, else float32; integer tensors keep their own",
-    )
     init.add_argument(
         "-o", "--output", metavar="OUT", help="default: the model's name and .safetensors"
     )
     init.add_argument("--tensor", metavar="NAME", help="which tensor an .npy file gets")
     init.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+    plan = commands.add_parser(
+        "plan",
+        parents=[source],
+        help="print which rule and distribution each tensor gets",
+        description="Print which rule of a recipe each tensor gets, and its distribution. Tensors "
+        "that are alike but for numbers in their names are one line. Nothing is written.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    plan.set_defaults(run=_plan)
 
     verify = commands.add_parser(
         "verify",
@@ -135,11 +151,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _init(arguments: argparse.Namespace) -> int:
+def _model(arguments: argparse.Namespace) -> tuple[sources.Model, str]:
+    """The model that the command is for, and the name or path of its recipe."""
     model = sources.load_model(arguments.source)
     recipe = arguments.recipe or model.recipe
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
+    return model, recipe
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    model, recipe = _model(arguments)
+    for line in lines(overview(model.tensors, recipes.load(recipe), arguments.dtype)):
+        print(line)
+    return OK
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    model, recipe = _model(arguments)
     output = arguments.output
     if output is None:
         # The name may come from a file that somebody else wrote: it must not choose a directory.

@@ -87,13 +87,13 @@ def _filled(
         target = view(address, shape, strides, dtype)
         if flat:
             axes: tuple[int | None, ...] = tuple(range(len(whole)))
-            for begin, low, size in _boxes(whole, first, shape[0]):
+            for begin, low, size in boxes(whole, first, shape[0]):
                 run = target[begin : begin + math.prod(size)]
                 write(plan, run.reshape(size), dtype, Window(low, axes))
             return
         # Among the axes with more than one index, no two have the same step.
         owner = {step: axis for axis, step in enumerate(steps) if shape[axis] > 1}
-        ids = _view(rows, shape[:1], (8,), "int64") if by_rows else None
+        ids = row_numbers(rows, shape[0]) if by_rows else None
         low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
         axes = tuple(
             owner.get(step) if size > 1 else None
@@ -162,6 +162,11 @@ def view(
     return _view(address, shape, strides, _bits_of(dtype) or dtype.name)
 
 
+def row_numbers(address: int, count: int) -> np.ndarray:
+    """Global rows that a caller gave by their address, int64."""
+    return _view(address, (count,), (8,), "int64")
+
+
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """The slices of parts of at most CHUNK elements that cover an array, in C order."""
     sizes: list[int] = []
@@ -176,7 +181,7 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         )
 
 
-def _boxes(
+def boxes(
     shape: tuple[int, ...], first: int, count: int
 ) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
     """Cut a run of elements in C order into windows.
@@ -196,7 +201,7 @@ def _boxes(
             done += rows * inner
             continue
         length = min(inner - column, count - done)
-        for begin, low, size in _boxes(shape[1:], column, length):
+        for begin, low, size in boxes(shape[1:], column, length):
             yield done + begin, (row, *low), (1, *size)
         done += length
 

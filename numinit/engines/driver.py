@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from numinit.engines import by_index, cpu, cuda
+from numinit.engines import by_index, cpu, cuda, joined
 from numinit.engines.floats import default_mode
 from numinit.engines.layout import View, refuse_overlap
-from numinit.engines.spec import ByIndex, Plan, Sampled, Spec, Whole
+from numinit.engines.spec import ByIndex, Joined, Plan, Sampled, Spec, Whole
 from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError
 
@@ -16,6 +16,8 @@ from numinit.stream.dtypes import DType, RangeError
 #: address of the global rows or 0, and the key's seed and stream, as `numinit.engines.cpu.Fill`
 #: does. For a GPU's memory, the GPU and the stream follow, as for `numinit.engines.cuda.Fill`.
 Filler = Callable[..., None]
+
+NOTHING = View((0,), (0,), (1,))
 
 
 def prepared(
@@ -25,7 +27,7 @@ def prepared(
 
     Parameters
     ----------
-    plan : Sampled, ByIndex or Whole
+    plan : Sampled, ByIndex, Whole or Joined
         The values.
     whole : tuple of int
         The shape of the whole weight.
@@ -57,6 +59,9 @@ def prepared(
         _check_values(plan, dtype)
     elif isinstance(plan, Whole):
         dtype.refuse_beyond("gain", plan.gain)
+    elif isinstance(plan, Joined):
+        for part in plan.parts:  # also those that the view has nothing of
+            prepared(part.plan, part.shape, dtype, NOTHING)
     else:
         raise TypeError(f"plan: {show(plan)} was returned; a Sampled, ByIndex or Whole is accepted")
     if 0 in view.shape:
@@ -67,12 +72,23 @@ def prepared(
         return engine.Fill(view, dtype, spec), spec.transform.draws
     if isinstance(plan, ByIndex):
         fill: Filler = by_index.fill_of(plan, whole, dtype, view)
+    elif isinstance(plan, Joined):
+        fill = joined.fill_of(plan, whole, dtype, view, prepared)
     else:
         fill = _whole_fill(plan, whole, dtype, view)
     fill = _undisturbed(fill)
     if on_gpu:
         fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
-    return fill, isinstance(plan, Whole)
+    return fill, draws(plan, dtype)
+
+
+def draws(plan: Plan, dtype: DType) -> bool:
+    """Whether a plan's values depend on the key."""
+    if isinstance(plan, Joined):
+        return any(draws(part.plan, dtype) for part in plan.parts)
+    if isinstance(plan, Sampled):
+        return plan.distribution.transform(dtype)[0].draws
+    return isinstance(plan, Whole)
 
 
 def _undisturbed(fill: Filler) -> Filler:

@@ -1,4 +1,4 @@
-"""The three kinds of plan, which an initializer returns and an engine carries out."""
+"""The kinds of plan, which an initializer returns and an engine carries out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -223,5 +223,60 @@ class Whole:
         return abs(self.gain) * self.errors[dtype.wide]
 
 
+class Part(NamedTuple):
+    """Some of a weight's indices along an axis, and the weight whose elements lie there."""
+
+    start: int
+    """The first index."""
+    step: int
+    """The distance of the indices."""
+    size: int
+    """How many indices there are."""
+    plan: "Plan"
+    """The other weight: a plan of another kind than `Joined`, or one itself."""
+    shape: tuple[int, ...]
+    """Of the other weight."""
+    offset: int
+    """Where along the axis the first index lies in the other weight."""
+    key: Callable[[int, int], tuple[int, int]] | None
+    """From the key's seed and stream to those of the other weight's key; None if it is the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """A plan that joins parts of other weights along an axis.
+
+    Parameters
+    ----------
+    name : str
+        The initializer's name, for messages.
+    axis : int
+        At least 0.
+    parts : tuple of Part
+        Every index of the axis lies in one of them. None is made as a whole; `Whole` is the plan
+        of a weight that has such a part.
+    """
+
+    name: str
+    axis: int
+    parts: tuple[Part, ...]
+
+    def divided(self, divisor: float) -> "Joined":
+        """Return the plan with the standard deviation of each part divided by `divisor`."""
+        return replace(self, parts=divided_parts(self.parts, divisor))
+
+
+def divided_parts(parts: tuple[Part, ...], divisor: float) -> tuple[Part, ...]:
+    """Divide the standard deviations of parts; zeros stay."""
+    return tuple(
+        part if _is_zero(part.plan) else part._replace(plan=part.plan.divided(divisor))
+        for part in parts
+    )
+
+
+def _is_zero(plan: "Plan") -> bool:
+    return isinstance(plan, Sampled) and getattr(plan.distribution, "value", None) == 0
+
+
 #: The answer of `Initializer.plan`.
-Plan = Sampled | ByIndex | Whole
+Plan = Sampled | ByIndex | Whole | Joined

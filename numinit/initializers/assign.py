@@ -28,7 +28,7 @@ class Assign(Initializer):
     Parameters
     ----------
     value : array_like or torch.Tensor
-        An array of the weight's shape. Its elements are bools, integers up to 2**53, or of a type
+        An array of the weight's shape, or of one that broadcasts to it, as in NumPy. Its elements are bools, integers up to 2**53, or of a type
         of `numinit.stream.dtypes.DTYPES`.
 
     Raises
@@ -77,19 +77,34 @@ class Assign(Initializer):
         return Assign, (self.value,)  # an unpickled array could be written
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        if shape != self.value.shape:
+        own = self.value.shape
+        if shape != own and not _broadcasts(own, shape):
             raise ValueError(
-                f"shape: {shape} was given; that of value, {self.value.shape}, is accepted"
+                f"shape: {shape} was given; that of value, {own}, is accepted, and one that it "
+                "broadcasts to"
             )
         return ByIndex("Assign", self._values, self._largest, self.value.dtype.kind == "c")
 
     def _values(self, index: Index) -> np.ndarray:
+        own = self.value.shape
+        index = index[len(index) - len(own) :]
+        if any(size == 1 for size in own):
+            index = tuple(
+                at[(slice(0, 1),) * at.ndim] * 0 if size == 1 else at
+                for at, size in zip(index, own, strict=True)
+            )
         # Consecutive indices as slices, because NumPy copies those faster.
         rows = tuple(at.reshape(-1) for at in index[:1])
         rest = tuple(slice(int(at.flat[0]), int(at.flat[0]) + at.size) for at in index[1:])
         return _exact(self.value[(*rows, *rest, ...)]).reshape(
             np.broadcast_shapes(*(i.shape for i in index))
         )
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of a shape broadcasts to another shape."""
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(size in (1, other) for size, other in pairs)
 
 
 def _copy(value: Any) -> np.ndarray:

@@ -1,15 +1,18 @@
-"""Distributions with known parameters: constant, uniform, normal."""
+"""Distributions with known parameters: constant, uniform, log-uniform, normal."""
 
 import math
 import numbers
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, localcontext
 from typing import Any
 
 from numinit.initializers.base import Distribution
 from numinit.show import show
 from numinit.stream.constant import CONSTANT
 from numinit.stream.dtypes import DType, RangeError, as_dtype, quotient
+from numinit.stream.log_uniform import INVERSE_SOFTPLUS, LOG_UNIFORM
 from numinit.stream.normal import NORMAL
+from numinit.stream.normal_tail import CONTEXT
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import UNIFORM
 
@@ -164,6 +167,76 @@ class Uniform(Distribution):
     def divided(self, divisor: float) -> Distribution:
         middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 / divisor
         return replace(self, low=middle - half, high=middle + half)
+
+
+@dataclass(frozen=True)
+class LogUniform(Distribution):
+    """Log-uniform on [low, high]: the logarithm is uniform. Or the inverse softplus of that.
+
+    Element i is ``exp(u * (ln high - ln low) + ln low)``, raised to `floor` if it is less, with u as
+    for `Uniform`. With `inverse_softplus` it is ln(exp(x) - 1) of that x, so that softplus of the
+    element is x: Mamba's bias of its time steps is
+    ``LogUniform(0.001, 0.1, inverse_softplus=True, floor=1e-4)`` (state-spaces/mamba,
+    mamba_simple.py). Both are made in float64 and rounded once.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, from 1e-290 to 1e290.
+    inverse_softplus : bool
+    floor : float
+        At most `high`.
+
+    Raises
+    ------
+    TypeError
+        If `inverse_softplus` is no bool, or the array is complex.
+    ValueError
+        If the bounds or the floor are others, or the array's type has no such numbers.
+
+    Examples
+    --------
+    >>> values = ni.LogUniform(0.001, 0.1)(10_000, seed=0)
+    >>> bool(values.min() >= 0.001), bool(values.max() <= 0.1), round(float(np.median(values)), 3)
+    (True, True, 0.01)
+    """
+
+    low: float
+    high: float
+    inverse_softplus: bool = False
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high, floor = (set_real(self, name) for name in ("low", "high", "floor"))
+        if not 1e-290 <= low <= high <= 1e290:
+            raise RangeError(
+                f"low, high: {low} and {high} were given; numbers from 1e-290 to 1e290, the second "
+                "not below the first, are accepted"
+            )
+        if not 0 <= floor <= high:
+            raise RangeError(f"floor: {floor} was given; 0 to {high} (high) is accepted")
+        if not isinstance(self.inverse_softplus, bool):
+            raise TypeError(
+                f"inverse_softplus: {show(self.inverse_softplus)} was given; True or False is accepted"
+            )
+
+    def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:
+        if dtype.complex:
+            raise TypeError(f"dtype: log-uniform values are real, not {dtype.name}")
+        bottom, top = max(self.low, self.floor), self.high
+        with localcontext(CONTEXT):
+            logs = [Decimal(x).ln() for x in (self.low, self.high)]
+            width, low = float(logs[1] - logs[0]), float(logs[0])
+            ends = [Decimal(x) for x in (bottom, top)]
+            if self.inverse_softplus:  # ln(exp x - 1)
+                ends = [x + (1 - (-x).exp()).ln() if x < 1000 else x for x in ends]
+            least, most = map(float, ends)
+        dtype.refuse_beyond("high", self.high, max(abs(least), abs(most)))
+        least, most = dtype.ceil(least), dtype.floor(most)
+        if least > most:  # no value of the type lies in the interval
+            least = most = dtype.floor(least)
+        parameters = LOG_UNIFORM.Parameters(width, low, bottom, top, least, most)
+        return INVERSE_SOFTPLUS if self.inverse_softplus else LOG_UNIFORM, parameters
 
 
 @dataclass(frozen=True)

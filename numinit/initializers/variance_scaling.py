@@ -211,6 +211,7 @@ class _Kaiming(_Fans):
     mode: Mode = "fan_in"
     # Not compared, because a callable may have no hash. Its gain is compared instead.
     nonlinearity: str | Function = field(default="leaky_relu", compare=False)
+    gain: float = 1.0
     _gain: float = field(init=False, repr=False)
 
     distribution: ClassVar[str]
@@ -228,14 +229,15 @@ class _Kaiming(_Fans):
         object.__setattr__(self, "_gain", gain)
         if self.a is not None:
             set_real(self, "a")
+        set_scale(self, "gain")
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        return self._scaled(shape, self._gain, self.mode, self.distribution)
+        return self._scaled(shape, self.gain * self._gain, self.mode, self.distribution)
 
 
 @dataclass(frozen=True)
 class KaimingNormal(_Kaiming):
-    """Normal with std = gain / sqrt(fan).
+    """Normal with std = gain * (the activation's gain) / sqrt(fan).
 
     He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, eqs. 10 and 14.
 
@@ -248,6 +250,8 @@ class KaimingNormal(_Kaiming):
         fan_in keeps the variance in the forward pass, fan_out in the backward pass.
     nonlinearity : str or callable
         A name, or the activation itself; see `numinit.calculate_gain`.
+    gain : float
+        One more factor of the standard deviation, at least 0.
     in_axis, out_axis, batch_axis, groups, packed, transposed
         See `numinit.fans`, which raises a ValueError if they do not fit the shape.
 
@@ -267,11 +271,11 @@ class KaimingNormal(_Kaiming):
 
 @dataclass(frozen=True)
 class KaimingUniform(_Kaiming):
-    """Uniform on +-gain * sqrt(3 / fan).
+    """Uniform on +-gain * (the activation's gain) * sqrt(3 / fan).
 
     Parameters
     ----------
-    a, mode, nonlinearity, in_axis, out_axis, batch_axis, groups, packed, transposed
+    a, mode, nonlinearity, gain, in_axis, out_axis, batch_axis, groups, packed, transposed
         See `KaimingNormal`.
 
     Examples

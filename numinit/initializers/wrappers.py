@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from numinit.engines.spec import Plan, Sampled
+from numinit.engines.spec import Joined, Part, Plan, Sampled
 from numinit.engines.zeros import RANGE, Zeros
 from numinit.initializers.base import Initializer
 from numinit.initializers.distributions import Constant, real
 from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.weights.shapes import Axes, as_axes, as_shape
+
+MAX_PARTS = 1024  # of one weight, along one axis
 
 Role = Literal["input", "bias", "hidden", "output", "plain_output"]
 
@@ -217,7 +219,7 @@ class MuP(Wrapper):
 
 @dataclass(frozen=True)
 class Padded(Wrapper):
-    """Another initializer with one row of zeros, such as the padding row of an embedding.
+    """Another initializer with rows of zeros, such as the padding row of an embedding.
 
     ``torch.nn.Embedding(num_embeddings, embedding_dim, padding_idx)`` has such a row. All other
     rows have the values, to the bit, that they have without padding.
@@ -227,13 +229,15 @@ class Padded(Wrapper):
     init : Initializer
         The initializer of the other rows. Its plans must be `Sampled`, without zeros of its own
         (`Sparse` has some).
-    padding_idx : int
-        The row, an index of axis 0. A negative one counts from the end.
+    padding_idx : int or sequence of int
+        The rows. A negative number counts from the end.
+    axis : int
+        The axis of the rows: 1 in a stack of tables, each of which then has these rows of zeros.
 
     Raises
     ------
     TypeError
-        If `init` is no initializer, or `padding_idx` is no integer.
+        If `init` is no initializer, or `padding_idx` or `axis` is no integer.
     ValueError
         If the weight has no such row, or `init` cannot be padded.
 
@@ -245,26 +249,54 @@ class Padded(Wrapper):
            [0., 0.]], dtype=float32)
     """
 
-    padding_idx: int
+    padding_idx: int | Sequence[int]
+    axis: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set_integer(self, "padding_idx")
+        if isinstance(self.padding_idx, Iterable) and not isinstance(self.padding_idx, str):
+            object.__setattr__(self, "padding_idx", as_axes("padding_idx", self.padding_idx))
+            if not 0 < len(self._rows()) <= MAX_PARTS:
+                raise ValueError(
+                    f"padding_idx: {len(self._rows())} rows were given; 1 to {MAX_PARTS} are accepted"
+                )
+        else:
+            _set_integer(self, "padding_idx")
+        _set_integer(self, "axis")
+
+    def _rows(self) -> tuple[int, ...]:
+        rows = self.padding_idx
+        return (rows,) if isinstance(rows, int) else tuple(rows)
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
-        row = self.padding_idx
-        if not shape or not -shape[0] <= row < shape[0]:
-            rows = f"{shape[0]} rows" if shape else "no rows"
-            raise ValueError(f"padding_idx: {show(row)} was given; shape {shape} has {rows}")
+        axis, rank = self.axis, len(shape)
+        if not -rank <= axis < rank and (axis or shape):
+            raise ValueError(f"axis: {show(axis)} was given; shape {shape} has {rank} axes")
+        count = shape[axis] if shape else 0
+        for row in self._rows():
+            if not -count <= row < count:
+                rows = f"{count} rows" if shape else "no rows"
+                raise ValueError(f"padding_idx: {show(row)} was given; shape {shape} has {rows}")
         plan = self.init.plan(shape, dtype)
         if not isinstance(plan, Sampled) or plan.zeros is not None:
             raise ValueError(
                 f"init: {show(self.init)} was given; an initializer that makes each element alone and "
                 "has no zeros of its own is accepted for a padded weight"
             )
-        size = math.prod(shape[1:])
-        first = row % shape[0] * size
-        return replace(plan, zeros=Zeros(RANGE, RANGE.Parameters(first, first + size)))
+        padding = sorted({row % count for row in self._rows()})
+        if len(padding) == 1 and axis % rank == 0:
+            size = math.prod(shape[1:])
+            first = padding[0] * size
+            return replace(plan, zeros=Zeros(RANGE, RANGE.Parameters(first, first + size)))
+        cleared = replace(plan, zeros=Zeros(RANGE, RANGE.Parameters(0, math.prod(shape))))
+        parts, done = [], 0
+        for row in [*padding, count]:
+            if row > done:
+                parts.append(Part(done, 1, row - done, plan, shape, done, None))
+            if row < count:
+                parts.append(Part(row, 1, 1, cleared, shape, row, None))
+            done = row + 1
+        return Joined("Padded", axis % rank, tuple(parts))
 
 
 @dataclass(frozen=True)

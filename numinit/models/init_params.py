@@ -33,15 +33,17 @@ def init_params(
     ----------
     shapes : mapping of str to sequence of int, str or Path
         Every tensor's name and shape; or the name of a shipped model, or the path of a model's
-        JSON or ``.safetensors`` file. Integer and boolean tensors of a ``.safetensors`` file keep
-        their dtypes, and the recipe must make them constants.
+        JSON or ``.safetensors`` file. Integer and boolean tensors of a file keep their dtypes, and
+        the recipe must make them constants, or integers by their indices.
     recipe : Recipe, str, Path or mapping of str to Initializer
         A recipe, the name of a shipped one, the path of a TOML file; or globs and their
         initializers, of which the first glob that matches a name wins.
     seed : int, Key or any other seed, default 0
-        The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
+        The tensor `name` is drawn from ``as_key(seed).fold_in(name)``; one that follows from
+        another, as the recipe says, from that one's key.
     dtype : dtype or mapping of str to dtype, default "float32"
-        One for all floating-point tensors, or one for each name, whatever a file's dtypes.
+        One for all floating-point tensors, whatever a file's dtypes, but those whose rule has a
+        `dtype`; or one for each name.
 
     Returns
     -------
@@ -51,7 +53,8 @@ def init_params(
     Raises
     ------
     RecipeError
-        If the recipe cannot be read, leaves a tensor without a rule, or does not fit a shape.
+        If the recipe cannot be read, leaves a tensor without a rule, does not fit a shape, or has a
+        rule or a glob that matches nothing and is not optional.
 
     Examples
     --------
@@ -62,19 +65,26 @@ def init_params(
     {'fc.weight': (10, 64), 'fc.bias': (10,)}
     """
     # Imported late: most processes initialize no whole model.
-    from numinit.models.integers import INTEGERS, constant
+    from numinit.models.integers import INTEGERS, check_integers, integers
     from numinit.models.recipe import RecipeError
     from numinit.models.recipes import as_recipe
     from numinit.models.sources import load_shapes
     from numinit.models.tensors import Plans
 
-    kept = {}
+    owns: dict[str, str | None] = {}
     if isinstance(shapes, str | Path):
         specs = load_shapes(shapes)
         shapes = {name: spec.shape for name, spec in specs.items()}
-        kept = {n: INTEGERS[spec.dtype] for n, spec in specs.items() if spec.dtype in INTEGERS}
+        owns = {name: spec.dtype for name, spec in specs.items()}
     # Everything that can be refused is refused before the first tensor is drawn.
     rules = as_recipe(recipe)
+    said = dict(rules.dtypes(shapes))
+    for name, own in owns.items():
+        if (own in INTEGERS and said.get(name, "keep") == "keep") or (
+            said.get(name) == "keep" and own is not None
+        ):  # it counts, whatever `dtype`
+            said[name] = own
+    kept = {name: INTEGERS[kind] for name, kind in said.items() if kind in INTEGERS}
     drawn = [name for name in shapes if name not in kept]
     if isinstance(dtype, Mapping):
         for name in drawn:
@@ -84,11 +94,16 @@ def init_params(
                 )
         dtypes = {name: as_dtype(dtype[name]) for name in drawn}
     else:
-        dtypes = dict.fromkeys(drawn, as_dtype(dtype))
-    plans = rules.plan(shapes, dtypes)
-    integers = {name: constant(name, plans[name], kind) for name, kind in kept.items()}
+        asked = as_dtype(dtype)
+        dtypes = {
+            name: asked if said.get(name, "keep") == "keep" else as_dtype(said[name])
+            for name in drawn
+        }
+    plans = rules.made(shapes, dtypes)
     key = as_key(seed)
     made = Plans(plans)  # alike tensors share what is prepared
+    for name, integer in kept.items():
+        check_integers(name, made[name], tuple(map(int, shapes[name])), integer)
     for name, kind in dtypes.items():
         shape = tuple(map(int, shapes[name]))
         strides = tuple(step * kind.itemsize for step in c_steps(shape))
@@ -97,10 +112,10 @@ def init_params(
         except ValueError as error:
             raise RecipeError(f"tensor {show(name)}: {error}") from error
     return {
-        name: np.full(shapes[name], integers[name])
-        if name in integers
+        name: integers(name, made[name], tuple(map(int, shapes[name])), kept[name])
+        if name in kept
         else made.ready(name, tuple(map(int, shapes[name])), dtypes[name])(
-            shapes[name], dtypes[name], seed=key.fold_in(name)
+            shapes[name], dtypes[name], seed=made.key(name, key)
         )
         for name in plans
     }

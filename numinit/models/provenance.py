@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from numinit._version import STREAM_VERSION, __version__
-from numinit.models.recipe import Recipe
-from numinit.models.recipes import parse
+from numinit.models.recipe import VERSION, Recipe
+from numinit.models.recipes import parse, text_of
 from numinit.models.untrusted import InputError, open_regular
 from numinit.show import show
 from numinit.weights.keys import Key
@@ -37,11 +38,6 @@ class Mismatch(Exception):
 
 def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
     """The metadata of a file that is made by a recipe from a key; `sealed` seals the header."""
-    if not recipe.text:
-        raise InputError(
-            f"recipe {recipe.name!r} has no TOML text, so the file could never be verified; "
-            "write it in TOML and use its path, or numinit.models.recipes.parse"
-        )
     return {
         "format": "pt",  # what transformers asks for
         "numinit.version": __version__,
@@ -49,7 +45,8 @@ def metadata_of(recipe: Recipe, key: Key) -> dict[str, str]:
         "numinit.seed": str(key.seed),
         "numinit.seed_stream": str(key.stream),
         "numinit.recipe": recipe.name,
-        "numinit.recipe_text": recipe.text,
+        "numinit.recipe_text": text_of(recipe),
+        "numinit.recipe_version": str(VERSION),
         "numinit.header": UNSEALED,
     }
 
@@ -93,6 +90,10 @@ def provenance(metadata: Mapping[str, str], path: Path) -> tuple[Recipe, Key]:
     try:
         key = Key(_word(metadata["numinit.seed"]), _word(metadata["numinit.seed_stream"]))
         recipe = parse(metadata["numinit.recipe_text"], f"{path}: recipe")
+        version = metadata.get("numinit.recipe_version", "1")  # the first had no key
+        if version not in ("1", str(VERSION)):
+            raise ValueError(f"the version {show(version)} of recipes is unknown")
+        recipe = replace(recipe, version=int(version))
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: damaged numinit metadata: {error}") from error
     return recipe, key

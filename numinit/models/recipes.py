@@ -4,29 +4,59 @@ A recipe is a small TOML file. Its rules are tried from the top; the first one t
 
     name = "gpt2"
     source = "where each number comes from"
-    layers = "transformer.h.*"              # the residual layers; L is how many a model has
+    layers = "transformer.h.*"              # the layers; L is how many a stack of them has
+
+    [constants]                             # names for formulas
+    range = 0.02
 
     [[rules]]
     match = ["*.c_proj.weight"]             # one glob or several; `*` also crosses dots
     init = "Normal"                         # an initializer's class; other keys are its fields
-    std = 0.02
+    std = "range"
     depth_scaled = true                     # the standard deviation divided by sqrt(2 L)
 
     [[rules]]
     match = "*.bias"
     init = "KaimingUniform"
-    a = 2.23606797749979
-    fans_of = "weight"                      # fans of the sibling tensor, here `<prefix>.weight`
+    a = "sqrt(5)"                           # a number may be a formula
+    fans_of = "weight"                      # fans of another tensor, here `<prefix>.weight`
 
     [[rules]]
     match = "word_embeddings.weight"
     init = "Normal"
     std = 0.02
-    padding_idx = 0                         # this row is zero; -1 is the last one
+    padding_idx = 0                         # this row is zero; -1 is the last one; or an array
+
+    [[rules]]
+    match = "lm_head.weight"
+    same_as = "word_embeddings.weight"      # the very values of another tensor
+    optional = true                         # or there may be none
+
+Formulas have the grammar of `numinit.weights.formulas` and these names: `layers` and `layer`, the
+number of layers in the tensor's stack and that of its own layer; `fan_in` and `fan_out`, of
+`numinit.fans`; ``size(axis)``; and the recipe's constants. `FromIndex` has those of its own.
 
 `layers` is a glob, or several, for the first parts of a name: "transformer.h.*" has three parts, so
-the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7". L counts the layers in the names that
-are given: for one file of a checkpoint in several, only that file's.
+the layer of "transformer.h.7.ln_1.bias" is "transformer.h.7". Parts end at dots or slashes. Layers
+whose names differ in a number at the end are one stack; an encoder and a decoder are two. They are
+counted in the names that are given; for one file of a checkpoint in several, `layers` says how many
+there are: ``{"model.layers.*" = 32}``, or ``32`` for all tensors.
+
+Every rule and glob must match a tensor, unless the rule or the recipe says ``optional = true``.
+Other keys of a rule:
+
+`same_as`, `norm_of`
+    instead of `init`: another tensor whose values the tensor has, or the norms of whose rows (see
+    `numinit.NormOf`). That is a sibling's name or a whole name, as for `fans_of`; the n-th ``*`` in
+    it stands for what the n-th wildcard of the glob matched.
+`parts`
+    instead of `init`: an array of tables, each an initializer and a `size`, for weights that lie
+    side by side along the key `axis`; see `numinit.Parts`. A size may be left out.
+`of`
+    the table of another initializer, which `init` is around: ``init = "ICNR"``,
+    ``of = {init = "KaimingNormal"}``.
+`dtype`
+    the element type, whichever is asked for the model; "keep" for that of the model's own file.
 
 A recipe in the maximal update parametrization has the shapes of the base model, whose widths its
 numbers were tuned for, and rules that say what their weights connect (see `numinit.MuP`)::
@@ -48,26 +78,41 @@ numbers were tuned for, and rules that say what their weights connect (see `numi
     init = "KaimingNormal"                  # its fans are those of the base shape
     mup = "output"
 
-With `fans_of`, the base shape is the sibling's as well. The keys of a rule act in the order of
+With `fans_of`, the base shape is the other tensor's as well. The keys of a rule act in the order of
 `mup`, `depth_scaled`, `padding_idx`.
 """
 
+import json
+import re
 import stat
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from numinit import initializers
 from numinit.initializers import Initializer
-from numinit.initializers.wrappers import ROLES, Role, Wrapper
+from numinit.initializers.from_index import NAMES
+from numinit.initializers.wrappers import ROLES, Role
 from numinit.models import shipped
+from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe, RecipeError, Rule
+from numinit.models.tables import (
+    Names,
+    check_scaled,
+    check_spread,
+    initializer,
+    is_integer,
+    known,
+    only,
+    rows,
+    table_of,
+)
 from numinit.show import cut, show
+from numinit.stream.dtypes import DTYPES
+from numinit.weights.formulas import WORDS, Formula
 
-__all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "load", "parse"]
+__all__ = ["Recipe", "RecipeError", "Rule", "as_recipe", "available", "dump", "load", "parse"]
 
 # A recipe may come from a file that a stranger made, so all that reading it and matching it with a
 # model's names can cost is bounded here. tomllib keeps all beginnings of a dotted key, those of the
@@ -78,16 +123,15 @@ MAX_DOTS = 64  # in a line, and so in a key
 MAX_GLOBS = 256
 MAX_GLOB_CHARACTERS = 1 << 13  # in all globs: one integer of so many bits is what a step takes
 MAX_LAYERS = 16
+MAX_CONSTANTS = 64
+MOST_LAYERS = 1 << 20  # that a stack may be said to have
 
-#: Initializers whose values are all given.
-WITHOUT_SPREAD = (
-    initializers.Assign,
-    initializers.Bilinear,
-    initializers.Constant,
-    initializers.Dirac,
-    initializers.Eye,
-    initializers.STFT,
-)
+#: Names that no constant may have.
+RESERVED = {*WORDS, *NAMES, "layers", "layer", "fan_in", "fan_out"}
+KEYS = [
+    "match", "init", "of", "parts", "same_as", "norm_of", "depth_scaled", "fans_of", "mup",
+    "padding_idx", "dtype", "optional",
+]  # fmt: skip
 
 
 def available() -> list[str]:
@@ -154,7 +198,8 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{where}: not a TOML document: {cut(error)}") from error
-    _only(table, ["name", "source", "layers", "base", "rules"], where)
+    accepted = ["name", "source", "optional", "layers", "constants", "base", "rules"]
+    only(table, accepted, where)
     rules = table.get("rules")
     if (
         not isinstance(rules, list)
@@ -162,10 +207,12 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         or not all(isinstance(rule, dict) for rule in rules)
     ):
         raise RecipeError(f"{where}: needs at least one [[rules]] table, got rules = {show(rules)}")
-    layers = _globs(table, "layers", where) if "layers" in table else ()
+    layers, depths = _layers(table, where) if "layers" in table else ((), ())
     base = _base(table["base"], where) if "base" in table else ()
+    constants = _constants(table["constants"], where) if "constants" in table else {}
+    names = Names(constants, bool(layers or depths))
     numbered = [(rule, f"{where}, rule {n}") for n, rule in enumerate(rules, 1)]
-    built = tuple(_rule(rule, place, layers, bool(base)) for rule, place in numbered)
+    built = tuple(_rule(rule, place, names, bool(base)) for rule, place in numbered)
     if len(layers) > MAX_LAYERS:
         raise RecipeError(
             f"{where}, key 'layers': {len(layers)} globs; at most {MAX_LAYERS} are accepted"
@@ -185,6 +232,9 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         rules=built,
         layers=layers,
         base=base,
+        constants=tuple(constants.items()),
+        depths=depths,
+        optional=_flag(table, "optional", where),
     )
 
 
@@ -208,83 +258,231 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Initializer]) -> Recipe
     return Recipe("mapping", "", "", tuple(Rule((glob,), init) for glob, init in recipe.items()))
 
 
-def _rule(table: dict[str, Any], where: str, layers: tuple[str, ...], base: bool) -> Rule:
+def dump(recipe: Recipe) -> str:
+    """Return a recipe's TOML text, of which `parse` makes an equal recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    RecipeError
+        If it has no such text; the message says which rule and initializer.
+
+    Examples
+    --------
+    >>> import numinit as ni
+    >>> from numinit.models.recipes import Recipe, Rule, dump, parse
+    >>> recipe = Recipe("mine", "", "", (Rule(("*.bias",), ni.Zeros()), Rule(("*",), ni.Normal())))
+    >>> parse(dump(recipe)) == recipe
+    True
+    """
+    lines = [f"name = {_toml(recipe.name)}", f"source = {_toml(recipe.source)}"]
+    if recipe.optional:
+        lines.append("optional = true")
+    if recipe.depths and not recipe.layers:
+        lines.append(f"layers = {recipe.depths[0]}")
+    elif recipe.depths:
+        lines.append(f"layers = {_toml(dict(zip(recipe.layers, recipe.depths, strict=True)))}")
+    elif recipe.layers:
+        lines.append(f"layers = {_toml(list(recipe.layers))}")
+    for title, table in (("constants", recipe.constants), ("base", recipe.base)):
+        if table:
+            lines += ["", f"[{title}]"]
+            lines += [f"{_toml(key)} = {_toml(value)}" for key, value in table]
+    for number, rule in enumerate(recipe.rules, 1):
+        try:
+            fields = _table_of(rule)
+        except RecipeError as error:
+            raise RecipeError(f"recipe {show(recipe.name)}, rule {number}: {error}") from None
+        lines += ["", "[[rules]]"]
+        lines += [f"{_toml_key(key)} = {_toml(value)}" for key, value in fields.items()]
+    text = "\n".join([*lines, ""])
+    try:
+        again = parse(text, recipe.name)
+    except RecipeError as error:
+        raise RecipeError(
+            f"recipe {show(recipe.name)} has no form in TOML: {cut(error)}"
+        ) from error
+    if again != recipe:
+        pairs = zip(recipe.rules, again.rules, strict=False)
+        wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+        what = "its own keys" if wrong is None else f"rule {wrong}: {show(recipe.rules[wrong - 1])}"
+        raise RecipeError(f"recipe {show(recipe.name)} has no form in TOML: {what}")
+    return text
+
+
+def text_of(recipe: Recipe) -> str:
+    """Return the text that a recipe was parsed from, if it still is its text, or else one of its own."""
+    if recipe.text and parse(recipe.text, recipe.name) == recipe:
+        return recipe.text
+    return dump(recipe)
+
+
+def _table_of(rule: Rule) -> dict[str, Any]:
+    """The table of a rule."""
+    table: dict[str, Any] = {"match": list(rule.match)}
+    if rule.init is not None:
+        table |= table_of(rule.init)
+    keys = ("same_as", "norm_of", "depth_scaled", "fans_of", "mup", "in_axis", "padding_idx")
+    for key in (*keys, "dtype", "optional"):
+        value = getattr(rule, key)
+        if value is None or value is False:
+            continue
+        table[key] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML spells it: arrays that are long in lines of their own."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        items = [_toml(item) for item in value]
+        text = f"[{', '.join(items)}]"
+        return text if len(text) <= 80 else "[\n" + ",\n".join(items) + ",\n]"
+    if isinstance(value, dict):
+        items = [f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items()]
+        return f"{{{', '.join(items)}}}"
+    return repr(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml(key)
+
+
+def _rule(table: dict[str, Any], where: str, names: Names, base: bool) -> Rule:
     match = _globs(table, "match", where)
-    known = _initializers()
+    sources = [key for key in ("init", "parts", "same_as", "norm_of") if key in table]
+    if len(sources) > 1 and sources != ["init", "parts"]:
+        raise RecipeError(
+            f"{where}: got {' and '.join(sources)}; one of init, parts, same_as and norm_of is "
+            "accepted"
+        )
+    dtype = _dtype(table, where)
+    optional = _flag(table, "optional", where)
+    if sources and sources[0] in ("same_as", "norm_of"):
+        only(table, ["match", sources[0], "dtype", "optional"], where)
+        other = _string(table, sources[0], where)
+        return Rule(match, **{sources[0]: other}, dtype=dtype, optional=optional)  # type: ignore[arg-type]
     init = table.get("init")
-    if not isinstance(init, str) or init not in known:
-        raise RecipeError(f"{where}, key 'init': got {show(init)}; accepted: {', '.join(known)}")
-    fields = signature(known[init]).parameters
-    options = ["match", "init", "depth_scaled", "fans_of", "mup", "padding_idx"]
+    fields = (
+        signature(known()[init]).parameters if isinstance(init, str) and init in known() else {}
+    )
     mup: Role | None = table.get("mup")
     if mup is not None and (not isinstance(mup, str) or mup not in ROLES):
         raise RecipeError(f"{where}, key 'mup': got {show(mup)}; accepted: {', '.join(ROLES)}")
-    if mup is not None and "in_axis" not in fields:
-        options.append("in_axis")
-    _only(table, [*options, *fields], f"{where} ({init})")
+    own = {key: value for key, value in table.items() if key not in KEYS or key in fields}
+    own |= {key: table[key] for key in ("init", "of", "parts") if key in table}
+    in_axis = table.get("in_axis") if mup is not None and "in_axis" not in fields else None
+    if isinstance(in_axis, list):
+        in_axis = tuple(in_axis)
+    if in_axis is not None and not all(
+        is_integer(axis) for axis in (in_axis if isinstance(in_axis, tuple) else (in_axis,))
+    ):
+        raise RecipeError(
+            f"{where}, key 'in_axis': got {show(in_axis)}; accepted: an integer or an array of them"
+        )
+    if in_axis is not None and not any(
+        isinstance(value, str) and re.search(r"\bfan_(in|out)\b", value) for value in own.values()
+    ):
+        del own["in_axis"]
+    built = initializer(own, where, names)
     depth_scaled = table.get("depth_scaled", False)
-    if not isinstance(depth_scaled, bool):
-        raise RecipeError(
-            f"{where}, key 'depth_scaled': got {show(depth_scaled)}; accepted: true or false"
-        )
-    if depth_scaled and not layers:
-        raise RecipeError(
-            f"{where}, key 'depth_scaled': needs the recipe's key 'layers', a glob for its layers"
-        )
+    check_scaled(depth_scaled, built, where, names)
     if mup is not None and not base:
         raise RecipeError(
             f"{where}, key 'mup': needs the recipe's table [base], of globs and the shapes of "
             "their tensors in the base model"
         )
-    fans_of = _string(table, "fans_of", where) if "fans_of" in table else None
-    padding_idx = table.get("padding_idx")
-    if padding_idx is not None and not _is_integer(padding_idx):
+    if mup is not None and ROLES[mup]:
+        check_spread("mup", built, where)
+    padding = table.get("padding_idx") if "padding_idx" not in fields else None
+    return Rule(
+        match,
+        built,
+        depth_scaled,
+        _string(table, "fans_of", where) if "fans_of" in table else None,
+        mup,
+        in_axis,
+        None if padding is None else rows(padding, where),
+        dtype=dtype,
+        optional=optional,
+    )
+
+
+def _dtype(table: dict[str, Any], where: str) -> str | None:
+    dtype = table.get("dtype")
+    accepted = ["keep", *DTYPES, *INTEGERS]
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in accepted):
         raise RecipeError(
-            f"{where}, key 'padding_idx': got {show(padding_idx)}; accepted: an integer"
+            f"{where}, key 'dtype': got {show(dtype)}; accepted: {', '.join(accepted)}"
         )
-    in_axis = table.get("in_axis") if "in_axis" in options else None
-    if isinstance(in_axis, list):
-        in_axis = tuple(in_axis)
-    if in_axis is not None and not all(
-        _is_integer(axis) for axis in (in_axis if isinstance(in_axis, tuple) else (in_axis,))
-    ):
-        raise RecipeError(
-            f"{where}, key 'in_axis': got {show(in_axis)}; accepted: an integer or an array of them"
-        )
-    given = {
-        key: tuple(v) if isinstance(v, list) else v
-        for key, v in table.items()
-        if key not in options
-    }
-    for key, value in given.items():
-        flag = isinstance(fields[key].default, bool)
-        if isinstance(value, dict if flag else dict | bool):
-            got = "a table" if isinstance(value, dict) else value
+    return dtype
+
+
+def _flag(table: dict[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise RecipeError(f"{where}, key {key!r}: got {show(value)}; accepted: true or false")
+    return value
+
+
+def _layers(table: dict[str, Any], where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The globs of layers, and how many layers each of them has if that is said."""
+    value = table["layers"]
+    numbers = [value] if is_integer(value) else []
+    globs: tuple[str, ...] = ()
+    if isinstance(value, dict):
+        globs, numbers = _globs({"layers": list(value)}, "layers", where), list(value.values())
+    elif not numbers:
+        return _globs(table, "layers", where), ()
+    for number in numbers:
+        if not is_integer(number) or not 0 < number <= MOST_LAYERS:
             raise RecipeError(
-                f"{where}, key {show(key)}: got {got}; accepted: a number, a string or an array"
+                f"{where}, key 'layers': got {show(number)}; accepted: a number of layers, 1 to "
+                f"{MOST_LAYERS}"
             )
-    try:
-        built = known[init](**given)
-    except (TypeError, ValueError, ArithmeticError, ImportError) as error:
-        keys = ", ".join(f"{key} = {show(table[key])}" for key in list(given)[:8]) or "no fields"
-        raise RecipeError(f"{where} ({init} with {cut(keys)}): {cut(error)}") from error
-    scaling = {"depth_scaled": depth_scaled, "mup": mup is not None and ROLES[mup]}
-    for key, scales in scaling.items():
-        if scales and isinstance(built, WITHOUT_SPREAD):
-            raise RecipeError(f"{where}, key {key!r}: {init} has no spread to scale")
-    return Rule(match, built, depth_scaled, fans_of, mup, in_axis, padding_idx)
+    return globs, tuple(numbers)
 
 
-def _initializers() -> dict[str, type[Initializer]]:
-    """Return every initializer by name, aliases included; what modifies them has keys."""
-    return {
-        name: value
-        for name, value in vars(initializers).items()
-        if isinstance(value, type)
-        and issubclass(value, Initializer)
-        and is_dataclass(value)
-        and not issubclass(value, Wrapper)
-    }
+def _constants(table: Any, where: str) -> dict[str, float]:
+    if not isinstance(table, dict) or len(table) > MAX_CONSTANTS:
+        got = f"{len(table)} of them" if isinstance(table, dict) else show(table)
+        raise RecipeError(
+            f"{where}, key 'constants': got {got}; accepted: a table of at most {MAX_CONSTANTS} "
+            "names and numbers"
+        )
+    made: dict[str, float] = {}
+    for name, value in table.items():
+        place = f"{where}, table [constants], key {show(name)}"
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) or name in RESERVED:
+            raise RecipeError(
+                f"{place}: accepted: a name of letters, digits and underscores, but none of "
+                f"{', '.join(sorted(RESERVED))}"
+            )
+        if isinstance(value, str):
+            try:
+                formula = Formula(value)
+                if unknown := sorted(formula.names - made.keys()):
+                    raise ValueError(f"{unknown[0]!r} is no constant above it")
+                made[name] = formula.bind(**made).number()
+            except ValueError as error:
+                raise RecipeError(f"{place}: {cut(error)}") from error
+        elif isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+            raise RecipeError(f"{place}: got {show(value)}; accepted: a number or a formula")
+        else:
+            made[name] = float(value)
+        if made[name] != made[name]:
+            raise RecipeError(f"{place}: got nan; accepted: a number or a formula")
+    return made
 
 
 def _base(table: Any, where: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -293,22 +491,12 @@ def _base(table: Any, where: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
             f"{where}, key 'base': got {show(table)}; accepted: a table of globs and shapes"
         )
     for glob, shape in table.items():
-        if not isinstance(shape, list) or not all(_is_integer(n) and n > 0 for n in shape):
+        if not isinstance(shape, list) or not all(is_integer(n) and n > 0 for n in shape):
             raise RecipeError(
                 f"{where}, table [base], key {show(glob)}: got {show(shape)}; accepted: "
                 "a shape, an array of positive integers"
             )
     return tuple((glob, tuple(shape)) for glob, shape in table.items())
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _only(table: dict[str, Any], accepted: list[str], where: str) -> None:
-    for key in table:
-        if key not in accepted:
-            raise RecipeError(f"{where}: unknown key {show(key)}; accepted: {', '.join(accepted)}")
 
 
 def _string(table: dict[str, Any], key: str, where: str, default: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from numinit.models import shipped
 from numinit.models.formats import FORMATS, format_of
+from numinit.models.integers import INTEGERS
 from numinit.models.untrusted import (
     MAX_NAME,
     InputError,
@@ -16,6 +17,7 @@ from numinit.models.untrusted import (
     parse_json,
     show,
 )
+from numinit.stream.dtypes import DTYPES
 
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
 
@@ -49,7 +51,8 @@ def load_model(source: str | Path) -> Model:
     ----------
     source : str or Path
         A ``.json`` file ``{"model": name, "recipe": name, "tensors": {name: [size, ...]}}``, of
-        which only ``tensors`` is needed; a ``.safetensors`` file, of which only the header is
+        which only ``tensors`` is needed, and in which a shape may also be
+        ``{"shape": [size, ...], "dtype": "float32"}``; a ``.safetensors`` file, of which only the header is
         read; or the name of a shipped model (see `available`). The recipe of a JSON file can also
         be a path; like any other, it starts from the current directory, not from the file's.
 
@@ -104,7 +107,19 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
     if not isinstance(shapes, Mapping) or not shapes:
         raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")
     tensors = {
-        check_name(name, where): TensorSpec(check_shape(shape, f"{where}: tensor {show(name)}"))
-        for name, shape in shapes.items()
+        check_name(name, where): _spec(given, f"{where}: tensor {show(name)}")
+        for name, given in shapes.items()
     }
     return Model(table.get("model") or default_name, table.get("recipe"), tensors)
+
+
+def _spec(given: object, where: str) -> TensorSpec:
+    """A tensor's shape, or an object with its shape and dtype."""
+    if not isinstance(given, dict):
+        return TensorSpec(check_shape(given, where))
+    if unknown := given.keys() - {"shape", "dtype"}:
+        raise InputError(f"{where}: got the key {show(min(unknown))}; accepted: shape and dtype")
+    dtype = given.get("dtype")
+    if dtype is not None and dtype not in (accepted := [*DTYPES, *INTEGERS]):
+        raise InputError(f"{where}: got dtype {show(dtype)}; accepted: {', '.join(accepted)}")
+    return TensorSpec(check_shape(given.get("shape"), where), dtype)

@@ -11,8 +11,8 @@ from numinit.engines.spec import Plan, Sampled, Whole
 from numinit.initializers.base import Planned
 from numinit.initializers.kept import Exactly
 from numinit.models.formats.format import Tensors
-from numinit.models.integers import INTEGERS, Integer, constant
-from numinit.models.recipe import Recipe
+from numinit.models.integers import INTEGERS, Integer, check_integers, fill_integers
+from numinit.models.recipe import Made, Recipe
 from numinit.models.sources import TensorSpec
 from numinit.models.untrusted import InputError, check_name, check_shape
 from numinit.show import show
@@ -62,11 +62,14 @@ def checked(specs: Specs) -> dict[str, TensorSpec]:
     return made
 
 
-def resolved(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
+def resolved(specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe) -> Tensors:
     """Every tensor's shape and the element type to write."""
     override = None if dtype is None else as_dtype(dtype)
     tensors: dict[str, tuple[tuple[int, ...], DType | Integer]] = {}
+    said = recipe.dtypes(specs)
     for name, (shape, own) in specs.items():
+        if (rule := said.get(name)) is not None:
+            own = (own or "float32") if rule == "keep" else rule
         if own in INTEGERS:  # it counts, whatever `dtype` says of the weights
             tensors[name] = (shape, INTEGERS[own])
             continue
@@ -77,7 +80,7 @@ def resolved(specs: Mapping[str, TensorSpec], dtype: Any) -> Tensors:
             raise InputError(
                 f"tensor {show(name)} is {own}; only {accepted} can be initialized"
             ) from error
-        tensors[name] = (shape, override or known)
+        tensors[name] = (shape, known if rule is not None else override or known)
     return tensors
 
 
@@ -101,10 +104,10 @@ def planned(
         Naming the tensor, if the recipe does not fit, or a type cannot hold the values.
     """
     kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
-    plans = Plans(recipe.plan(shapes, kinds))
+    plans = Plans(recipe.made(shapes, kinds))
     for name, (shape, dtype) in tensors.items():
         if isinstance(dtype, Integer):
-            constant(name, plans[name], dtype)
+            check_integers(name, plans[name], shape, dtype)
             continue
         init = plans.ready(name, shape, dtype)
         step = min(_step(plans[name], shape, dtype, size), total := nbytes_of(shape, dtype))
@@ -119,20 +122,24 @@ def planned(
 class Plans:
     """The plans of a model's tensors by name, and what fills those that were asked for last."""
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
-        self._plans = plans
+    def __init__(self, made: Mapping[str, Made]) -> None:
+        self._made = made
         self._ready: dict[Any, Planned] = {}
 
     def __getitem__(self, name: str) -> Plan:
-        return self._plans[name]
+        return self._made[name].plan
+
+    def key(self, name: str, key: Key) -> Key:
+        """The key of a tensor, which is another one's if it follows from that."""
+        return key.fold_in(self._made[name].source)
 
     def ready(self, name: str, shape: tuple[int, ...], dtype: DType) -> Planned:
         """What fills a tensor; it keeps what it prepares. Alike ones, as in a model's layers, share it."""
-        what = _exactly(self._plans[name]), shape, dtype
+        what = _exactly(self[name]), shape, dtype
         if what not in self._ready:
             if len(self._ready) >= KEPT:
                 self._ready.clear()
-            self._ready[what] = Planned(self._plans[name])
+            self._ready[what] = Planned(self[name])
         return self._ready[what]
 
 
@@ -179,8 +186,7 @@ def fill(out: np.ndarray, piece: Piece, plans: Plans, key: Key) -> None:
     """Write a piece's elements."""
     name, dtype = piece.tensor, piece.dtype
     if isinstance(dtype, Integer):
-        value = constant(name, plans[name], dtype)
-        out.view(value.dtype)[:] = value
+        fill_integers(out, piece.first, name, plans[name], piece.shape, dtype)
     else:
         filler = plans.ready(name, piece.shape, dtype)
-        filler.fill_flat(out, piece.first, piece.shape, dtype, key.fold_in(name))
+        filler.fill_flat(out, piece.first, piece.shape, dtype, plans.key(name, key))

@@ -78,7 +78,7 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
         if isinstance(plan, Whole) and isinstance(piece.dtype, DType):
             if piece.first == 0:
                 matrix = None  # one at a time
-                own = key.fold_in(piece.tensor)
+                own = plans.key(piece.tensor, key)
                 matrix = driver.matrix(plan, piece.dtype, own.seed, own.stream)
             assert matrix is not None
             _compare_to_rounding(found, matrix, plan, piece, path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numinit.initializers import Initializer
 from numinit.models.files import check_target, map_window, new_file, start_writing
 from numinit.models.formats import format_of
 from numinit.models.provenance import metadata_of, sealed
@@ -36,7 +37,7 @@ Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 def write(
     path: str | Path,
     specs: Specs | str | Path,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | Mapping[str, Initializer],
     seed: Any = 0,
     dtype: Any = None,
     progress: Progress | None = None,
@@ -54,13 +55,15 @@ def write(
         Ends in ``.safetensors``, or in ``.npy`` for one tensor.
     specs : mapping of str to TensorSpec or sequence of int, str or Path
         Every tensor's name and shape; or a source as `numinit.models.sources.load_shapes` reads.
-    recipe : Recipe, str or Path
-        A parsed recipe, the name of a shipped one, or the path of a TOML file.
+    recipe : Recipe, str, Path or mapping of str to Initializer
+        A recipe, the name of a shipped one, the path of a TOML file; or globs and their
+        initializers, of which the first glob that matches a name wins. A file records it as TOML.
     seed : int or Key, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : dtype, optional
-        For all tensors; by default each tensor's own, and float32 for those that have none.
-        Integer and boolean tensors always keep their own; the recipe must make them constants.
+        For all tensors whose rule has no `dtype`; by default each tensor's own, and float32 for
+        those that have none. Integer and boolean tensors always keep their own; the recipe must make
+        them constants, or integers by their indices.
     progress : callable, optional
         Called as ``progress(bytes_done, bytes_in_all)``.
     overwrite : bool, default False
@@ -87,7 +90,7 @@ def write(
         wanted = {name: wanted[name]}
     elif tensor is not None:
         raise InputError(f"{path}: a single tensor can be chosen for .npy only")
-    tensors = resolved(wanted, dtype)
+    tensors = resolved(wanted, dtype, recipe)
     # Compiled before the file is there: if the compiler dies for want of memory, nothing is left behind.
     plans = planned(recipe, shapes, tensors, WINDOW)
     header, starts = form.layout(tensors, metadata_of(recipe, key) if form.read else {})

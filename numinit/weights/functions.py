@@ -9,13 +9,14 @@ An argument that is not finite, or is outside of the domain, gives NaN.
 
 import functools
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 
 from numinit.stream.normal_tail import CONTEXT
 
 #: A float64 array or scalar.
-Array = np.ndarray
+Array = Any
 #: The sum of two float64, of which the second is at most half an ulp of the first.
 Pair = tuple[Array, Array]
 
@@ -86,18 +87,24 @@ def times(x: Array, pair: Pair) -> Pair:
     return _sum(high, low + x * pair[1])
 
 
+def remainder(x: Array, quotient: Array, divisor: Array) -> Array:
+    """``x - quotient * divisor``, where that is small."""
+    product, off = _times(quotient, divisor)
+    return (x - product) - off
+
+
 def sin_cos(high: Array, low: Array | float) -> tuple[Array, Array]:
     """The sine and the cosine of an angle in radians that is given as a pair."""
     parts, table = _pi_parts(), _sines()
-    turns = np.rint(high * float(2 / PI))
+    turns: Array = np.rint(high * float(2 / PI))
     inside = np.abs(turns) < TURNS
     turns, high = np.where(inside, turns, 0.0), np.where(inside, high, 0.0)
     rest, error = high - turns * parts[0], low - turns * parts[3]
     for part in parts[1:3]:
-        rest, off = _sum(rest, -turns * part)
+        rest, off = _sum(rest, turns * -part)
         error = error + off
     rest, error = _sum(rest, error)
-    negative = np.signbit(rest)
+    negative: Array = np.signbit(rest)
     rest, error = np.abs(rest), np.where(negative, -error, error)
     cell = np.rint(rest * CELLS).astype(np.int64)
     t = rest - cell / CELLS
@@ -114,7 +121,8 @@ def sin_cos(high: Array, low: Array | float) -> tuple[Array, Array]:
     s = np.where(negative, -s, s)
     quarter = turns.astype(np.int64) & 3
     swapped = quarter & 1 == 1
-    s, c = np.where(swapped, c, s), np.where(swapped, s, c)
+    turned: tuple[Array, Array] = np.where(swapped, c, s), np.where(swapped, s, c)
+    s, c = turned
     made_sin = np.where(quarter >= 2, -s, s)
     made_cos = np.where((quarter == 1) | (quarter == 2), -c, c)
     return np.where(inside, made_sin, np.nan), np.where(inside, made_cos, np.nan)

@@ -159,10 +159,10 @@ OBJECTS = [
      lambda: ni.XavierNormal(2.0, in_axis=[0, 1], out_axis=2)),
     ("XavierUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, gain=1.0)", ni.XavierUniform),
     ("KaimingNormal(in_axis=1, out_axis=0, batch_axis=(2,), groups=2, packed=1, transposed=False, a=0.1, mode='fan_out', "
-     "nonlinearity='leaky_relu')",
+     "nonlinearity='leaky_relu', gain=1.0)",
      lambda: ni.KaimingNormal(0.1, "fan_out", batch_axis=[2], groups=2, packed=1, transposed=False)),
     ("KaimingUniform(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, a=0.0, mode='fan_in', "
-     "nonlinearity='relu')", lambda: ni.KaimingUniform(nonlinearity="relu")),
+     "nonlinearity='relu', gain=1.0)", lambda: ni.KaimingUniform(nonlinearity="relu")),
     ("VarianceScaling(in_axis=1, out_axis=0, batch_axis=(), groups=1, packed=1, transposed=False, scale=2.0, mode='fan_avg', "
      "distribution='uniform')", lambda: ni.VarianceScaling(2.0, "fan_avg", "uniform")),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
-from numinit.engines.by_index import _boxes
+from numinit.engines.by_index import boxes
 from numinit.models import recipes
 from numinit.models import verify as verifying
 from numinit.models import write as writing
@@ -388,12 +388,12 @@ def test_runs_of_elements(name, data):
 
 
 @given(st.lists(st.integers(1, 5), min_size=0, max_size=4), st.data())
-def test_runs_are_cut_into_boxes(shape, data):
+def test_runs_are_cut_intoboxes(shape, data):
     everything = np.arange(math.prod(shape)).reshape(shape)
     first = data.draw(st.integers(0, everything.size - 1))
     count = data.draw(st.integers(1, everything.size - first))
     found = []
-    for begin, low, size in _boxes(tuple(shape), first, count):
+    for begin, low, size in boxes(tuple(shape), first, count):
         assert begin == len(found)
         box = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
         found += everything[box].reshape(-1).tolist()

@@ -171,7 +171,8 @@ def test_against_transformers(name):
     plan = recipes.load(name).plan({n: t.shape for n, t in tensors.items()})
     for n, values in tensors.items():
         law, zeros = plan[n].distribution, plan[n].zeros
-        assert (zeros is not None) == (n == "bert.embeddings.word_embeddings.weight")
+        tied = ["bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"]
+        assert (zeros is not None) == (n in tied)
         if zeros is not None:
             assert zeros.pattern is RANGE
             padding = slice(*zeros.parameters)
@@ -263,8 +264,9 @@ def test_load_path(tmp_path):
         ("rules = [1]", ["here", "[[rules]]"]),
         ("a = \n", ["here", "TOML", "line 1"]),
         ("name = 3\n" + NORMAL, ["here", "'name'", "3", "string"]),
-        ("nam = 'x'\n" + NORMAL, ["here", "'nam'", "name, source, layers, base, rules"]),
-        ("layers = 1\n" + NORMAL, ["here", "'layers'", "1", "glob"]),
+        ("nam = 'x'\n" + NORMAL, ["here", "'nam'", "name, source, optional, layers, constants, base, rules"]),
+        ("layers = 1.5\n" + NORMAL, ["here", "'layers'", "1.5", "glob"]),
+        ("layers = 0\n" + NORMAL, ["here", "'layers'", "0", "a number of layers, 1 to"]),
         ("[[rules]]\ninit = 'Ones'", ["here", "rule 1", "'match'", "nothing", "glob"]),
         ("[[rules]]\nmatch = []\ninit = 'Ones'", ["rule 1", "'match'", "[]"]),
         ("[[rules]]\nmatch = ['a', 1]\ninit = 'Ones'", ["rule 1", "'match'", "['a', 1]"]),
@@ -379,7 +381,8 @@ def test_plan_errors(text, shapes, parts):
     ("names", "layers"),
     [
         (["h.0.w", "h.0.b", "h.1.w", "w"], 2),
-        (["enc.0.w", "dec.0.w", "h.0"], 2),  # "h.0" is a tensor, not a layer
+        (["enc.0.w", "enc.1.w", "h.0"], 2),  # "h.0" is a tensor, not a layer
+        (["enc.0.w", "dec.0.w", "h.0"], 1),  # two stacks
         (["deep.h.0.w", "h.7.sub.w"], 1),  # a prefix: "deep.h" is none
     ],
 )

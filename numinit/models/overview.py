@@ -1,0 +1,157 @@
+"""What a recipe makes of a model: its rules and distributions by tensor, folded over layers."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from numinit.engines.spec import Joined, Plan, Sampled, Whole
+from numinit.models.integers import Integer, check_integers
+from numinit.models.recipe import Recipe
+from numinit.models.sources import TensorSpec
+from numinit.models.tensors import nbytes_of, resolved
+from numinit.show import cut
+from numinit.stream.dtypes import DType
+
+__all__ = ["Line", "lines", "overview"]
+
+
+class Line(NamedTuple):
+    """Tensors that are alike but for the numbers in their names."""
+
+    names: str
+    """With the numbers that differ as {0-31}."""
+    tensors: int
+    shape: tuple[int, ...]
+    dtype: str
+    rule: int
+    """From 1 on."""
+    made: str
+    """What they are made of."""
+    nbytes: int
+    """Of all of them."""
+
+
+def overview(
+    tensors: Mapping[str, TensorSpec], recipe: Recipe, dtype: str | None = None
+) -> list[Line]:
+    """Return what a recipe makes of a model's tensors, alike ones on one line.
+
+    Parameters
+    ----------
+    tensors : mapping of str to TensorSpec
+    recipe : Recipe
+    dtype : str, optional
+        As for `numinit.models.write.write`.
+
+    Returns
+    -------
+    list of Line
+        In the order of the first tensor of each.
+
+    Raises
+    ------
+    ValueError
+        If the recipe does not fit.
+
+    Examples
+    --------
+    >>> from numinit.models.overview import overview
+    >>> from numinit.models.recipes import as_recipe
+    >>> from numinit.models.sources import TensorSpec
+    >>> tensors = {f"h.{n}.w": TensorSpec((2, 3)) for n in range(4)}
+    >>> line, = overview(tensors, as_recipe({"*": ni.Normal(std=0.5)}))
+    >>> line.names, line.tensors, line.made
+    ('h.{0-3}.w', 4, 'Normal(mean=0.0, std=0.5)')
+    """
+    kinds = resolved(tensors, dtype, recipe)
+    shapes = {name: spec.shape for name, spec in tensors.items()}
+    floats = {name: kind for name, (_, kind) in kinds.items() if isinstance(kind, DType)}
+    groups: dict[tuple[str, tuple[int, ...], str, int, str], list[str]] = {}
+    texts: dict[int, str] = {}
+    for name, made in recipe.made(shapes, floats).items():
+        shape, kind = kinds[name]
+        if isinstance(kind, Integer):
+            check_integers(name, made.plan, shape, kind)
+        if id(made.plan) not in texts:
+            texts[id(made.plan)] = described(made.plan)
+        text = texts[id(made.plan)]
+        if made.source != name:
+            text = f"{text} of {re.sub('[0-9]+', '*', made.source)}"
+        what = re.sub("[0-9]+", "*", name), shape, kind.name, made.rule, text
+        groups.setdefault(what, []).append(name)
+    listed = []
+    for (_, shape, dtype_name, rule, text), names in groups.items():
+        nbytes = nbytes_of(*kinds[names[0]]) * len(names)
+        listed.append(Line(_folded(names), len(names), shape, dtype_name, rule + 1, text, nbytes))
+    return listed
+
+
+def described(plan: Plan) -> str:
+    """Return a plan in words: its distribution, or the initializer that makes it."""
+    if isinstance(plan, Sampled):
+        text = repr(plan.distribution)
+        return text if plan.zeros is None else f"{text} with zeros ({plan.zeros.pattern.name})"
+    if isinstance(plan, Joined):
+        most = 4
+        parts = [f"{part.size} {described(part.plan)}" for part in plan.parts[:most]]
+        more = f", and {len(plan.parts) - most} more" if len(plan.parts) > most else ""
+        return f"{plan.name}({', '.join(parts)}{more}) along axis {plan.axis}"
+    return f"{plan.name}(gain={plan.gain:g})" if isinstance(plan, Whole) else plan.name
+
+
+def lines(listed: list[Line]) -> Iterator[str]:
+    r"""Yield an overview as aligned text, with totals.
+
+    Parameters
+    ----------
+    listed : list of Line
+
+    Yields
+    ------
+    str
+
+    Examples
+    --------
+    >>> from numinit.models.overview import Line, lines
+    >>> print(*lines([Line("h.{0-3}.w", 4, (2, 3), "float32", 1, "Ones()", 96)]), sep="\n")
+    h.{0-3}.w  x4  [2, 3]  float32  rule 1  Ones()
+    4 tensors, 24 elements, 96 bytes
+    """
+    rows = [
+        (
+            _shown(line.names),
+            f"x{line.tensors}" if line.tensors > 1 else "",
+            str(list(line.shape)),
+            line.dtype,
+            f"rule {line.rule}",
+        )
+        for line in listed
+    ]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    for row, line in zip(rows, listed, strict=True):
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True) if width)
+        yield "  ".join([*cells, _shown(line.made)])
+    count, nbytes = sum(line.tensors for line in listed), sum(line.nbytes for line in listed)
+    elements = sum(line.tensors * math.prod(line.shape) for line in listed)
+    many = "" if count == 1 else "s"
+    yield f"{count:,} tensor{many}, {elements:,} elements, {nbytes:,} bytes"
+
+
+def _shown(text: str) -> str:
+    """A text from a stranger, on one line of a terminal."""
+    return cut("".join(char if char.isprintable() else "?" for char in text))
+
+
+def _folded(names: list[str]) -> str:
+    """Names that differ in numbers only, as one."""
+    if len(names) == 1:
+        return names[0]
+    numbers = [re.findall("[0-9]+", name) for name in names]
+    texts = iter(re.split("[0-9]+", names[0]))
+    folded = next(texts)
+    for column, text in zip(zip(*numbers, strict=True), texts, strict=True):
+        values = sorted({*column}, key=lambda digits: (len(digits), digits))
+        one = values[0] if len(values) == 1 else f"{{{values[0]}-{values[-1]}}}"
+        folded += one + text
+    return folded
