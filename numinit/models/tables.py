@@ -274,7 +274,7 @@ def table_of(init: Any) -> dict[str, Any]:
     elif kind in known().values():
         for field in dataclasses.fields(init):
             value = getattr(init, field.name)
-            if field.init and not (type(value) is type(field.default) and value == field.default):
+            if field.init and repr(value) != repr(field.default):  # the sign of a zero, too
                 fields[field.name] = value
     if kind not in known().values():
         raise RecipeError(

@@ -16,7 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numinit import Constant, Key, Normal, Ones, Orthogonal, Zeros, __version__, init_params
+from numinit import (
+    Constant,
+    FromIndex,
+    Key,
+    Normal,
+    Ones,
+    Orthogonal,
+    Zeros,
+    __version__,
+    init_params,
+)
 from numinit.engines import driver
 from numinit.engines.by_index import decoded
 from numinit.initializers.base import Planned
@@ -28,7 +38,7 @@ from numinit.models import verify as verifying
 from numinit.models import write as writing
 from numinit.models.formats import safetensors
 from numinit.models.formats.safetensors import BITS, MAX_HEADER, Entry, layout, read_header
-from numinit.models.integers import INTEGERS, constant
+from numinit.models.integers import INTEGERS, check_integers, integers
 from numinit.models.recipes import RecipeError, parse
 from numinit.models.sources import TensorSpec, available, load_model, load_shapes
 from numinit.models.tolerance import _bits
@@ -43,6 +53,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(writing.__file__).parents[2])
 RECIPE = parse(
     """
 name = "small"
+optional = true
 [[rules]]
 match = "*.bias"
 init = "Zeros"
@@ -239,8 +250,8 @@ def test_refused_requests(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             write(tmp_path / path, specs, RECIPE, **kwargs)
-    with pytest.raises(InputError, match="no TOML text"):
-        write(tmp_path / "m.safetensors", one, type(RECIPE)("x", "", "", RECIPE.rules))
+    with pytest.raises(RecipeError, match=r"rule 1: FromIndex.*no form in TOML"):
+        write(tmp_path / "m.safetensors", one, {"*": FromIndex(lambda i: i)})
     with pytest.raises(RecipeError, match="no rule for tensor 'w'"):
         write(tmp_path / "m.safetensors", one, "gpt2")
     wide = parse(
@@ -825,11 +836,12 @@ def test_npy_needs_the_dtype_of_one_tensor(tmp_path, counted):
 def test_what_an_integer_tensor_can_be(law, dtype, fits):
     plan = law.plan((), DTYPES["float32"])
     if fits:
-        value = constant("n", plan, INTEGERS[dtype])
+        check_integers("n", plan, (), INTEGERS[dtype])
+        value = integers("n", plan, (), INTEGERS[dtype])
         assert (value.dtype, value.item()) == (dtype, law.value)
     else:
         with pytest.raises(InputError, match=f"'n' is {dtype}.*constant integer from"):
-            constant("n", plan, INTEGERS[dtype])
+            check_integers("n", plan, (), INTEGERS[dtype])
 
 
 # Reading what others wrote

@@ -1,9 +1,12 @@
 """What recipes can say: formulas, stacks, ties, parts, types; slips; and both directions of TOML."""
 
+import base64
+import hashlib
 import json
 import math
 import time
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -619,3 +622,56 @@ def test_plans_are_of_few_kinds():
     ramp = parse(rule(init='"FromIndex"', values='"i"')).plan({"w": (3,)})["w"]
     assert isinstance(ramp, ByIndex)
     assert isinstance(parse(normal()).plan({"w": (3,)})["w"], Sampled)
+
+
+# Files that were written before recipes had stacks, and rules that match nothing were errors.
+
+OLD = (
+    "c-oaxJ&4pm6h2Wa3ky*ji)GHnV+hG4*(Ap$7AH1>SJ}8(!X)$J1~!v5nY|y*Ypt|Aun_Kw14~6LM7=F+Ekwjl5aH}Z"
+    "ENm5LvhKR)-3m7_F!R0lecyX;=E3oqdaa`<%0W;@1&ty!zmC$P%&9>0s3#Ccyq{-06WTJARaS5b>zbkI6Ol@kK=bHt"
+    "f-xBcU=nivfubQvsZB&mNU|PCu;{V_a3o+=RmEuz4Zjhpq!5L?OV^~cL|P#No)ip9Z7xJuW-u6E+aYhY%6=EBwmi!I"
+    "lFpDar_s0qE{2TJS>`C~+GmMFrHl^YEBcCxjgzmd;dK>M2__L;vqR3HCpuA;&@L!Ulzo^Y2YI|t?i$VH3~t@vnR*o!"
+    "q7o+>F`IhR@f^qUJjV-pk1{6nqKvI7(`m)-)4mC1Q8zX*>JCsjFgfMaO-!BHEQyUIc4<?0Olil69VfAE*|FsjJ26v>"
+    "F*~KU=aCe=l%=k2SaO>&+Q8%2(6tryub5b?ANQ(Bq+`{g>eeFIY-3daz9LO45S0XVOsw{Vf^lR8Vqwcw5~DwG^dc-5"
+    "JEX26kEc^jOb${Vg1x4q{)c!7&1+&qmyK^U8jYo2Uj|$6_ZE&V7QwkQKm5n(=iQSR&j$9rH^I*K3x6^F;6HgbyYT(t"
+    "mVbF?b8zC)=HT|HJHgBIcLyK8X2I!4_x<hJSA&^9>*s~H{<l-FgLhA#?_P2Df)V~35l&J5"
+)
+
+
+def test_files_of_the_first_version_still_verify(tmp_path):
+    path = tmp_path / "old.safetensors"
+    path.write_bytes(zlib.decompress(base64.b85decode(OLD)))
+    assert verify(path).tensors == 5
+    values = safetensors_of(path)
+    expected = ni.Normal(std=0.5 / math.sqrt(6))  # three layers in all
+    for name in ("encoder.1.w", "decoder.0.w"):
+        same = expected((2, 3), seed=ni.Key(7).fold_in(name))
+        np.testing.assert_array_equal(values[name], same)
+    text = load_metadata(path)["numinit.recipe_text"]
+    with pytest.raises(RecipeError, match=r"rule 1: the glob '\*.absent' matches no tensor"):
+        parse(text).plan({name: value.shape for name, value in values.items()})
+
+
+def load_metadata(path):
+    data = path.read_bytes()
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
+def test_files_say_the_version_of_their_recipe(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write(path, {"w": (2,)}, parse(normal()))
+    assert load_metadata(path)["numinit.recipe_version"] == "2"
+    data = path.read_bytes().replace(b'recipe_version":"2"', b'recipe_version":"9"')
+    data = resealed(data)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged numinit metadata: the version '9' of recipes"):
+        verify(path)
+
+
+def resealed(data):
+    """The header with its digest taken again."""
+    size = 8 + int.from_bytes(data[:8], "little")
+    start = data.index(b'"numinit.header":"') + 18
+    header = data[:start] + b"0" * 64 + data[start + 64 : size]
+    digest = hashlib.sha256(header).hexdigest().encode()
+    return data[:start] + digest + data[start + 64 :]
