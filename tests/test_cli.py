@@ -58,6 +58,7 @@ def run(capsys):
     return run
 
 
+PLAN = ("plan", "m.json", "--recipe", "r.toml")
 INIT = ("init", "m.json", "--recipe", "r.toml")
 
 
@@ -116,6 +117,33 @@ def test_small_copies_of_the_shipped_models(folder, run, model):
     assert run("init", "m.json", "-q") == (0, "", "")  # the model names its recipe and itself
     assert values(f"{name}.safetensors") == made(table["tensors"], table["recipe"])
     assert run("verify", f"{name}.safetensors", "-q") == (0, "", "")
+
+
+def test_plan(folder, run):
+    code, out, err = run(*PLAN, "--dtype", "float16")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "a.weight  [30, 7]    float16  rule 2  Normal(mean=0.0, std=0.5)",
+        "a.bias    [30]       float16  rule 1  Zeros()",
+        "b.weight  [2, 3, 5]  float16  rule 2  Normal(mean=0.0, std=0.5)",
+        "3 tensors, 270 elements, 540 bytes",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == ["m.json", "r.toml"]
+    layers = {f"h.{n}.weight": [4, 2] for n in range(12)} | {"x\n\x1b.bias": [3]}
+    (folder / "m.json").write_text(json.dumps({"tensors": layers}))
+    code, out, _ = run(*PLAN)
+    assert out.splitlines() == [
+        "h.{0-11}.weight  x12  [4, 2]  float32  rule 2  Normal(mean=0.0, std=0.5)",
+        "x??.bias              [3]     float32  rule 1  Zeros()",
+        "13 tensors, 99 elements, 396 bytes",
+    ]
+    (folder / "m.json").write_text(json.dumps({"tensors": {"a.weight": [2]}}))
+    code, out, err = run(*PLAN)
+    assert (code, out) == (2, "")
+    assert "rule 1: the glob '*.bias' matches no tensor; mend it, or say optional = true" in err
+    assert run("plan", "gpt2-small")[1].endswith(
+        "148 tensors, 124,439,808 elements, 497,759,232 bytes\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +269,11 @@ def test_refused_requests(folder, run, arguments, message):
     [
         ("m.json", "[" * 1_000_000, "m.json: not usable JSON: nested too deep"),
         ("m.json", '{"tensors": {"w": [4294967296, 4294967296]}}', "'w': .*more than"),
-        ("m.json", '{"tensors": {"w.weight": [4611686018427387904]}}', "'w.weight'.*beyond"),
+        (
+            "m.json",
+            '{"tensors": {"w.weight": [4611686018427387904], "w.bias": [1]}}',
+            "'w.weight'.*beyond",
+        ),
         ("m.json", '{"tensors": {"w": [-1]}}', "'w': got a dimension -1"),
         ("m.json", '{"tensors": {"w\\ud800": [1]}}', "not valid Unicode"),
         ("m.json", '{"tensors": {"c": [1]}}', "no rule for tensor 'c'"),

@@ -56,7 +56,9 @@ def is_uniform(law, bound):
 
 
 def test_available():
-    assert recipes.available() == ["bert", "dlrm", "gpt2", "llama", "resnet", "vit"]
+    assert recipes.available() == [
+        "bert", "clip", "dlrm", "gpt2", "llama", "mamba", "resnet", "vit", "whisper",
+    ]  # fmt: skip
     shipped = (resources.files(numinit) / "models" / "data" / "models").iterdir()
     assert sorted(file.name for file in shipped) == [f"{name}.json" for name in sorted(MODELS)]
 
@@ -326,7 +328,7 @@ def test_globs_are_few(text, message):
 
 
 def test_load_errors(tmp_path):
-    with pytest.raises(RecipeError, match=r"did you mean 'gpt2'.*accepted: bert, dlrm"):
+    with pytest.raises(RecipeError, match=r"did you mean 'gpt2'.*accepted: bert, clip, dlrm"):
         recipes.load("gpt-2")
     with pytest.raises(RecipeError, match=r"absent\.toml: cannot be read"):
         recipes.load(tmp_path / "absent.toml")
