@@ -44,6 +44,8 @@ WORDS = [
     "name", "source", "layers", "base", "rules", "match", "init", "depth_scaled", "fans_of", "mup",
     "in_axis", "padding_idx", "std", "mean", "low", "high", "gain", "a", "mode", "value", "sparsity",
     "nonlinearity", "groups", "packed", "out_axis", "batch_axis", "transposed", "distribution",
+    "optional", "constants", "same_as", "norm_of", "dtype", "parts", "axis", "size", "of", "init",
+    "values", "scale", "floor", "lower", "corrected", "layout", "base_shape", "role", "of_shape",
 ]  # fmt: skip
 SHAPES = [(), (1,), (3,), (2, 3), (3, 2), (0, 4), (4, 3, 2, 2), (2, 2, 2)]
 
@@ -60,16 +62,35 @@ def glob(draw: random.Random) -> str:
     return "".join(draw.choices(part, k=draw.choice([1, 3, 8, 40])))
 
 
+def formula(draw: random.Random) -> str:
+    """A text that is nearly a formula."""
+    pieces = [
+        "1", "9", "1e308", "i", "j", "n", "layers", "layer", "fan_in", "size(0)", "size(-9)", "+",
+        "-", "*", "/", "//", "%", "**", "(", ")", ",", "sqrt(", "log(", "exp(", "sin(", "min(", " ",
+        ".", "\u0663",
+    ]  # fmt: skip
+    if draw.random() < 0.5:  # one that is a formula
+        text = draw.choice(["1", "layers", "fan_in", "i"])
+        for _ in range(draw.choice([1, 3, 10])):
+            text = draw.choice(
+                ["({} + 1)", "sqrt({})", "{} ** 9", "exp({})", "1 / {}", "-{}"]
+            ).format(text)
+        return text
+    return "".join(draw.choices(pieces, k=draw.choice([1, 3, 8, 40, 120])))
+
+
 def value(draw: random.Random, depth: int = 0) -> str:
     if draw.random() < 0.01:
         nested = draw.randrange(400)
         return "[" * nested + draw.choice(["1", ""]) + "]" * nested
     kind = draw.randrange(7 if depth < 2 else 3)
+    if draw.random() < 0.2:
+        return json.dumps(formula(draw), ensure_ascii=False)
     if kind < 2:
         return number(draw)
     if kind < 4:
         text = glob(draw) if kind == 2 else draw.choice(
-            ["relu", "gelu", "fan_in", "normal", "hidden", "output", "weight", *recipes._initializers()]
+            ["relu", "gelu", "fan_in", "normal", "hidden", "output", "weight", *recipes.known()]
         )  # fmt: skip
         return json.dumps(text, ensure_ascii=draw.random() < 0.5)
     if kind < 6:
@@ -91,7 +112,7 @@ def grammar(draw: random.Random) -> str:
             lines += [
                 "[[rules]]",
                 f"match = {json.dumps(glob(draw))}" if draw.random() < 0.9 else "",
-                f'init = "{draw.choice(list(recipes._initializers()))}"',
+                f'init = "{draw.choice(list(recipes.known()))}"',
             ]
         elif kind < 0.35:
             lines.append(draw.choice(["[base]", "[[rules]]", f"[{key(draw)}]", f"[[{key(draw)}]]"]))
@@ -138,7 +159,9 @@ def recipe(draw: random.Random, folder: Path) -> str:
         text = mutated(draw, draw.choice(SHIPPED).encode()).decode(errors="replace")
     if draw.random() < 0.7:
         text += '\n[[rules]]\nmatch = "*"\ninit = "Zeros"\n'
-    recipes.parse(text, "fuzz").plan(names(draw))
+    parsed = recipes.parse(text, "fuzz")
+    assert recipes.parse(recipes.dump(parsed)) == parsed
+    parsed.plan(names(draw))
     return "planned"
 
 
@@ -179,7 +202,8 @@ LAWS = {
     "z": "Zeros",
 }
 WRITTEN = recipes.parse(
-    "".join(f'[[rules]]\nmatch = "{name}*"\ninit = "{init}"\n' for name, init in LAWS.items()), "fuzz"
+    "optional = true\n"
+    + "".join(f'[[rules]]\nmatch = "{name}*"\ninit = "{init}"\n' for name, init in LAWS.items()), "fuzz"
 )  # fmt: skip
 
 

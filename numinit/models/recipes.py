@@ -98,6 +98,7 @@ from numinit.models import shipped
 from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe, RecipeError, Rule
 from numinit.models.tables import (
+    RULE_KEYS,
     Names,
     check_scaled,
     check_spread,
@@ -128,10 +129,6 @@ MOST_LAYERS = 1 << 20  # that a stack may be said to have
 
 #: Names that no constant may have.
 RESERVED = {*WORDS, *NAMES, "layers", "layer", "fan_in", "fan_out"}
-KEYS = [
-    "match", "init", "of", "parts", "same_as", "norm_of", "depth_scaled", "fans_of", "mup",
-    "padding_idx", "dtype", "optional",
-]  # fmt: skip
 
 
 def available() -> list[str]:
@@ -379,8 +376,7 @@ def _rule(table: dict[str, Any], where: str, names: Names, base: bool) -> Rule:
     mup: Role | None = table.get("mup")
     if mup is not None and (not isinstance(mup, str) or mup not in ROLES):
         raise RecipeError(f"{where}, key 'mup': got {show(mup)}; accepted: {', '.join(ROLES)}")
-    own = {key: value for key, value in table.items() if key not in KEYS or key in fields}
-    own |= {key: table[key] for key in ("init", "of", "parts") if key in table}
+    own = {key: value for key, value in table.items() if key not in RULE_KEYS or key in fields}
     in_axis = table.get("in_axis") if mup is not None and "in_axis" not in fields else None
     if isinstance(in_axis, list):
         in_axis = tuple(in_axis)

@@ -22,10 +22,16 @@ from numinit.models.recipe import RecipeError
 from numinit.show import cut, show
 from numinit.weights.formulas import Formula
 
-__all__ = ["Names", "initializer", "is_integer", "known", "only", "table_of"]
+__all__ = ["RULE_KEYS", "Names", "initializer", "is_integer", "known", "only", "table_of"]
 
 MAX_DEPTH = 4  # of tables in tables
 MAX_PARTS = 256  # of one table
+#: The keys of a rule beside those of its initializer.
+RULE_KEYS = [
+    "match", "same_as", "norm_of", "depth_scaled", "fans_of", "mup", "padding_idx", "dtype",
+    "optional",
+]  # fmt: skip
+NESTED_KEYS = ["depth_scaled", "padding_idx"]  # of a table in a table
 
 #: Initializers whose values are all given.
 WITHOUT_SPREAD = (
@@ -101,12 +107,13 @@ def initializer(table: dict[str, Any], where: str, names: Names, depth: int = 0)
         given["init"] = nested(inner, f"{where}, key 'of'", names, depth + 1)
     fans = [name for name in FANS if name not in fields]
     accepted = [("of" if name == "init" else name) for name in fields]
-    only(own, [*accepted, *(fans if any(map(_is_formula, own.values())) else ())], place, ["init"])
+    more = ["init", *(NESTED_KEYS if depth else RULE_KEYS)]
+    only(own, [*accepted, *(fans if any(map(_is_formula, own.values())) else ())], place, more)
     for key, value in own.items():
         given[key] = _field(kind, key, value, place, names)
     formulas = [value for value in given.values() if isinstance(value, Formula)]
     if any(key in fans for key in given) and not any(f.names & FAN_NAMES for f in formulas):
-        only(own, accepted, place, ["init"])
+        only(own, accepted, place, more)
     try:
         free = kind is not FromIndex and bool(formulas)
         return Formulated(kind, **given) if free else kind(**given)

@@ -546,7 +546,7 @@ SHAPES = [
     ),
     (ni.STFT(), [(2, 1, 3)], "norm 0"),
     (ni.STFT(window=[1, 2, 3]), [(4, 1, 3)], "^window: 3 values were given for a frame of 4"),
-    (ni.Assign([[1, 2]]), [(), (2,), (2, 1), (1, 1, 2)], r"^shape: .*\(1, 2\)"),
+    (ni.Assign([[1, 2]]), [(), (2,), (2, 1), (1, 2, 1)], r"^shape: .*\(1, 2\)"),
 ]
 
 

@@ -435,15 +435,15 @@ BASED = '[base]\n"a.*" = [2, 2]\n'
         (BASED + rule("Normal", "mup = 'hidden'", "in_axis = true"), ["'in_axis'", "True"]),
         (rule("Normal", "padding_idx = 0.0"), ["rule 1", "'padding_idx'", "0.0", "integer"]),
         (rule("Normal", "padding_idx = true"), ["rule 1", "'padding_idx'", "True", "integer"]),
-        (rule("Normal", "padding_idx = [0]"), ["rule 1", "'padding_idx'", "[0]", "integer"]),
+        (rule("Normal", "padding_idx = [0.5]"), ["rule 1", "'padding_idx'", "[0.5]", "integer"]),
         ("base = 'x'\n" + rule("Normal"), ["here", "'base'", "'x'", "table"]),
         ("base = {}\n" + rule("Normal"), ["here", "'base'", "{}", "table"]),
         ("base = {w = 3}\n" + rule("Normal"), ["here", "[base]", "'w'", "3", "shape"]),
         ("base = {w = [0]}\n" + rule("Normal"), ["here", "[base]", "'w'", "[0]", "positive"]),
         ("base = {w = [true]}\n" + rule("Normal"), ["here", "[base]", "'w'", "[True]"]),
         ("base = {w = [1.5]}\n" + rule("Normal"), ["here", "[base]", "'w'", "[1.5]"]),
-        (rule("Padded", "padding_idx = 0"), ["rule 1", "'init'", "'Padded'"]),
-        (rule("MuP"), ["rule 1", "'init'", "'MuP'"]),
+        (rule("Padded", "padding_idx = 0"), ["rule 1", "Padded", "'of'", "None"]),
+        (rule("MuP"), ["rule 1", "MuP", "'of'", "None"]),
     ],
 )
 def test_parse_errors(text, parts):

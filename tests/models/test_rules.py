@@ -89,7 +89,7 @@ def test_formulas_of_integers_and_of_fans():
         ("[constants]\na = true\n" + normal(), "key 'a': got True; accepted: a number or a formula"),
         ("[constants]\na = nan\n" + normal(), "key 'a': got nan"),
         ("constants = 3\n" + normal(), "'constants': got 3"),
-        (normal(in_axis=1), "unknown key 'in_axis'; accepted: init, mean, std"),
+        (normal(in_axis=1), "unknown key 'in_axis'; accepted: init, match, .*, mean, std"),
         (rule(init='"FromIndex"', values='"x + 1"'), "no name 'x'; accepted: i, j, k, l, n, size"),
         ("layers = {'h.*' = 0}\n" + normal(), "key 'layers': got 0; accepted: a number of layers"),
     ],
