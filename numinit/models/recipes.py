@@ -82,6 +82,7 @@ With `fans_of`, the base shape is the other tensor's as well. The keys of a rule
 `mup`, `depth_scaled`, `padding_idx`.
 """
 
+import dataclasses
 import json
 import re
 import stat
@@ -91,7 +92,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from numinit.initializers import Initializer
+from numinit.initializers import Assign, Formulated, Initializer
 from numinit.initializers.from_index import NAMES
 from numinit.initializers.wrappers import ROLES, Role
 from numinit.models import shipped
@@ -306,9 +307,9 @@ def dump(recipe: Recipe) -> str:
         raise RecipeError(
             f"recipe {show(recipe.name)} has no form in TOML: {cut(error)}"
         ) from error
-    if again != recipe:
+    if not _same(again, recipe):
         pairs = zip(recipe.rules, again.rules, strict=False)
-        wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+        wrong = next((n for n, (a, b) in enumerate(pairs, 1) if not _same(a, b)), None)
         what = "its own keys" if wrong is None else f"rule {wrong}: {show(recipe.rules[wrong - 1])}"
         raise RecipeError(f"recipe {show(recipe.name)} has no form in TOML: {what}")
     return text
@@ -316,9 +317,25 @@ def dump(recipe: Recipe) -> str:
 
 def text_of(recipe: Recipe) -> str:
     """Return the text that a recipe was parsed from, if it still is its text, or else one of its own."""
-    if recipe.text and parse(recipe.text, recipe.name) == recipe:
+    if recipe.text and _same(parse(recipe.text, recipe.name), recipe):
         return recipe.text
     return dump(recipe)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values are equal, a NaN and the signs of zeros included."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Formulated):
+        return a.kind is b.kind and _same(a.fields, b.fields)
+    if dataclasses.is_dataclass(a) and not isinstance(a, Assign):
+        names = [field.name for field in dataclasses.fields(a) if field.compare]
+        return all(_same(getattr(a, name), getattr(b, name)) for name in names)
+    if isinstance(a, float):
+        return repr(a) == repr(b)
+    return bool(a == b)
 
 
 def _table_of(rule: Rule) -> dict[str, Any]:

@@ -203,10 +203,10 @@ def _field(kind: type[Initializer], key: str, value: Any, where: str, names: Nam
     """The value of a field."""
     parameter = signature(kind).parameters.get(key)
     if isinstance(value, list):
-        return tuple(value)
+        return _array(value, key, where)
     flag = parameter is not None and isinstance(parameter.default, bool)
-    if isinstance(value, dict if flag else dict | bool):
-        got = "a table" if isinstance(value, dict) else value
+    if not isinstance(value, int | float | str) or (isinstance(value, bool) and not flag):
+        got = "a table" if isinstance(value, dict) else show(value)
         raise RecipeError(
             f"{where}, key {show(key)}: got {got}; accepted: a number, a string or an array"
         )
@@ -223,6 +223,18 @@ def _field(kind: type[Initializer], key: str, value: Any, where: str, names: Nam
         return Formula(value)
     whole = parameter.annotation is int or parameter.annotation == "int"
     return _number(formula, int if whole else float, key, where)
+
+
+def _array(value: Any, key: str, where: str) -> Any:
+    """An array of numbers, strings and arrays, as tuples."""
+    if isinstance(value, list):
+        return tuple(_array(item, key, where) for item in value)
+    if not isinstance(value, bool | int | float | str):
+        got = "a table" if isinstance(value, dict) else show(value)
+        raise RecipeError(
+            f"{where}, key {show(key)}: got {got} in an array; accepted: numbers, strings and arrays"
+        )
+    return value
 
 
 def _is_formula(value: Any) -> bool:

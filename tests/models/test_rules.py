@@ -549,6 +549,17 @@ def test_a_mapping_is_written_and_verified(tmp_path):
         np.testing.assert_array_equal(safetensors_of(path)[name], array)
 
 
+def test_nan_and_the_signs_of_zeros_round_trip(tmp_path):
+    path = tmp_path / "m.safetensors"
+    rules = {"a": ni.Constant(float("nan")), "b": ni.Constant(-0.0), "c": ni.Zeros()}
+    shapes = dict.fromkeys("abc", (2,))
+    for recipe in (rules, parse(dump(recipes.as_recipe(rules)))):
+        summary = write(path, shapes, recipe, overwrite=True)
+        assert verify(path) == summary
+        assert np.signbit(safetensors_of(path)["b"]).all()
+        assert np.isnan(safetensors_of(path)["a"]).all()
+
+
 def test_a_recipe_that_is_changed_is_written_as_it_is(tmp_path):
     from dataclasses import replace
 
