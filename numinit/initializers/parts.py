@@ -1,5 +1,6 @@
 """Weights that are made of other weights: parts along an axis, copies, and norms of their rows."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Parts(Initializer):
                 plan = init.plan(own, dtype)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"part {number} of shape {own}: {error}") from error
-            made.append(Part(start, 1, size, plan, own, 0, _Folded(number)))
+            made.append(Part(start, 1, size, plan, own, 0, functools.partial(_folded, number)))
             start += size
         return _joined("Parts", axis, made, shape, dtype)
 
@@ -104,15 +105,10 @@ class Parts(Initializer):
         return [rest // open_ if size is None else size for size in sizes]
 
 
-@dataclass(frozen=True)
-class _Folded:
+def _folded(number: int, seed: int, stream: int) -> tuple[int, int]:
     """From a key's words to those of ``key.fold_in(number)``."""
-
-    number: int
-
-    def __call__(self, seed: int, stream: int) -> tuple[int, int]:
-        key = Key(seed, stream).fold_in(self.number)
-        return key.seed, key.stream
+    key = Key(seed, stream).fold_in(number)
+    return key.seed, key.stream
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,11 @@ class MuP(Wrapper):
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         plan = self.init.plan(tuple(self.base_shape), dtype)
+        if hasattr(plan, "parts"):
+            raise ValueError(
+                f"init: {show(self.init)} was given, whose parts have fans of their own; it is accepted "
+                "around MuP, not in it"
+            )
         if not isinstance(plan, Sampled):
             plan = self.init.plan(shape, dtype)  # such values follow from this shape
         elif plan.zeros is not None:
@@ -321,6 +326,8 @@ class AtShape(Wrapper):
 
     def plan(self, shape: tuple[int, ...], dtype: DType) -> Plan:
         plan = self.init.plan(tuple(self.shape), dtype)
+        if hasattr(plan, "parts"):
+            raise ValueError("fans_of: the parts have fans of their own")
         if not isinstance(plan, Sampled):
             return self.init.plan(shape, dtype)
         if plan.zeros is not None:

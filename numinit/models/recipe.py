@@ -19,7 +19,7 @@ from numinit.weights.shapes import Axes
 __all__ = ["Made", "Recipe", "RecipeError", "Rule"]
 
 MAX_STEPS = 1 << 18  # of `Globs`: those of real models are some thousands
-MAX_SLOW = 1 << 12  # operations of formulas that take some hundred microseconds
+MAX_SLOW = 1 << 11  # operations of formulas that take some hundred microseconds
 MAX_COMPARED = 1 << 25  # characters, to know what the wildcards of a glob stand for
 MAX_TIES = 16  # from one tensor to the next
 #: The version of the recipes' meaning. In version 1 all layers of a model were one stack, and rules

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +62,13 @@ def checked(specs: Specs) -> dict[str, TensorSpec]:
     return made
 
 
-def resolved(specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe) -> Tensors:
-    """Every tensor's shape and the element type to write."""
+def resolved(
+    specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe, only: Container[str] | None = None
+) -> Tensors:
+    """Every tensor's shape and the element type to write.
+
+    Those that are not in `only`, if that is given, are left out if their type cannot be written.
+    """
     override = None if dtype is None else as_dtype(dtype)
     tensors: dict[str, tuple[tuple[int, ...], DType | Integer]] = {}
     said = recipe.dtypes(specs)
@@ -76,6 +81,8 @@ def resolved(specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe) -> Ten
         try:
             known = as_dtype(own or "float32")  # even where `dtype` is given: it may be packed
         except TypeError as error:
+            if only is not None and name not in only:
+                continue
             accepted = ", ".join([*DTYPES, *INTEGERS])
             raise InputError(
                 f"tensor {show(name)} is {own}; only {accepted} can be initialized"
@@ -85,7 +92,11 @@ def resolved(specs: Mapping[str, TensorSpec], dtype: Any, recipe: Recipe) -> Ten
 
 
 def planned(
-    recipe: Recipe, shapes: Mapping[str, Sequence[int]], tensors: Tensors, size: int
+    recipe: Recipe,
+    shapes: Mapping[str, Sequence[int]],
+    tensors: Tensors,
+    size: int,
+    known: Tensors | None = None,
 ) -> "Plans":
     """What fills each of `tensors`, checked, and compiled for pieces of at most `size` bytes.
 
@@ -97,13 +108,17 @@ def planned(
     tensors : mapping of str to (shape, DType or Integer)
     size : int
         As `pieces` takes it.
+    known : mapping of str to (shape, DType or Integer), optional
+        The same of all tensors of the model, if `tensors` are some: values may follow from others.
 
     Raises
     ------
     ValueError
         Naming the tensor, if the recipe does not fit, or a type cannot hold the values.
     """
-    kinds = {name: kind for name, (_, kind) in tensors.items() if isinstance(kind, DType)}
+    kinds = {
+        name: kind for name, (_, kind) in (known or tensors).items() if isinstance(kind, DType)
+    }
     plans = Plans(recipe.made(shapes, kinds))
     for name, (shape, dtype) in tensors.items():
         if isinstance(dtype, Integer):

@@ -83,16 +83,17 @@ def write(
     if isinstance(specs, str | Path):
         specs = load_shapes(specs)
     recipe, key = as_recipe(recipe), as_key(seed)
-    wanted = checked(specs)
-    shapes = {name: spec.shape for name, spec in wanted.items()}
+    model = wanted = checked(specs)
+    shapes = {name: spec.shape for name, spec in model.items()}
     if form.read is None:
         name = _only_tensor(wanted, tensor)
         wanted = {name: wanted[name]}
     elif tensor is not None:
         raise InputError(f"{path}: a single tensor can be chosen for .npy only")
-    tensors = resolved(wanted, dtype, recipe)
+    known = resolved(model, dtype, recipe, wanted)
+    tensors = {name: known[name] for name in wanted}
     # Compiled before the file is there: if the compiler dies for want of memory, nothing is left behind.
-    plans = planned(recipe, shapes, tensors, WINDOW)
+    plans = planned(recipe, shapes, tensors, WINDOW, known)
     header, starts = form.layout(tensors, metadata_of(recipe, key) if form.read else {})
     header = sealed(header)
     total = max(start + nbytes_of(*tensors[name]) for name, start in starts.items())

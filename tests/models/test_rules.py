@@ -187,6 +187,20 @@ def test_ties(dtype, tmp_path):
         verify(path)
 
 
+def test_one_tensor_of_ties(tmp_path):
+    pytest.importorskip("ml_dtypes")
+    specs = SHAPES | {"h.0.v": TensorSpec((4, 3), "bfloat16"), "x": TensorSpec((2,), "F4")}
+    params = init_params(SHAPES, parse(TIED), dtype="bfloat16")
+    recipe = parse(TIED + normal("x"))
+    write(tmp_path / "g.npy", specs, recipe, tensor="h.0.g")
+    norms = np.linalg.norm(params["h.0.v"].astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "g.npy"), norms.astype(np.float32))
+    write(tmp_path / "h.npy", specs, recipe, tensor="head.weight")
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "h.npy"), init_params(SHAPES, parse(TIED))["emb.weight"]
+    )
+
+
 def test_ties_in_order_and_by_pattern():
     text = (
         rule("a.*", same_as='"b.*"') + rule("b.*", same_as='"c.*.w"') + normal("c.*")
@@ -219,10 +233,10 @@ def test_ties_in_order_and_by_pattern():
     ],
 )  # fmt: skip
 def test_ties_that_do_not_fit(text, shapes, message):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(RecipeError, match=message):
         parse(text).plan(shapes)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_shipped_ties():
@@ -310,6 +324,21 @@ def test_wrappers_in_toml(tmp_path):
 def test_wrong_tables(text, message):
     with pytest.raises(RecipeError, match=f"here.*{message}"):
         parse(text, "here")
+
+
+def test_fans_of_parts_are_their_own():
+    parts = rule("*.bias", parts='[{init = "Ones"}]', fans_of='"weight"') + normal()
+    with pytest.raises(
+        RecipeError, match=r"rule 1 .Parts. .*fans_of: the parts have fans of their"
+    ):
+        parse(parts).plan({"a.bias": (3,), "a.weight": (3, 4)})
+    text = "[base]\n'*' = [3, 4]\n" + rule(parts='[{init = "Orthogonal"}]', mup='"hidden"')
+    with pytest.raises(RecipeError, match=r"it is accepted around MuP, not in it"):
+        parse(text).plan({"a": (6, 8)})
+    text = rule(
+        parts="[{init = 'MuP', of = {init = 'Normal'}, role = 'bias', base_shape = [3, 4]}]"
+    )
+    assert parse(text).plan({"a": (6, 8)})
 
 
 def test_parts_that_match_nothing():
@@ -589,7 +618,7 @@ def test_a_recipe_that_is_changed_is_written_as_it_is(tmp_path):
 )
 def test_hostile_recipes(text):
     recipes.load("gpt2")
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(RecipeError) as caught:
@@ -597,7 +626,7 @@ def test_hostile_recipes(text):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - begin < 4  # traced: 1 s without
+    assert time.process_time() - begin < 4  # traced: 1 s without
     assert peak < 100e6
     assert len(str(caught.value)) < 1500
 
@@ -605,10 +634,10 @@ def test_hostile_recipes(text):
 def test_formulas_made_to_take_time():
     text = "layers = 'h.*'\n" + normal(std='"exp(log(exp(log(exp(log(layer + 2))))))"')
     names = {f"h.{n}.w": (2,) for n in range(3000)}
-    begin = time.perf_counter()
-    with pytest.raises(RecipeError, match="formulas with more than 4096 powers, logarithms"):
+    begin = time.process_time()
+    with pytest.raises(RecipeError, match="formulas with more than 2048 powers, logarithms"):
         parse(text).plan(names)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 2
 
 
 def test_a_model_of_many_tensors():
@@ -620,9 +649,9 @@ def test_a_model_of_many_tensors():
     text = "layers = 'model.layers.*'\n" + normal(
         std='"0.006 / sqrt(2 * layers) * (layer + 1) ** 0.5"', depth_scaled="true"
     )
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = parse(text).made(experts)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     assert len({id(one.plan) for one in made.values()}) == 58
 
 

@@ -110,14 +110,14 @@ def test_hostile_formulas_end_soon():
     texts = ["".join(draw.choices(pieces, k=draw.randrange(150))) for _ in range(300)]
     texts += ["9**" * 200 + "9", "(" * 100_000, "exp(" * MAX_DEPTH + "1" + ")" * MAX_DEPTH]
     Formula("exp(1) + log(2) + sin(3)").number()  # the tables are made
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     for text in texts:
         with contextlib.suppress(FormulaError):
             Formula(text).bind(x=1e9).number((3,))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     assert peak < 20e6
 
 
