@@ -57,7 +57,8 @@ def is_uniform(law, bound):
 
 def test_available():
     assert recipes.available() == [
-        "bert", "clip", "dlrm", "gpt2", "llama", "mamba", "resnet", "vit", "whisper",
+        "bert", "clip", "dlrm", "gpt2", "llama", "mamba", "resnet", "vit", "wav2vec2",
+        "whisper",
     ]  # fmt: skip
     shipped = (resources.files(numinit) / "models" / "data" / "models").iterdir()
     assert sorted(file.name for file in shipped) == [f"{name}.json" for name in sorted(MODELS)]
