@@ -170,8 +170,8 @@ class Sinusoidal(Initializer):
 
     Examples
     --------
-    >>> ni.Sinusoidal()((2, 4)).round(4).tolist()
-    [[0.0, 1.0, 0.0, 1.0], [0.8414999842643738, 0.5402999520301819, 0.009999999776482582, 1.0]]
+    >>> ni.Sinusoidal()((2, 4), "float64").round(4).tolist()
+    [[0.0, 1.0, 0.0, 1.0], [0.8415, 0.5403, 0.01, 1.0]]
     """
 
     layout: Layout = "transformer"
