@@ -184,7 +184,7 @@ def test_what_is_kept_is_not_pickled():
     init = ni.Padded(ni.Normal(), 0)
     made = init((3, 2), seed=1)
     again = pickle.loads(pickle.dumps(init))
-    assert again == init and set(vars(again)) == {"init", "padding_idx"}
+    assert again == init and set(vars(again)) == {"init", "padding_idx", "axis"}
     np.testing.assert_array_equal(again((3, 2), seed=1), made)
 
 
