@@ -23,6 +23,7 @@ COMMAND = [sys.executable, "-m", "numinit"]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and descriptors")
 
 RECIPE = """
+optional = true
 [[rules]]
 match = "*.bias"
 init = "Zeros"
@@ -138,6 +139,8 @@ def test_plan(folder, run):
         "13 tensors, 99 elements, 396 bytes",
     ]
     (folder / "m.json").write_text(json.dumps({"tensors": {"a.weight": [2]}}))
+    assert run(*PLAN)[0] == 0
+    (folder / "r.toml").write_text(RECIPE.replace("optional = true", ""))
     code, out, err = run(*PLAN)
     assert (code, out) == (2, "")
     assert "rule 1: the glob '*.bias' matches no tensor; mend it, or say optional = true" in err
