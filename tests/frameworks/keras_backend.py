@@ -257,7 +257,7 @@ def test_refusals():
     with pytest.raises(TypeError, match="sparsity"):
         nk.Sparse()
     for init in (nk.RandomNormal(), nk.KaimingNormal()):
-        with pytest.raises(TypeError, match="^dtype: 'int32'"):
+        with pytest.raises(TypeError, match=r"^dtype: 'int32'"):
             init((3, 4), "int32")
     with pytest.raises(ValueError, match="std"):
         nk.RandomNormal(stddev=-1.0)((3,))
