@@ -24,7 +24,7 @@ Outside of transformations an initializer fills new memory, which JAX adopts wit
 it is a callback. On CPUs the callback writes into XLA's memory. On other platforms it is
 `jax.pure_callback`: the host makes the values, and XLA copies them to the device. With
 ``out_sharding`` every device makes its own shard, also under ``jit``. With
-``jit(..., out_shardings=...)`` alone, every device makes the whole and keeps its shard.
+``jit(..., out_shardings=...)`` alone, the whole is made before it is cut.
 
 The objects of `numinit` itself have torch's axes: ``ni.KaimingNormal()`` takes axis 1 for the
 inputs, where a kernel of Flax has its outputs. `initializers` has JAX's axes, -2 and -1.

@@ -102,9 +102,9 @@ def make_array(
 ) -> jax.Array:
     """Make a sharded array, of which each process and each device makes its own shards only.
 
-    It has the values of ``initializer(shape, dtype, seed=seed)``, whatever the sharding. No device
-    or host ever holds the whole, unless the initializer makes matrices as a whole (`Orthogonal`):
-    then each process makes all of it and keeps its shards.
+    It has the values of ``initializer(shape, dtype, seed=seed)``, whatever the sharding. An
+    initializer that makes matrices as a whole, such as `Orthogonal`, makes all of it in each process,
+    which keeps its shards.
 
     Parameters
     ----------
@@ -150,7 +150,11 @@ def placed(
     initializer: Initializer, key: Key, shape: tuple[int, ...], dtype: np.dtype, sharding: Any
 ) -> jax.Array:
     """Make an array whose shards are made on, or for, their own devices."""
-    sharding.check_compatible_aval(shape)
+    if len(getattr(sharding, "spec", ())) > len(shape):
+        raise ValueError(
+            f"sharding: {sharding.spec} was given for shape {shape}; a spec of at most as many axes is "
+            "accepted"
+        )
     plan = initializer.plan(shape, as_dtype(dtype))
     matrix: np.ndarray | None = None
     shards: list[jax.Array] = []
@@ -158,25 +162,28 @@ def placed(
     waiting: set[int] = set()
     part = sharding.shard_shape(shape)
     for device, index in sharding.addressable_devices_indices_map(shape).items():
-        offset = tuple(window.start or 0 for window in index)
+        offset = tuple(cut.start or 0 for cut in index)
         size = tuple(
-            (whole if window.stop is None else window.stop) - begin
-            for window, begin, whole in zip(index, offset, shape, strict=True)
+            (whole if cut.stop is None else cut.stop) - begin
+            for cut, begin, whole in zip(index, offset, shape, strict=True)
         )
         if ordinal_of(device) is not None and (not isinstance(plan, Whole) or part == shape):
             shards.append(on_gpu(initializer, key, shape, offset, size, dtype, device))
             waiting.add(ordinal_of(device))  # type: ignore[arg-type]
             continue
-        window_ = tuple(zip(offset, size, strict=True))
-        if window_ not in made:
-            host = made[window_] = aligned(size, dtype)
+        window = tuple(zip(offset, size, strict=True))
+        if window not in made:
+            if device.platform != "cpu":  # the host keeps one shard at a time
+                jax.block_until_ready(shards)
+                made.clear()
+            host = made[window] = aligned(size, dtype)
             if not isinstance(plan, Whole) or size == shape:
                 initializer.fill_(host, shape=shape, offset=offset, seed=key)
             else:
                 if matrix is None:
                     matrix = initializer.fill_(aligned(shape, dtype), seed=key)
-                host[...] = matrix[tuple(slice(o, o + s) for o, s in window_)]
-        shards.append(jax.device_put(made[window_], device, may_alias=True))
+                host[...] = matrix[tuple(slice(o, o + s) for o, s in window)]
+        shards.append(jax.device_put(made[window], device, may_alias=True))
     for ordinal in waiting:
         cuda_driver.wait(ordinal)
     return jax.make_array_from_single_device_arrays(shape, sharding, shards)
