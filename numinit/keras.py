@@ -47,6 +47,7 @@ a seed below 0 or beyond 2**32          an error, modulo 2**32, or        modulo
 ``stddev < 0``, ``minval > maxval``     some values, or an error          ``ValueError``
 a ``stddev`` beyond the type's range    infinities                        ``ValueError``
 ``STFT`` of 512 x 257, float32          off by up to 1e-4                 rounded once
+a drawn type that is no float           values on some backends           ``TypeError``
 ======================================= ================================= =====================
 
 Keras' own tests of its initializers pass with these classes in the place of Keras'.
@@ -94,7 +95,7 @@ import numinit.initializers as base
 from numinit.engines.spec import Plan, Sampled, Whole
 from numinit.initializers.variance_scaling import Spread
 from numinit.show import show
-from numinit.stream.dtypes import DTYPES, DType
+from numinit.stream.dtypes import DTYPES, DType, as_dtype
 from numinit.weights.fans import fan, fans
 from numinit.weights.keys import Key
 from numinit.weights.shapes import as_shape
@@ -134,14 +135,21 @@ class _Made(keras.initializers.Initializer):
         Returns
         -------
         tensor
+
+        Raises
+        ------
+        TypeError, ValueError
+            If numinit does not have the type, or the initializer does not fit the shape.
         """
         name = keras.backend.standardize_dtype(dtype)
-        if name not in DTYPES:
-            return super().__call__(shape, dtype=name)  # Keras' own refusal
-        if isinstance(layout, keras.distribution.TensorLayout):
-            layout = layout.backend_layout
-        new: Callable[..., Any] = _BACKENDS.get(keras.backend.backend(), _new_elsewhere)
-        return new(self.numinit, as_shape(shape), name, _drawn(self.seed), layout)
+        as_dtype(name)  # its error names those that are accepted
+        backend = keras.backend.backend()
+        wanted = self.numinit, as_shape(shape), name, _drawn(self.seed)
+        if backend == "jax":
+            return _new_in_jax(*wanted, layout)
+        new: _New = _BACKENDS.get(backend, _new_elsewhere)
+        made = new(*wanted)
+        return made if layout is None else keras.distribution.distribute_tensor(made, layout)
 
 
 # Seeds.
@@ -167,10 +175,10 @@ def _key_of(drawn: Any) -> Key:
 
 # Backends: from an initializer of numinit to a tensor.
 
+_New = Callable[[base.Initializer, tuple[int, ...], str, Any], Any]
 
-def _new_in_torch(
-    init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any, layout: Any
-) -> Any:
+
+def _new_in_torch(init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any) -> Any:
     import torch
 
     from numinit.arrays.numpy import NUMPY_NAMES
@@ -201,6 +209,8 @@ def _new_in_jax(
 
     from numinit.jax import arrays, traced
 
+    if isinstance(layout, keras.distribution.TensorLayout):
+        layout = layout.backend_layout
     kind = arrays.resolved(dtype)  # float32 for float64, unless x64 is on
     sharding = None if layout is None else arrays.as_sharding(layout)
     known = jnp.zeros(()) if isinstance(drawn, Key) else drawn
@@ -222,7 +232,7 @@ def _new_in_jax(
 
 
 def _new_in_tensorflow(
-    init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any, layout: Any
+    init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any
 ) -> Any:
     import tensorflow as tf
 
@@ -239,18 +249,12 @@ def _new_in_tensorflow(
     return made
 
 
-def _new_elsewhere(
-    init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any, layout: Any
-) -> Any:
+def _new_elsewhere(init: base.Initializer, shape: tuple[int, ...], dtype: str, drawn: Any) -> Any:
     key = drawn if isinstance(drawn, Key) else _key_of(keras.ops.convert_to_numpy(drawn))
     return keras.ops.convert_to_tensor(init(shape, dtype, seed=key), dtype)
 
 
-_BACKENDS: dict[str, Callable[..., Any]] = {
-    "jax": _new_in_jax,
-    "tensorflow": _new_in_tensorflow,
-    "torch": _new_in_torch,
-}
+_BACKENDS: dict[str, _New] = {"tensorflow": _new_in_tensorflow, "torch": _new_in_torch}
 
 
 # Keras' classes.

@@ -256,6 +256,9 @@ def test_refusals():
         nk.Padded("zeros", 0)
     with pytest.raises(TypeError, match="sparsity"):
         nk.Sparse()
+    for init in (nk.RandomNormal(), nk.KaimingNormal()):
+        with pytest.raises(TypeError, match=r"^dtype: 'int32'"):
+            init((3, 4), "int32")
     with pytest.raises(ValueError, match="std"):
         nk.RandomNormal(stddev=-1.0)((3,))
     with pytest.raises(ValueError, match="2 or more dimensions"):

@@ -62,3 +62,25 @@ def test_backend(backend, runs):
     text = log.read_text(encoding="utf-8", errors="replace")
     assert code == 0, text
     assert " passed" in text
+
+
+def test_shards_on_gpus_by_the_simulator():
+    from numinit.engines.cuda_driver import lacking
+
+    pytest.importorskip("jax", reason="needs JAX")
+    if what := lacking():
+        pytest.skip(what)
+    run = subprocess.run(
+        [sys.executable, str(HERE / "keras_simulator.py")],
+        env=ENVIRONMENT
+        | {
+            "KERAS_BACKEND": "jax",
+            "NUMBA_ENABLE_CUDASIM": "1",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        },
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.splitlines()[-1] == "OK"
