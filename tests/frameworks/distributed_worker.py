@@ -104,7 +104,9 @@ def refused(world):
         else:
             raise AssertionError(message)
         assert not tensor.to_local().any()
-    whole = DTensor.from_local(torch.zeros(2, 4, dtype=torch.int16), mesh, [Replicate()])
+    whole = DTensor.from_local(
+        torch.zeros(2, 4, dtype=torch.int16), mesh, [Replicate()], run_check=False
+    )
     for call, error, message in (
         (lambda: ni.normal_(whole, seed=0), TypeError, "tensor: "),
         (lambda: ni.eye_(distribute_tensor(torch.zeros(4), mesh, [Shard(0)])), ValueError, "2 dim"),
@@ -161,7 +163,10 @@ def modules(world):
     mesh = init_device_mesh("cpu", (world,))
     for name in ("int32", "uint8", "int8"):
         tensor = DTensor.from_local(
-            torch.zeros(8 // world, 6, dtype=getattr(torch, name)), mesh, [Shard(0)]
+            torch.zeros(8 // world, 6, dtype=getattr(torch, name)),
+            mesh,
+            [Shard(0)],
+            run_check=False,
         )
         made[f"{name} dummy"] = digest(dummy_({"w": tensor})["w"].full_tensor())
     return made
