@@ -1,5 +1,37 @@
 """torch modules: initialized by the names of their tensors, from a recipe or from their own code.
 
+`init_module` gives every parameter and buffer the stream of its qualified name. A module that was made
+on the meta device gets its memory there, once::
+
+    with torch.device("meta"):
+        module = Model(config)
+    numinit.torch.init_module(module, seed=0)             # the module's own distributions
+    numinit.torch.init_module(module, "llama", seed=0)    # those of a recipe, as files have
+
+Without a recipe, the module's own functions run on tensors that have no memory, and what they do to
+each tensor is written down: fills, fills of parts, and other operations. A fill is then made by
+numinit; what draws nothing, such as a table of positions, is made by torch on the real memory.
+
+`trace` records a constructor, which also knows the values of its buffers, and says what it found::
+
+    traced = numinit.torch.trace(lambda: Model(config))
+    traced.tensors["layers.0.wq.weight"].initializer      # Normal(mean=0.0, std=0.02)
+    numinit.torch.init_module(traced.module, traced, seed=0)
+    Path("recipe.toml").write_text(traced.toml())         # for ``numinit init --recipe recipe.toml``
+
+What a constructor copies stays a copy: the layers of a torch.nn.TransformerEncoder begin alike. Fills
+that others overwrite are left out, so that no tensor is filled twice. Three things cannot be recorded, and give a warning that names the module: draws that
+numinit has no fill for (``exponential_``, ``randperm``), which torch makes from a seed that follows
+from the tensor's name; random values that Python code reads (``w.norm().item()``), which are drawn
+while the code runs; and operations on random values that torch cannot describe without carrying them
+out (``geqrf``), which are treated in the same way.
+
+`patched` is for code that should stay as it is: inside of it, torch's own initialization runs at
+numinit's speed, and ``torch.manual_seed`` governs it as before.
+
+Memory on the CPU and on CUDA's GPUs is filled in place. On other devices (mps, xpu, hpu, ROCm's GPUs)
+the values are made on the host, in pieces of 64 MiB, and copied; they are the same.
+
 Each function is imported, and torch with it, when it is first asked for.
 """
 

@@ -47,9 +47,10 @@ def use_huge_pages(tensor: torch.Tensor) -> None:
     if nbytes < LEAST or not tensor.is_cpu or (advise := _advise()) is None:
         return
     storage = tensor.untyped_storage()
-    first = -(-storage.data_ptr() // HUGE) * HUGE
-    size = (storage.data_ptr() + storage.nbytes()) // HUGE * HUGE - first
-    if size > 0:
+    address = storage.data_ptr()
+    first = -(-address // HUGE) * HUGE
+    size = (address + storage.nbytes()) // HUGE * HUGE - first
+    if address and size > 0:  # a recorded tensor has none
         advise(first, size, MADV_HUGEPAGE)  # a wish: refusal changes nothing
 
 

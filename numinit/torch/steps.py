@@ -207,7 +207,7 @@ def constant_step(view: View, value: Any) -> Step | None:
     """A fill with a number that the tensor's type holds, as torch rounds it."""
     if isinstance(value, complex) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
         return None
-    held = torch.full((), value, dtype=view.dtype).item()
+    held = torch.full((), value, dtype=view.dtype, device="cpu").item()
     if isinstance(held, complex):
         return None
     zero = held == 0 and not str(held).startswith("-")

@@ -167,11 +167,12 @@ class Traced:
         own, rows = key.fold_in(self.name), size[0] if size else 1
         step = max(1, PIECE * rows // max(1, tensor.numel() * tensor.dtype.itemsize))
         if step >= rows or isinstance(init.plan(shape, FILLED[tensor.dtype]), Whole):
-            host = torch.empty(size, dtype=tensor.dtype)
+            host = torch.empty(size, dtype=tensor.dtype, device="cpu")
             tensor.copy_(init.fill_(host, shape=shape, offset=start, seed=own))
             return tensor
         for row in range(0, rows, step):
-            host = torch.empty((min(step, rows - row), *size[1:]), dtype=tensor.dtype)
+            part = (min(step, rows - row), *size[1:])
+            host = torch.empty(part, dtype=tensor.dtype, device="cpu")
             init.fill_(host, shape=shape, offset=(start[0] + row, *start[1:]), seed=own)
             tensor[row : row + step].copy_(host)
         return tensor
@@ -199,7 +200,7 @@ class Traced:
     def _whole(self, replay: Replay, key: Key, dtype: torch.dtype) -> torch.Tensor:
         if self.initializer is not None:
             kind = dtype if dtype in FILLED else self.dtype
-            values = torch.empty(self.shape, dtype=kind)
+            values = torch.empty(self.shape, dtype=kind, device="cpu")
             fill(values, self.initializer, key.fold_in(self.name))
             return values
         memory = Memory(None, self._nbytes)

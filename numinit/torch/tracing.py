@@ -267,20 +267,16 @@ class Recorder:
     def _init_function(
         self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with self.paused():
-            return self._init_step(name, original, args, kwargs)
-
-    def _init_step(
-        self, name: str, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        tensor, init = hooks.MEANINGS[name](*args, **kwargs)
-        if not tensor.is_meta or tensor.dtype not in FILLED:
-            return original(*args, **kwargs)
-        if not tensor.numel():
-            return tensor
-        init.plan(tuple(tensor.shape), FILLED[tensor.dtype])  # refuses what torch refuses
-        self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
-        return tensor
+        try:
+            with self.paused():
+                tensor, init = hooks.MEANINGS[name](*args, **kwargs)
+                known = tensor.is_meta and tensor.dtype in FILLED
+                if known and tensor.numel():
+                    init.plan(tuple(tensor.shape), FILLED[tensor.dtype])
+                    self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
+        except (TypeError, ValueError):
+            known = False
+        return tensor if known else original(*args, **kwargs)  # which has its own errors
 
     def function(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -395,16 +391,20 @@ class Recorder:
         written: list[Tensor],
         out: Any,
     ) -> None:
+        if len(written) > 1:
+            for number, tensor in enumerate(written):
+                step = self._step(view_of(tensor), _Apart(func, number), args, kwargs, output=0)
+                self.memory(tensor).write(step, anew=False)
+            return
+        for tensor in written:
+            view, rest = view_of(tensor), args if "out" in kwargs else args[1:]
+            step = self._fill_step(name, view, rest, kwargs) or self._step(
+                view, func, args, kwargs, target=tensor
+            )
+            own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
+            if tensor.numel():
+                self.memory(tensor).write(step, step.anew and len(own) == 1)
         if written:
-            places = {id(tensor): view_of(tensor) for tensor in written}
-            for tensor in written:
-                step = self._fill_step(name, view_of(tensor), args[1:], kwargs)
-                if step is None:
-                    step = self._step(func, args, kwargs, places, None)
-                    step.view = view_of(tensor)
-                own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
-                if tensor.numel():
-                    self.memory(tensor).write(step, step.anew and len(own) == 1)
             return
         inputs = {
             leaf.untyped_storage()._cdata
@@ -418,10 +418,10 @@ class Recorder:
             memory = self.memory(tensor)
             if name in _EMPTY or not tensor.numel():
                 continue
-            step = self._fill_step(name, view_of(tensor), args, kwargs)
-            if step is None:
-                step = self._step(func, args, kwargs, {}, number)
-                step.view = view_of(tensor)
+            view = view_of(tensor)
+            step = self._fill_step(name, view, args, kwargs) or self._step(
+                view, func, args, kwargs, output=number
+            )
             memory.write(step, anew=True)
 
     def _fill_step(
@@ -449,15 +449,18 @@ class Recorder:
 
     def _step(
         self,
+        view: View,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        places: dict[int, View],
-        output: int | None,
+        target: Tensor | None = None,
+        output: int | None = None,
     ) -> Step:
+        """The step of another operation, which writes `target` or has the value as an output."""
+
         def place(tensor: Tensor) -> Read | Target | Tensor:
-            if id(tensor) in places:
-                return Target(places[id(tensor)])
+            if tensor is target:
+                return Target(view)
             return self.read(tensor) if tensor.is_meta else tensor.detach().clone()
 
         random = torch.Tag.nondeterministic_seeded in func.tags
@@ -471,7 +474,6 @@ class Recorder:
         if "device" in kept:
             kept["device"] = torch.device("cpu")
         templates = mapped(Tensor, place, (args, kept))
-        view = View(torch.uint8, (), (), 0)
         return Step(view, None, func, templates[0], templates[1], output, random)
 
 
@@ -485,6 +487,24 @@ _LIKE = {
     "new_ones",
     "new_full",
 }
+
+
+class _Apart:
+    """An operation that writes several tensors, as one that returns what becomes of one of them."""
+
+    def __init__(self, func: Any, number: int) -> None:
+        self._func, self._number = func, number
+        self.__name__ = func._overloadpacket.__name__
+        self._overloadpacket, self._schema, self.tags = (
+            func._overloadpacket,
+            func._schema,
+            func.tags,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = mapped(Tensor, torch.clone, (args, kwargs))
+        self._func(*args, **kwargs)
+        return _written(self._func, args, kwargs)[self._number]
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

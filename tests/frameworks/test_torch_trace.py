@@ -119,6 +119,8 @@ def test_layers_of_torch():
         (lambda: torch.empty(4, 6).normal_().zero_(), ni.Zeros()),
         (lambda: torch.empty(4, 6).normal_().fill_(-0.0), ni.Constant(-0.0)),
         (lambda: torch.tensor(2.5), ni.Constant(2.5)),
+        (lambda: torch.full((2, 3), 0.5, out=torch.empty(2, 3)), ni.Constant(0.5)),
+        (lambda: torch.rand(2, 3, out=torch.empty(2, 3)), ni.Uniform()),
         (lambda: torch.empty(4, 6, dtype=torch.bfloat16).fill_(0.1), ni.Constant(0.10009765625)),
     ],
 )  # fmt: skip
@@ -340,6 +342,29 @@ def test_parametrized_layers(wrap):
         assert torch.linalg.matrix_norm(module.weight, 2).item() == pytest.approx(1, abs=0.1)
 
 
+def test_operations_that_write_several_tensors():
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(3)), nn.Parameter(torch.empty(3).normal_())
+            self.q, self.r = nn.Parameter(torch.empty(2, 2)), nn.Parameter(torch.empty(2, 2))
+            with torch.no_grad():
+                torch._foreach_mul_([self.a, self.b], [2.0, 3.0])
+                torch.linalg.qr(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), out=(self.q, self.r))
+
+    found, own = values(made(Several)), values(Several())
+    for name in "aqr":
+        assert (found[name] == own[name]).all(), name
+    assert (found["b"] == 3 * ni.Normal()(3, seed=key("b"))).all()
+
+
+def test_integers_of_torchs_functions():
+    assert fill(one(lambda: nn.init.eye_(torch.empty(2, 3, dtype=torch.int32)))).tolist() == [
+        [1, 0, 0],
+        [0, 1, 0],
+    ]
+
+
 # What cannot be replayed.
 
 
@@ -451,6 +476,22 @@ def test_names_and_seeds_alone():
     state = torch.get_rng_state()
     assert_same(init_module(nn.Linear(5, 3).to("meta"), seed=ni.Key(0)) and a, a)
     assert not torch.equal(state, torch.get_rng_state())
+
+
+def test_a_default_device_changes_nothing():
+    def make():
+        return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Embedding(4, 3, padding_idx=0))
+
+    expected = values(made(make))
+    with torch.device("meta"):
+        traced = trace(make)
+        assert_same(init_module(traced.module, traced, seed=0), expected)
+        module = make()
+        assert_same(init_module(module, seed=0), expected)
+        tensor = trace(lambda: One(lambda: torch.rand(4).exp() + torch.arange(4))).tensors["w"]
+        found = tensor.fill_(torch.empty(2, device="cpu"), offset=(1,), seed=0)
+    expected = torch.from_numpy(ni.Uniform()(4, seed=key())).exp() + torch.arange(4)
+    assert torch.equal(found, expected[1:3])
 
 
 def test_no_generator_is_advanced():
@@ -741,6 +782,18 @@ def test_patched_makes_traces_and_modules():
         traced = trace(lambda: nn.Linear(3, 2))
         a = values(init_module(traced.module, traced, seed=0))
     assert_same(a, init_module(nn.Linear(3, 2), seed=0))
+
+
+def test_patched_inside_of_a_trace():
+    def make():
+        with patched():
+            return nn.Sequential(nn.Linear(3, 2), One(lambda: torch.randn(1200, 1000)))
+
+    traced = trace(make)
+    module = init_module(traced.module, traced, seed=0)
+    plain = made(lambda: nn.Sequential(nn.Linear(3, 2), One(lambda: torch.randn(1200, 1000))))
+    for name, tensor in plain.named_parameters():
+        assert torch.allclose(module.get_parameter(name), tensor, rtol=1e-6), name
 
 
 def test_patched_large_tensors():
