@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_torch import Model, digest, in_processes, torch
+from helpers_torch import Model, _StridedShard, digest, in_processes, torch
 
 import numinit as ni
 from numinit.models.formats.safetensors import read_header
@@ -17,7 +17,7 @@ from numinit.torch import SeedCheckpoint, init_module, save, trace
 
 dcp = pytest.importorskip("torch.distributed.checkpoint")
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is (disabled|unavailable)")
 
 
 def meta_model():
@@ -96,10 +96,11 @@ def test_ties_buffers_and_weights_made_whole():
 
 def test_refused():
     reader = SeedCheckpoint(meta_model(), seed=0)
-    for state, error in (
-        ({"nope": torch.empty(3)}, "nope"),
-        ({"up.bias": torch.empty(3)}, "up.bias"),
-    ):
+    wrong = {"nope": torch.empty(3)}
+    if _StridedShard is not None:  # torch 2.4 does not compare shapes
+        wrong["up.bias"] = torch.empty(3)
+    for error, tensor in wrong.items():
+        state = {error: tensor}
         with pytest.raises(dcp.api.CheckpointException, match=error):
             load(state, reader)
     with pytest.raises(TypeError, match=r"^recipe: names and shapes were given without one"):
