@@ -14,6 +14,7 @@ from typing import Any
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
+from numinit.models.tensors import GIVEN
 from numinit.models.untrusted import InputError, show
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import Summary, write
@@ -265,12 +266,14 @@ def _summary(summary: Summary, begin: float) -> str:
 
 def _compared(summary: Summary) -> str:
     """How the tensors of a file were compared."""
-    if not summary.within and not summary.given:
+    if not summary.within:
         return "bit for bit"
-    exact = summary.tensors - summary.given - sum(count for _, _, count in summary.within)
+    exact = summary.tensors - sum(count for _, _, count in summary.within)
     parts = [f"{exact} bit for bit"] if exact else []
-    parts += [f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within]
-    return ", ".join([*parts, f"{summary.given} by their digests"] if summary.given else parts)
+    for law, tolerance, count in summary.within:
+        by = "by their digests" if law == GIVEN else f"({law}) within {tolerance:.2g}"
+        parts.append(f"{count} {by}")
+    return ", ".join(parts)
 
 
 def _bytes(count: float) -> str:

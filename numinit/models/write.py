@@ -15,6 +15,7 @@ from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe
 from numinit.models.sources import load_shapes
 from numinit.models.tensors import (
+    GIVEN,
     Specs,
     Summary,
     checked,
@@ -127,7 +128,7 @@ def write(
                 started = done
             if progress:
                 progress(done, total)
-    return Summary(len(tensors), total, given=len(own))
+    return Summary(len(tensors), total, ((GIVEN, 0.0, len(own)),) if own else ())
 
 
 def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:

@@ -84,7 +84,7 @@ def save(
     ...     module = torch.nn.Linear(64, 10)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(module, f"{folder}/linear.safetensors", seed=0)
-    Summary(tensors=2, nbytes=2600, within=(), given=0)
+    Summary(tensors=2, nbytes=2600, within=())
     """
     specs, rules, given = _written(module, recipe, as_key(seed))
     return write(path, specs, rules, seed, dtype, progress, overwrite, given=given)
