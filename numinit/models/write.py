@@ -117,8 +117,10 @@ def write(
         for name, values in own.items():
             size = nbytes_of(*tensors[name])
             if size:
-                map_window(fd, len(header) + starts.pop(name), size)[:] = values(tensors[name][1])
-        for piece in pieces(made, {name: starts[name] for name in made}, plans, WINDOW):
+                map_window(fd, len(header) + starts[name], size)[:] = values(tensors[name][1])
+        for piece in pieces(
+            made, {name: start for name, start in starts.items() if name in made}, plans, WINDOW
+        ):
             window = map_window(fd, len(header) + piece.begin, piece.nbytes)
             fill(window, piece, plans, key)
             del window  # one at a time
