@@ -145,9 +145,10 @@ def _init(arguments: argparse.Namespace) -> int:
         from numinit.torch.saving import model_of  # here, for importing torch takes seconds
 
         sys.path.insert(0, os.getcwd())  # as for `python -m`
-        model = model_of(arguments.source, arguments.recipe, arguments.seed)
+        model, given = model_of(arguments.source, arguments.recipe, arguments.seed)
         recipe = model.recipe
     else:
+        given = None
         model = sources.load_model(arguments.source)
         recipe = arguments.recipe or model.recipe
     if recipe is None:
@@ -170,7 +171,7 @@ def _init(arguments: argparse.Namespace) -> int:
             progress,
             arguments.force,
             tensor=arguments.tensor,
-            given=model.given,
+            given=given,
         )
     if not arguments.quiet:
         print(f"{output}: {_summary(summary, begin)}")
