@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
 from numinit.models.overview import lines, overview
+from numinit.models.tensors import GIVEN
 from numinit.models.untrusted import InputError, show
 from numinit.models.verify import Mismatch, verify
 from numinit.models.write import Summary, write
@@ -155,31 +156,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(arguments: argparse.Namespace) -> tuple[sources.Model, recipes.Recipe | str]:
-    """The model that the command is for, and its recipe, or the name or path of that."""
+def _model(
+    arguments: argparse.Namespace,
+) -> tuple[sources.Model, recipes.Recipe | str, Mapping[str, Any]]:
+    """The model, its recipe, or the name or path of that, and the tensors that the recipe lacks."""
+    given: Mapping[str, Any] = {}
     if FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES):
         from numinit.torch.saving import model_of  # here, for importing torch takes seconds
 
         sys.path.insert(0, os.getcwd())  # as for `python -m`
-        model = model_of(arguments.source, arguments.recipe, arguments.seed)
+        model, given = model_of(arguments.source, arguments.recipe, arguments.seed)
         recipe = model.recipe
     else:
         model = sources.load_model(arguments.source)
         recipe = arguments.recipe or model.recipe
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
-    return model, recipe
+    return model, recipe, given
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    model, recipe = _model(arguments)
-    for line in lines(overview(model.tensors, recipes.as_recipe(recipe), arguments.dtype)):
+    model, recipe, given = _model(arguments)
+    tensors = {name: spec for name, spec in model.tensors.items() if name not in given}
+    for line in lines(overview(tensors, recipes.as_recipe(recipe), arguments.dtype)):
         print(line)
     return OK
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    model, recipe = _model(arguments)
+    model, recipe, given = _model(arguments)
     output = arguments.output
     if output is None:
         # The name may come from a file that somebody else wrote: it must not choose a directory.
@@ -198,7 +203,7 @@ def _init(arguments: argparse.Namespace) -> int:
             progress,
             arguments.force,
             tensor=arguments.tensor,
-            given=model.given,
+            given=given,
         )
     if not arguments.quiet:
         print(f"{output}: {_summary(summary, begin)}")
@@ -294,12 +299,14 @@ def _summary(summary: Summary, begin: float) -> str:
 
 def _compared(summary: Summary) -> str:
     """How the tensors of a file were compared."""
-    if not summary.within and not summary.given:
+    if not summary.within:
         return "bit for bit"
-    exact = summary.tensors - summary.given - sum(count for _, _, count in summary.within)
+    exact = summary.tensors - sum(count for _, _, count in summary.within)
     parts = [f"{exact} bit for bit"] if exact else []
-    parts += [f"{count} ({law}) within {t:.2g}" for law, t, count in summary.within]
-    return ", ".join([*parts, f"{summary.given} by their digests"] if summary.given else parts)
+    for law, tolerance, count in summary.within:
+        by = "by their digests" if law == GIVEN else f"({law}) within {tolerance:.2g}"
+        parts.append(f"{count} {by}")
+    return ", ".join(parts)
 
 
 def _bytes(count: float) -> str:

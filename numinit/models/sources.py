@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numinit.models import shipped
 from numinit.models.formats import FORMATS, format_of
@@ -38,8 +38,6 @@ class Model(NamedTuple):
     name: str
     recipe: Recipe | str | None
     tensors: dict[str, TensorSpec]
-    given: Mapping[str, Any] = {}
-    """Functions of the tensors that the recipe does not make; see `numinit.models.write.write`."""
 
 
 def load_shapes(source: str | Path) -> dict[str, TensorSpec]:

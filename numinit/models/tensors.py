@@ -22,6 +22,8 @@ from numinit.weights.keys import Key
 
 KEPT = 4096  # kinds of tensors whose fills are kept, some kilobytes each
 
+GIVEN = "given"  # stands for an initializer's name in a `Summary`
+
 Specs = Mapping[str, TensorSpec | Sequence[int]]
 
 
@@ -33,9 +35,11 @@ class Summary(NamedTuple):
     within: tuple[tuple[str, float, int], ...] = ()
     """What `verify` compared to rounding: an initializer's name, its tolerance and how many tensors.
     All other tensors are the same bit for bit."""
-    given: int = 0
-    """How many tensors the recipe does not make. They were written as they were given, and `verify`
-    compared their digests."""
+
+    @property
+    def given(self) -> int:
+        """How many tensors no recipe makes, compared by their digests: `within` counts them, too."""
+        return sum(count for name, _, count in self.within if name == GIVEN)
 
 
 class Piece(NamedTuple):

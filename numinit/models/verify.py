@@ -16,7 +16,7 @@ from numinit.engines.spec import Whole
 from numinit.models.formats import format_of
 from numinit.models.integers import Integer
 from numinit.models.provenance import Mismatch, check_header, given_of, provenance
-from numinit.models.tensors import Piece, Summary, fill, nbytes_of, pieces, planned
+from numinit.models.tensors import GIVEN, Piece, Summary, fill, nbytes_of, pieces, planned
 from numinit.models.tolerance import outside, rounded
 from numinit.models.untrusted import InputError, open_regular
 from numinit.show import show
@@ -104,8 +104,9 @@ def verify(path: str | Path, progress: Progress | None = None) -> Summary:
         plan = plans[name]
         if isinstance(plan, Whole) and isinstance(dtype, DType):
             within[plan.name, plan.tolerance(dtype)] += 1
-    compared = tuple((*what, n) for what, n in sorted(within.items()))
-    return Summary(len(tensors), total, compared, len(given))
+    if given:
+        within[GIVEN, 0.0] = len(given)
+    return Summary(len(tensors), total, tuple((*what, n) for what, n in sorted(within.items())))
 
 
 def _read_ahead(

@@ -16,6 +16,7 @@ from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe
 from numinit.models.sources import load_shapes
 from numinit.models.tensors import (
+    GIVEN,
     Specs,
     Summary,
     checked,
@@ -120,8 +121,10 @@ def write(
         for name, values in own.items():
             size = nbytes_of(*tensors[name])
             if size:
-                map_window(fd, len(header) + starts.pop(name), size)[:] = values(tensors[name][1])
-        for piece in pieces(made, {name: starts[name] for name in made}, plans, WINDOW):
+                map_window(fd, len(header) + starts[name], size)[:] = values(tensors[name][1])
+        for piece in pieces(
+            made, {name: start for name, start in starts.items() if name in made}, plans, WINDOW
+        ):
             window = map_window(fd, len(header) + piece.begin, piece.nbytes)
             fill(window, piece, plans, key)
             del window  # one at a time
@@ -131,7 +134,7 @@ def write(
                 started = done
             if progress:
                 progress(done, total)
-    return Summary(len(tensors), total, given=len(own))
+    return Summary(len(tensors), total, ((GIVEN, 0.0, len(own)),) if own else ())
 
 
 def _only_tensor(tensors: Mapping[str, object], chosen: str | None) -> str:

@@ -84,14 +84,16 @@ def save(
     ...     module = torch.nn.Linear(64, 10)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(module, f"{folder}/linear.safetensors", seed=0)
-    Summary(tensors=2, nbytes=2600, within=(), given=0)
+    Summary(tensors=2, nbytes=2600, within=())
     """
     specs, rules, given = _written(module, recipe, as_key(seed))
     return write(path, specs, rules, seed, dtype, progress, overwrite, given=given)
 
 
-def model_of(source: str, recipe: AnyRecipe | None = None, seed: Any = 0) -> Model:
-    """What a factory of modules makes, for the command line.
+def model_of(
+    source: str, recipe: AnyRecipe | None = None, seed: Any = 0
+) -> tuple[Model, dict[str, Given]]:
+    """What a factory of modules makes, and what its recipe lacks, for the command line.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def model_of(source: str, recipe: AnyRecipe | None = None, seed: Any = 0) -> Mod
         raise InputError(f"{source}: {error}") from error
     made = trace(factory)
     specs, rules, given = _written(made if recipe is None else made.module, recipe, as_key(seed))
-    return Model(name, rules, specs, given)
+    return Model(name, rules, specs), given
 
 
 def _written(
