@@ -320,7 +320,8 @@ def dump(recipe: Recipe) -> str:
 
 def text_of(recipe: Recipe) -> str:
     """Return the text that a recipe was parsed from, if it still is its text, or else one of its own."""
-    if recipe.text and _same(parse(recipe.text, recipe.name), recipe):
+    # Its text may have a name that initializers had before.
+    if recipe.text and _same(parse(recipe.text, recipe.name, former=True), recipe):
         return recipe.text
     return dump(recipe)
 

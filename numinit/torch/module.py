@@ -86,7 +86,7 @@ def init_module(
     >>> from numinit.torch import init_module
     >>> with torch.device("meta"):
     ...     module = torch.nn.Linear(64, 10)
-    >>> module = init_module(module, {"*.bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
+    >>> module = init_module(module, {"bias": ni.Zeros(), "*": ni.Normal()}, seed=0)
     >>> key = ni.Key(0).fold_in("weight")
     >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
     True
