@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from numinit._version import STREAM_VERSION, __version__
 from numinit.models import recipes, sources
 from numinit.models.overview import lines, overview
+from numinit.models.tables import known
 from numinit.models.tensors import GIVEN
 from numinit.models.untrusted import InputError, show
 from numinit.models.verify import Mismatch, verify
@@ -43,6 +46,9 @@ FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 FILES = (".json", ".safetensors")
 
 OPTIONAL = ("torch", "numba_cuda", "cupy", "ml_dtypes", "scipy")
+#: What `compile` takes by default: models are made of these.
+USUAL = ("Constant", "Normal", "TruncNormal", "Uniform")
+USUAL_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Terminated(KeyboardInterrupt):
@@ -149,6 +155,26 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     verify.add_argument("file", metavar="FILE", help="a .safetensors file written by numinit")
 
+    compiling = commands.add_parser(
+        "compile",
+        help="compile kernels into the cache",
+        description="Compile kernels into the cache ahead of time, as for an image of a container. "
+        "They serve processors of this kind, with these versions of numinit and Numba.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    compiling.set_defaults(run=_compile)
+    compiling.add_argument(
+        "--dtype", action="append", choices=DTYPES, help=f"default: {', '.join(USUAL_DTYPES)}"
+    )
+    compiling.add_argument(
+        "--initializer",
+        action="append",
+        choices=known(),
+        metavar="NAME",
+        help=f"by its default fields; default: {', '.join(USUAL)}",
+    )
+
     info = commands.add_parser("info", help="versions, threads, CPU, optional parts, what ships")
     info.set_defaults(run=_info)
     for command in (init, verify):
@@ -219,6 +245,26 @@ def _verify(arguments: argparse.Namespace) -> int:
         return _fail(f"verify: {mismatch}", DIFFERS)
     if not arguments.quiet:
         print(f"{arguments.file}: OK, {_summary(summary, begin)}, {_compared(summary)}")
+    return OK
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    # Here, for it takes long to import.
+    from numinit.compiler import cache
+
+    if cache.directory() is None:
+        raise InputError("no directory of a cache is writable and private: see NUMBA_CACHE_DIR")
+    classes = known()
+    for dtype in arguments.dtype or USUAL_DTYPES:
+        for name in arguments.initializer or USUAL:
+            begin = time.perf_counter()
+            out = np.empty(16 * DTYPES[dtype].itemsize, np.uint8)
+            try:
+                classes[name]().fill_flat(out, 0, (4, 4), dtype, 0)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{name} of {dtype}: {error}") from error
+            print(f"{name}, {dtype}: {time.perf_counter() - begin:.2f} s", flush=True)
+    print(f"kernels are in {cache.directory()}")
     return OK
 
 

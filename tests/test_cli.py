@@ -743,3 +743,24 @@ def test_the_safetensors_library_reads_slices(folder, run):
         part = file.get_slice("b.weight")[1:, :, 2:4]
     expected = ni.init_params(SHAPES, LAWS, dtype="float64")["b.weight"][1:, :, 2:4]
     assert part.tobytes() == expected.tobytes()
+
+
+def test_kernels_are_compiled_ahead_of_time(tmp_path, monkeypatch, capsys):
+    def files():
+        return sorted(file.name for file in tmp_path.rglob("*") if file.is_file())
+
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "numinit", "compile", "--dtype", "float32"]
+    command += ["--initializer", "Uniform", "--initializer", "Ones"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert re.match(r"Uniform, float32: [\d.]+ s\nOnes, float32: [\d.]+ s\nkernels", done.stdout)
+    made = files()
+    assert len([name for name in made if name.endswith(".nbc")]) == 2
+    script = "import numinit as ni; ni.Uniform()(9); ni.Ones()(9)"
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert files() == made
+
+
+def test_what_cannot_be_compiled_is_named(capsys):
+    assert cli.main(["compile", "--dtype", "float32", "--initializer", "Dirac"]) == cli.USAGE
+    assert "Dirac of float32: Only tensors with 3, 4, or 5 dimensions" in capsys.readouterr().err
