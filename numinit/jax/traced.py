@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from numinit.engines.layout import c_steps
+from numinit.engines.pages import use_huge_pages
 from numinit.initializers import Initializer
 from numinit.jax.keys import of_words
 from numinit.stream.dtypes import as_dtype
@@ -36,6 +37,7 @@ class Write:
         self.write(np.asarray(out), np.asarray(words), np.asarray(block))
 
     def write(self, out: np.ndarray, words: np.ndarray, block: np.ndarray) -> None:
+        use_huge_pages(out.ctypes.data, out.nbytes)  # XLA has just allocated it
         for batch in np.ndindex(words.shape[:-1]):
             offset = [int(n) * size for n, size in zip(block[batch], self.part, strict=True)]
             key = of_words(words[batch])
