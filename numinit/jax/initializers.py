@@ -7,7 +7,7 @@ are equal, and jitted functions of them are not compiled again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -375,10 +375,24 @@ def variance_scaling(
     return Function("variance_scaling", init, dtype, root, flat)
 
 
-def glorot_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return Glorot's and Bengio's uniform: `variance_scaling` (1, "fan_avg", "uniform").
+class Scaled(Protocol):
+    """A function that is `variance_scaling` with a scale, a mode and a distribution."""
+
+    def __call__(
+        self, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Function: ...
+
+
+def _scaled(name: str, whose: str, scale: float, mode: str, distribution: str) -> Scaled:
+    """Return the function of a name; `whose` says in its docstring who found it."""
+
+    def make(
+        in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Function:
+        return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"""Return {whose}: `variance_scaling` ({scale:g}, "{mode}", "{distribution}").
 
     Parameters
     ----------
@@ -393,136 +407,22 @@ def glorot_uniform(
     --------
     >>> import jax
     >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.glorot_uniform()(jax.random.key(0), (2, 4))).max() <= 1)
-    True
-    """
-    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def glorot_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return Glorot's and Bengio's normal: `variance_scaling` (1, "fan_avg", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.glorot_normal()(jax.random.key(0), (100, 100)).std()), 2)
+    >>> round(float(initializers.{name}()(jax.random.key(0), ({100 * scale:g}, 100)).std()), 2)
     0.1
     """
-    return variance_scaling(
-        1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype
-    )
+    return make
 
 
-def lecun_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return LeCun's uniform: `variance_scaling` (1, "fan_in", "uniform").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.lecun_uniform()(jax.random.key(0), (3, 2))).max() <= 1)
-    True
-    """
-    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def lecun_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return LeCun's normal: `variance_scaling` (1, "fan_in", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.lecun_normal()(jax.random.key(0), (100, 100)).std()), 2)
-    0.1
-    """
-    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
-
-
-def he_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return He's uniform: `variance_scaling` (2, "fan_in", "uniform").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.he_uniform()(jax.random.key(0), (6, 2))).max() <= 1)
-    True
-    """
-    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def he_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return He's normal: `variance_scaling` (2, "fan_in", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.he_normal()(jax.random.key(0), (200, 100)).std()), 2)
-    0.1
-    """
-    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
-
-
-xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
-kaiming_uniform, kaiming_normal = he_uniform, he_normal
+glorot_uniform = xavier_uniform = _scaled(
+    "glorot_uniform", "Glorot's and Bengio's uniform", 1.0, "fan_avg", "uniform"
+)
+glorot_normal = xavier_normal = _scaled(
+    "glorot_normal", "Glorot's and Bengio's normal", 1.0, "fan_avg", "truncated_normal"
+)
+lecun_uniform = _scaled("lecun_uniform", "LeCun's uniform", 1.0, "fan_in", "uniform")
+lecun_normal = _scaled("lecun_normal", "LeCun's normal", 1.0, "fan_in", "truncated_normal")
+he_uniform = kaiming_uniform = _scaled("he_uniform", "He's uniform", 2.0, "fan_in", "uniform")
+he_normal = kaiming_normal = _scaled("he_normal", "He's normal", 2.0, "fan_in", "truncated_normal")
 
 
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Function:

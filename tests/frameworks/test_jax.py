@@ -112,6 +112,9 @@ def test_every_name_has_the_peers_arguments_and_defaults(name):
     if name in ("zeros", "ones", "Initializer"):
         assert ours is theirs
         return
+    assert ours.__name__ == theirs.__name__
+    assert ours.__doc__
+    assert pickle.loads(pickle.dumps(ours)) is ours
     mine, peers = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
     assert [(p.name, p.kind, p.default) for p in mine.values()] == [
         (p.name, p.kind, p.default) for p in peers.values()
