@@ -407,6 +407,15 @@ def test_refusals_of_our_own():
             nj.make_array(initializers.normal(), (2,), jax.devices()[0], seed=seed)
         with pytest.raises(TypeError, match=r"^seed: "):
             nj.init_pytree({}, initializers.normal(), seed=seed)
+    device, leaf = jax.devices()[0], jax.ShapeDtypeStruct((2,), "float32")
+    for call in (
+        nj.as_key,
+        lambda key: nj.make_array(initializers.normal(), (2,), device, seed=key),
+        lambda key: nj.init_pytree(leaf, initializers.normal(), seed=key),
+    ):
+        for wrap in (jax.jit, lambda call: lambda key: jax.vmap(call)(key[None])):
+            with pytest.raises(TypeError, match=r"^seed: a traced key .* numinit\.jax"):
+                wrap(call)(KEY)
     with pytest.raises(TypeError, match=r"^sharding: "):
         nj.make_array(initializers.normal(), (2,), "x", seed=0)
     for given in (PEER.normal(), 3, "normal"):
