@@ -132,6 +132,12 @@ def test_a_model_by_the_names_of_its_weights():
     assert net(mx.ones((2, 4))).shape == (2, 8)
 
 
+def test_torchs_axes_in_mlx_are_refused():
+    for made in (ni.KaimingNormal(), ni.Normal()):
+        with pytest.raises(TypeError, match=r"^shape: an MLX array .* numinit\.mlx"):
+            nn.Linear(3, 4).apply(made)
+
+
 def test_refusals():
     for bad in (init.he_normal(), init.glorot_uniform()):
         with pytest.raises(ValueError, match=r"^a: a 1D array was given; 2D or more is accepted"):
