@@ -6,6 +6,7 @@ are equal, and jitted functions of them are not compiled again. With an array as
 equal to itself alone, as JAX's functions are.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ from numinit.jax.arrays import alone, as_sharding, placed, resolved
 from numinit.jax.keys import key_words, of_words
 from numinit.jax.traced import drawn
 from numinit.show import show
+from numinit.stream.dtypes import RangeError
 from numinit.weights.shapes import as_axes, as_shape
 
 __all__ = [
@@ -241,7 +243,12 @@ def _is_array(value: Any) -> bool:
 
 def _number(name: str, value: Any) -> tuple[float, Array | None]:
     """Return a parameter as a number, and the factor of the values that an array is."""
-    return (1.0, Array(value)) if _is_array(value) else (real(name, value), None)
+    if _is_array(value):
+        return 1.0, Array(value)
+    number = real(name, value)
+    if not math.isfinite(number):
+        raise RangeError(f"{name}: {number} was given; a finite number is accepted")
+    return number, None
 
 
 def constant(value: Any, dtype: Any = None) -> Filled:

@@ -344,6 +344,31 @@ def test_bounds_are_numbers(bound):
     same(draw(jnp.float32(0.5)), draw(0.5))
 
 
+@pytest.mark.parametrize("given", [np.nan, np.inf, -np.inf, jnp.inf])
+def test_parameters_are_finite(given):
+    made = {
+        "stddev": [initializers.normal, initializers.truncated_normal],
+        "scale": [
+            initializers.uniform,
+            initializers.orthogonal,
+            initializers.delta_orthogonal,
+            lambda scale: initializers.variance_scaling(scale, "fan_in", "normal"),
+        ],
+    }
+    for name, makers in made.items():
+        for make in makers:
+            with pytest.raises(ValueError, match=f"^{name}: {given} was given"):
+                make(given)
+
+
+def test_bounds_are_infinite_but_not_nan():
+    draw = initializers.truncated_normal(1.0, lower=-np.inf, upper=np.inf)
+    assert np.abs(draw(KEY, (100_000,))).max() > 3
+    for bounds in ({"lower": np.nan}, {"upper": np.nan}, {"lower": 3}, {"upper": -np.inf}):
+        with pytest.raises(ValueError, match=r"^low"):
+            initializers.truncated_normal(**bounds)(KEY, (2,))
+
+
 def test_negative_scales():
     for draw in (initializers.uniform(-2.0), initializers.truncated_normal(-2.0, lower=0, upper=1)):
         values = np.asarray(draw(KEY, (1000,)))
