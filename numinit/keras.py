@@ -52,8 +52,8 @@ a drawn type that is no float           values on some backends           ``Type
 
 Keras' own tests of its initializers pass with these classes in the place of Keras'.
 
-Numinit's own initializers are here under their own names, with the axes of Keras as defaults and the
-argument `seed`: `KaimingNormal`, `KaimingUniform`, `XavierNormal`, `XavierUniform`,
+Numinit's own initializers are here under their own names, of which Keras' strings are the likes of
+"kaiming_normal", with the axes of Keras as defaults and the argument `seed`: `KaimingNormal`, `KaimingUniform`, `XavierNormal`, `XavierUniform`,
 `EmbeddingUniform`, `TruncNormal`, `Sparse`, `Eye`, `Dirac`, `Bilinear`, `DeltaOrthogonal`, and
 `DepthScaled`, `MuP`, `Padded` around another one of this module. (An array is an initializer in Keras
 already, so that `numinit.Assign` is not needed.)
@@ -418,7 +418,10 @@ class _Own(_Made):
         signature = inspect.Signature(parameters)
 
         def __init__(self: _Own, *args: Any, **kwargs: Any) -> None:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{cls.__name__}: {error}") from None
             bound.apply_defaults()
             self._set(bound.arguments)
 
@@ -429,10 +432,7 @@ class _Own(_Made):
         cls._kind, cls.__init__ = kind, __init__  # type: ignore[assignment,method-assign]
 
     def _set(self, arguments: dict[str, Any]) -> None:
-        self._fields = {
-            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-            for name, value in arguments.items()
-        }
+        self._fields = arguments
         if "init" in self._fields:
             self._fields["init"] = self.init = _inner(self._fields["init"])
             self.seed = self.init.seed
@@ -537,6 +537,12 @@ class MuP(_Own, kind=base.MuP, seeded=False):
 class Padded(_Own, kind=base.Padded, seeded=False):
     """Another initializer's values with one row of zeros; see `numinit.Padded`."""
 
+
+kaiming_normal, kaiming_uniform = KaimingNormal, KaimingUniform
+xavier_normal, xavier_uniform = XavierNormal, XavierUniform
+embedding_uniform, trunc_normal, delta_orthogonal = EmbeddingUniform, TruncNormal, DeltaOrthogonal
+sparse, eye, dirac, bilinear = Sparse, Eye, Dirac, Bilinear
+depth_scaled, mu_p, padded = DepthScaled, MuP, Padded
 
 #: Names that Keras looks up, and the classes of this module. `keras.saving.custom_object_scope` and
 #: `keras.saving.get_custom_objects` take it.

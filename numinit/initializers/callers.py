@@ -44,9 +44,14 @@ def refuse_caller(init: Any) -> None:
 
 
 def refused_call(init: Any, shape: Any, count: int) -> TypeError | None:
-    """The error for a call as ``init(key, shape, dtype)``, or of too many arguments; else None."""
-    name = type(init).__name__
-    if _package(type(shape).__module__) in ("jax", "jaxlib"):
+    """The error for a call as JAX's or MLX's, or of too many arguments; else None."""
+    name, package = type(init).__name__, _package(type(shape).__module__)
+    if package == "mlx":
+        return TypeError(
+            f"shape: an MLX array was given; MLX calls an initializer with an array, and {name} "
+            "accepts (shape, dtype), with torch's axes; use numinit.mlx instead of numinit"
+        )
+    if package in ("jax", "jaxlib"):
         return TypeError(
             f"shape: a JAX {type(shape).__name__} was given; JAX, Flax and others call an "
             f"initializer with (key, shape, dtype), and {name} accepts (shape, dtype), with torch's "

@@ -68,7 +68,9 @@ what is asked for                      here
 ====================================== ==========================================================
 an unknown `mode` or `distribution`    refused when it is named, not when the first weight is made
 `scale` < 0 of variance_scaling        a ValueError; JAX's values are NaN
-`lower` > `upper`, NaN, infinity       a ValueError; JAX's values are NaN, infinite or the bounds
+`lower` > `upper`, or one is NaN       a ValueError; JAX's values are NaN or the bounds
+`scale`, `stddev` NaN or infinite      a ValueError; JAX's values are NaN or infinite
+`lower`, `upper` traced, or arrays     a TypeError; JAX takes them
 an axis that two arguments name        a ValueError; JAX's fans are meaningless
 a weight without elements              an empty array; JAX's variance_scaling divides by zero
 truncated complex values               have their variance; JAX's is 2% too large

@@ -1,13 +1,15 @@
 """The names of ``jax.nn.initializers``, with its arguments, defaults and axes; see `numinit.jax`.
 
 The values have the distributions of JAX's, and are other numbers. What a function here returns is
-hashable, and equal to what it returns for equal arguments: modules that hold one as a static field
-are equal, and jitted functions of them are not compiled again.
+hashable, and equal to what it returns for equal numbers: modules that hold one as a static field
+are equal, and jitted functions of them are not compiled again. With an array as a parameter it is
+equal to itself alone, as JAX's functions are.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +25,12 @@ from numinit.initializers import (
     VarianceScaling,
 )
 from numinit.initializers.base import Initializer as Values
+from numinit.initializers.distributions import real
 from numinit.jax.arrays import alone, as_sharding, placed, resolved
 from numinit.jax.keys import key_words, of_words
 from numinit.jax.traced import drawn
 from numinit.show import show
+from numinit.stream.dtypes import RangeError
 from numinit.weights.shapes import as_axes, as_shape
 
 __all__ = [
@@ -61,6 +65,19 @@ ones = jax.nn.initializers.ones
 OWN: Any = ...  # a dtype argument: the initializer's own
 
 
+class Array:
+    """An array as an argument, perhaps traced. It equals itself alone, because arrays have no hash.
+
+    It is no dataclass, because Flax looks into those, and would iterate over the array.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 @dataclass(frozen=True)
 class Function:
     """An initializer as JAX calls it: a function of a key, a shape, a dtype and a sharding.
@@ -69,12 +86,12 @@ class Function:
     ----------
     name : str
         The distribution, for errors.
-    initializer : numinit.Initializer
-        The values.
+    values : numinit.Initializer
+        What makes them, but for the factor.
     dtype : dtype or None
         For calls without one; None is JAX's default.
-    factor : jax.Array or None
-        A traced factor of the values.
+    factor : Array or None
+        A factor of the values.
     axes : tuple of int
         The axes that a shape must have.
 
@@ -88,9 +105,9 @@ class Function:
     """
 
     name: str
-    initializer: Values
+    values: Values
     dtype: Any = None
-    factor: Any = None
+    factor: Array | None = None
     axes: tuple[int, ...] = ()
 
     def __call__(
@@ -125,12 +142,22 @@ class Function:
         traced = isinstance(words, jax.core.Tracer)
         sharding = None if out_sharding is None else self._sharding(out_sharding, traced)
         if traced:
-            made = drawn(self.initializer, words, shape, kind, sharding)
+            made = drawn(self.values, words, shape, kind, sharding)
         elif sharding is None:
-            made = alone(self.initializer, of_words(np.asarray(words)), shape, kind, words)
+            made = alone(self.values, of_words(np.asarray(words)), shape, kind, words)
         else:
-            made = placed(self.initializer, of_words(np.asarray(words)), shape, kind, sharding)
-        return made if self.factor is None else made * jnp.asarray(self.factor, kind)
+            made = placed(self.values, of_words(np.asarray(words)), shape, kind, sharding)
+        return made if self.factor is None else made * jnp.asarray(self.factor.value, kind)
+
+    @property
+    def initializer(self) -> Values:
+        """The same of numinit; the parameters must be numbers."""
+        if self.factor is not None:
+            raise TypeError(
+                f"initializer: {self.name} with the parameter {show(self.factor)} was given; one with "
+                "numbers as parameters is accepted"
+            )
+        return self.values
 
     def _kind(self, dtype: Any) -> np.dtype:
         kind = resolved(dtype)
@@ -158,7 +185,7 @@ class Function:
         return found
 
     def _sharding(self, sharding: Any, traced: bool) -> Any:
-        if isinstance(self.initializer, Orthogonal | DeltaOrthogonal):
+        if isinstance(self.values, Orthogonal | DeltaOrthogonal):
             raise NotImplementedError(
                 "out_sharding: orthogonal matrices are made as a whole; numinit.jax.make_array makes "
                 "sharded ones"
@@ -186,7 +213,7 @@ class Filled:
 
     Attributes
     ----------
-    value : array_like
+    value : number or Array
     dtype : dtype or None
         As those of `constant`.
     """
@@ -199,7 +226,8 @@ class Filled:
     ) -> jax.Array:
         """Make an array; the key is ignored. See `Function`."""
         kind = self.dtype if dtype is OWN else dtype
-        make = jax.nn.initializers.constant(self.value)
+        value = self.value.value if isinstance(self.value, Array) else self.value
+        make = jax.nn.initializers.constant(value)
         made: jax.Array = make(key, shape, kind, out_sharding)
         return made
 
@@ -209,11 +237,18 @@ class Filled:
         return Constant(self.value)
 
 
-def _number(value: Any) -> tuple[float, Any]:
-    """Return a parameter as a number, and a factor of the values if it is traced."""
-    if isinstance(value, jax.core.Tracer):
-        return 1.0, value
-    return (value.item() if isinstance(value, jax.Array | np.ndarray) else value), None
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer) or np.ndim(value) > 0
+
+
+def _number(name: str, value: Any) -> tuple[float, Array | None]:
+    """Return a parameter as a number, and the factor of the values that an array is."""
+    if _is_array(value):
+        return 1.0, Array(value)
+    number = real(name, value)
+    if not math.isfinite(number):
+        raise RangeError(f"{name}: {number} was given; a finite number is accepted")
+    return number, None
 
 
 def constant(value: Any, dtype: Any = None) -> Filled:
@@ -237,7 +272,9 @@ def constant(value: Any, dtype: Any = None) -> Filled:
     >>> initializers.constant(-7)(jax.random.key(0), (2,)).tolist()
     [-7.0, -7.0]
     """
-    return Filled(value, dtype)
+    if _is_array(value):
+        return Filled(Array(value), dtype)
+    return Filled(value.item() if isinstance(value, jax.Array | np.ndarray) else value, dtype)
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Function:
@@ -245,7 +282,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Function:
 
     Parameters
     ----------
-    scale : float or array without axes
+    scale : float or array that broadcasts to the shape
         The upper bound; a negative one is the lower bound.
     dtype : dtype, optional
         The initializer's default dtype.
@@ -261,7 +298,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Function:
     >>> bool(initializers.uniform(10.0)(jax.random.key(0), (100,)).max() < 10)
     True
     """
-    number, factor = _number(scale)
+    number, factor = _number("scale", scale)
     return Function("uniform", Uniform(min(number, 0.0), max(number, 0.0)), dtype, factor)
 
 
@@ -270,7 +307,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Function:
 
     Parameters
     ----------
-    stddev : float or array without axes
+    stddev : float or array that broadcasts to the shape
         The standard deviation.
     dtype : dtype, optional
         The initializer's default dtype.
@@ -286,7 +323,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Function:
     >>> round(float(initializers.normal(5.0)(jax.random.key(0), (1000, 1000)).std()), 2)
     5.0
     """
-    number, factor = _number(stddev)
+    number, factor = _number("stddev", stddev)
     return Function("normal", Normal(0.0, abs(number)), dtype, factor)
 
 
@@ -297,7 +334,7 @@ def truncated_normal(
 
     Parameters
     ----------
-    stddev : float or array without axes
+    stddev : float or array that broadcasts to the shape
         The standard deviation before truncation.
     dtype : dtype, optional
         The initializer's default dtype.
@@ -315,8 +352,8 @@ def truncated_normal(
     >>> bool(abs(initializers.truncated_normal(5.0)(jax.random.key(0), (100,))).max() <= 10)
     True
     """
-    number, factor = _number(stddev)
-    low, high = _number(lower)[0], _number(upper)[0]
+    number, factor = _number("stddev", stddev)
+    low, high = real("lower", lower), real("upper", upper)
     if number < 0:  # the values change their signs
         low, high = -high, -low
     return Function("truncated_normal", TruncatedNormal(0.0, abs(number), low, high), dtype, factor)
@@ -335,7 +372,7 @@ def variance_scaling(
 
     Parameters
     ----------
-    scale : float or array without axes
+    scale : float or array that broadcasts to the shape
         The variance is scale / n.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         What n is.
@@ -363,7 +400,7 @@ def variance_scaling(
     >>> round(float(init(jax.random.key(0), (200, 1000)).std()), 2)
     0.1
     """
-    number, factor = _number(scale)
+    number, factor = _number("scale", scale)
     given = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
     axes = {
         name: tuple(value) if isinstance(value, Iterable) else value
@@ -371,14 +408,28 @@ def variance_scaling(
     }
     init = VarianceScaling(number, mode, distribution, **axes)  # type: ignore[arg-type]
     flat = tuple(axis for name, value in given.items() for axis in as_axes(name, value))
-    root = None if factor is None else jnp.sqrt(factor)
+    root = None if factor is None else Array(jnp.sqrt(jnp.asarray(factor.value)))
     return Function("variance_scaling", init, dtype, root, flat)
 
 
-def glorot_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return Glorot's and Bengio's uniform: `variance_scaling` (1, "fan_avg", "uniform").
+class Scaled(Protocol):
+    """A function that is `variance_scaling` with a scale, a mode and a distribution."""
+
+    def __call__(
+        self, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Function: ...
+
+
+def _scaled(name: str, whose: str, scale: float, mode: str, distribution: str) -> Scaled:
+    """Return the function of a name; `whose` says in its docstring who found it."""
+
+    def make(
+        in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
+    ) -> Function:
+        return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"""Return {whose}: `variance_scaling` ({scale:g}, "{mode}", "{distribution}").
 
     Parameters
     ----------
@@ -393,136 +444,22 @@ def glorot_uniform(
     --------
     >>> import jax
     >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.glorot_uniform()(jax.random.key(0), (2, 4))).max() <= 1)
-    True
-    """
-    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def glorot_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return Glorot's and Bengio's normal: `variance_scaling` (1, "fan_avg", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.glorot_normal()(jax.random.key(0), (100, 100)).std()), 2)
+    >>> round(float(initializers.{name}()(jax.random.key(0), ({100 * scale:g}, 100)).std()), 2)
     0.1
     """
-    return variance_scaling(
-        1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype
-    )
+    return make
 
 
-def lecun_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return LeCun's uniform: `variance_scaling` (1, "fan_in", "uniform").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.lecun_uniform()(jax.random.key(0), (3, 2))).max() <= 1)
-    True
-    """
-    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def lecun_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return LeCun's normal: `variance_scaling` (1, "fan_in", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.lecun_normal()(jax.random.key(0), (100, 100)).std()), 2)
-    0.1
-    """
-    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
-
-
-def he_uniform(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return He's uniform: `variance_scaling` (2, "fan_in", "uniform").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> bool(abs(initializers.he_uniform()(jax.random.key(0), (6, 2))).max() <= 1)
-    True
-    """
-    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
-
-
-def he_normal(
-    in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-) -> Function:
-    """Return He's normal: `variance_scaling` (2, "fan_in", "truncated_normal").
-
-    Parameters
-    ----------
-    in_axis, out_axis, batch_axis, dtype
-        See `variance_scaling`.
-
-    Returns
-    -------
-    Function
-
-    Examples
-    --------
-    >>> import jax
-    >>> from numinit.jax import initializers
-    >>> round(float(initializers.he_normal()(jax.random.key(0), (200, 100)).std()), 2)
-    0.1
-    """
-    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
-
-
-xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
-kaiming_uniform, kaiming_normal = he_uniform, he_normal
+glorot_uniform = xavier_uniform = _scaled(
+    "glorot_uniform", "Glorot's and Bengio's uniform", 1.0, "fan_avg", "uniform"
+)
+glorot_normal = xavier_normal = _scaled(
+    "glorot_normal", "Glorot's and Bengio's normal", 1.0, "fan_avg", "truncated_normal"
+)
+lecun_uniform = _scaled("lecun_uniform", "LeCun's uniform", 1.0, "fan_in", "uniform")
+lecun_normal = _scaled("lecun_normal", "LeCun's normal", 1.0, "fan_in", "truncated_normal")
+he_uniform = kaiming_uniform = _scaled("he_uniform", "He's uniform", 2.0, "fan_in", "uniform")
+he_normal = kaiming_normal = _scaled("he_normal", "He's normal", 2.0, "fan_in", "truncated_normal")
 
 
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Function:
@@ -530,7 +467,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Fu
 
     Parameters
     ----------
-    scale : float or array without axes
+    scale : float or array that broadcasts to the shape
         A factor of the values.
     column_axis : int
         The axis of the columns; the other axes are flattened to the rows.
@@ -549,7 +486,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Fu
     >>> bool(np.allclose(w.T @ w, np.eye(2), atol=1e-5))
     True
     """
-    number, factor = _number(scale)
+    number, factor = _number("scale", scale)
     init = Orthogonal(number, out_axis=column_axis)
     return Function("orthogonal", init, dtype, factor, (column_axis,))
 
@@ -559,7 +496,7 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
 
     Parameters
     ----------
-    scale : float or array without axes
+    scale : float or array that broadcasts to the shape
         A factor of the values.
     column_axis : int
         An axis of the matrix in the centre, (in, out). Either gives the same distribution.
@@ -580,6 +517,6 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
     """
     if not -2 <= column_axis < 2:
         raise IndexError(f"column_axis: {show(column_axis)} was given; -2 to 1 are accepted")
-    number, factor = _number(scale)
+    number, factor = _number("scale", scale)
     init = DeltaOrthogonal(number, in_axis=-2, out_axis=-1)
     return Function("delta_orthogonal", init, dtype, factor)

@@ -64,5 +64,11 @@ def as_key(seed: Any) -> Key:
     Key(seed=42, stream=0)
     """
     if isinstance(seed, jax.Array) or (isinstance(seed, np.ndarray) and seed.dtype == np.uint32):
-        return of_words(np.asarray(key_words(seed)))
+        words = key_words(seed)
+        if isinstance(words, jax.core.Tracer):
+            raise TypeError(
+                "seed: a traced key was given; a key outside of jax.jit and the like is accepted. "
+                "Inside of them call an initializer of numinit.jax, with out_sharding for shards"
+            )
+        return of_words(np.asarray(words))
     return keys.as_key(seed)

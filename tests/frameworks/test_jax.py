@@ -112,6 +112,9 @@ def test_every_name_has_the_peers_arguments_and_defaults(name):
     if name in ("zeros", "ones", "Initializer"):
         assert ours is theirs
         return
+    assert ours.__name__ == theirs.__name__
+    assert ours.__doc__
+    assert pickle.loads(pickle.dumps(ours)) is ours
     mine, peers = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
     assert [(p.name, p.kind, p.default) for p in mine.values()] == [
         (p.name, p.kind, p.default) for p in peers.values()
@@ -292,6 +295,80 @@ def test_traced_parameters_and_gradients():
     assert initializers.normal(jnp.float32(0.5)) == initializers.normal(0.5)
 
 
+@pytest.mark.parametrize("row", [np.arange(8.0), jnp.arange(8.0), list(range(8))])
+def test_arrays_as_parameters_broadcast_as_the_peers(row):
+    for make in (initializers.uniform, initializers.normal, initializers.truncated_normal,
+                 initializers.orthogonal):  # fmt: skip
+        expected = make(1.0)(KEY, SHAPE) * jnp.arange(8.0)
+        same(make(row)(KEY, SHAPE), expected)
+        same(jax.jit(lambda key, make=make: make(row)(key, SHAPE))(KEY), expected)
+    scaled = initializers.variance_scaling(row, "fan_in", "normal")(KEY, SHAPE)
+    unit = initializers.variance_scaling(1.0, "fan_in", "normal")(KEY, SHAPE)
+    same(scaled, unit * jnp.sqrt(jnp.arange(8.0)))
+    same(
+        initializers.constant(np.asarray(row))(KEY, SHAPE),
+        np.zeros(SHAPE, "f") + np.arange(8, dtype="f"),
+    )
+
+
+@pytest.mark.parametrize("array", [np.arange(8.0), jnp.arange(8.0)])
+def test_an_array_as_a_parameter_is_a_static_argument(array):
+    """It is equal to itself alone: another array with the same parameters compiles again."""
+    compiled = jax.jit(lambda draw, key: draw(key, SHAPE), static_argnums=0)
+    for make in (initializers.normal, initializers.constant):
+        draw, other = make(array), make(array * 2)
+        assert draw == draw
+        assert draw != other
+        for held in (draw, other):
+            same(compiled(held, KEY), held(KEY, SHAPE))
+    assert initializers.constant(jnp.float32(0.5)) == initializers.constant(0.5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_arrays_as_parameters_of_a_lifted_module():
+    nn = pytest.importorskip("flax.linen")
+    draw = initializers.normal(jnp.ones(4))
+    made = nn.jit(nn.Dense)(4, kernel_init=draw, bias_init=initializers.constant(jnp.arange(4.0)))
+    params = made.init(KEY, np.ones((1, 3), np.float32))["params"]
+    assert params["bias"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("bound", ["lower", "upper"])
+def test_bounds_are_numbers(bound):
+    def draw(value):
+        return initializers.truncated_normal(1.0, **{bound: value})(KEY, SHAPE)
+
+    for call in (lambda: jax.jit(draw)(0.5), lambda: draw(np.array([0.5, 1.0])), lambda: draw("x")):
+        with pytest.raises(TypeError, match=f"^{bound}: .* a real number is accepted"):
+            call()
+    same(draw(jnp.float32(0.5)), draw(0.5))
+
+
+@pytest.mark.parametrize("given", [np.nan, np.inf, -np.inf, jnp.inf])
+def test_parameters_are_finite(given):
+    made = {
+        "stddev": [initializers.normal, initializers.truncated_normal],
+        "scale": [
+            initializers.uniform,
+            initializers.orthogonal,
+            initializers.delta_orthogonal,
+            lambda scale: initializers.variance_scaling(scale, "fan_in", "normal"),
+        ],
+    }
+    for name, makers in made.items():
+        for make in makers:
+            with pytest.raises(ValueError, match=f"^{name}: {given} was given"):
+                make(given)
+
+
+def test_bounds_are_infinite_but_not_nan():
+    draw = initializers.truncated_normal(1.0, lower=-np.inf, upper=np.inf)
+    assert np.abs(draw(KEY, (100_000,))).max() > 3
+    for bounds in ({"lower": np.nan}, {"upper": np.nan}, {"lower": 3}, {"upper": -np.inf}):
+        with pytest.raises(ValueError, match=r"^low"):
+            initializers.truncated_normal(**bounds)(KEY, (2,))
+
+
 def test_negative_scales():
     for draw in (initializers.uniform(-2.0), initializers.truncated_normal(-2.0, lower=0, upper=1)):
         values = np.asarray(draw(KEY, (1000,)))
@@ -338,6 +415,11 @@ def test_errors_are_the_peers(name, arguments, shape, dtype, staged):
 
 
 def test_refusals_of_our_own():
+    for given in ("x", None, 1j):
+        with pytest.raises(TypeError, match=r"^stddev: .* a real number is accepted"):
+            initializers.normal(given)
+        with pytest.raises(TypeError, match=r"^scale: .* a real number is accepted"):
+            initializers.variance_scaling(given, "fan_in", "normal")
     with pytest.raises(TypeError, match="float8_e3m4"):
         initializers.normal()(KEY, (2,), jnp.float8_e3m4)
     with pytest.raises(TypeError, match=r"^out_sharding: .* NamedSharding"):
@@ -350,11 +432,26 @@ def test_refusals_of_our_own():
             nj.make_array(initializers.normal(), (2,), jax.devices()[0], seed=seed)
         with pytest.raises(TypeError, match=r"^seed: "):
             nj.init_pytree({}, initializers.normal(), seed=seed)
+    device, leaf = jax.devices()[0], jax.ShapeDtypeStruct((2,), "float32")
+    for call in (
+        nj.as_key,
+        lambda key: nj.make_array(initializers.normal(), (2,), device, seed=key),
+        lambda key: nj.init_pytree(leaf, initializers.normal(), seed=key),
+    ):
+        for wrap in (jax.jit, lambda call: lambda key: jax.vmap(call)(key[None])):
+            with pytest.raises(TypeError, match=r"^seed: a traced key .* numinit\.jax"):
+                wrap(call)(KEY)
     with pytest.raises(TypeError, match=r"^sharding: "):
         nj.make_array(initializers.normal(), (2,), "x", seed=0)
     for given in (PEER.normal(), 3, "normal"):
         with pytest.raises(TypeError, match=r"^initializer: "):
             nj.make_array(given, (2,), jax.devices()[0], seed=0)
+    for make, words in (
+        (initializers.normal, "initializer: normal"),
+        (initializers.constant, "value"),
+    ):
+        with pytest.raises(TypeError, match=rf"^{words}.* number"):
+            nj.make_array(make(np.arange(2.0)), (2,), jax.devices()[0], seed=0)
 
 
 def test_equal_functions_are_equal():

@@ -70,6 +70,16 @@ def test_constants():
     assert (np.array(init.identity()(mx.zeros((3, 3)))) == np.eye(3)).all()
 
 
+@pytest.mark.parametrize("shape", [(40, 11), (11, 40)])
+def test_sparse_has_its_zeros_where_mlx_has_them(shape):
+    for sparsity in (0.0, 0.3, 1.0):
+        theirs, ours = (
+            (np.array(module.sparse(sparsity)(mx.zeros(shape))) == 0).sum(axis=1)
+            for module in (nn.init, init)
+        )
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_sparse_has_its_zeros_in_rows():
     made = np.array(init.sparse(0.3, mean=5.0, std=0.5, seed=3)(mx.zeros((50, 11))))
     assert ((made == 0).sum(axis=1) == 4).all()
@@ -122,12 +132,18 @@ def test_a_model_by_the_names_of_its_weights():
     assert net(mx.ones((2, 4))).shape == (2, 8)
 
 
+def test_torchs_axes_in_mlx_are_refused():
+    for made in (ni.KaimingNormal(), ni.Normal()):
+        with pytest.raises(TypeError, match=r"^shape: an MLX array .* numinit\.mlx"):
+            nn.Linear(3, 4).apply(made)
+
+
 def test_refusals():
     for bad in (init.he_normal(), init.glorot_uniform()):
-        with pytest.raises(ValueError, match=r"^a: an array of 1 dimensions was given; 2 or more"):
+        with pytest.raises(ValueError, match=r"^a: a 1D array was given; 2D or more is accepted"):
             bad(mx.zeros(3))
     for bad in (init.orthogonal(), init.sparse(0.5)):
-        with pytest.raises(ValueError, match=r"^a: an array of 3 dimensions was given; 2 are"):
+        with pytest.raises(ValueError, match=r"^a: a 3D array was given; 2D is accepted"):
             bad(mx.zeros((2, 2, 2)))
     with pytest.raises(ValueError, match=r"^mode: 'x' was given"):
         init.he_normal()(mx.zeros((2, 2)), mode="x")
