@@ -41,9 +41,10 @@ from numinit.initializers.base import Planned
 from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.show import show
+from numinit.torch.devices import filled
 from numinit.torch.steps import FILLED
 from numinit.torch.traced import Trace
-from numinit.weights.keys import as_key
+from numinit.weights.keys import Key, as_key
 
 __all__ = ["FlatShard", "flat_shards", "init_flat", "table_init"]
 
@@ -149,9 +150,15 @@ def init_flat(
         inits = {name: Planned(one.plan) for name, one in made.items()}
         names = {name: one.source for name, one in made.items()}
     for shard in shards:
-        own = key.fold_in(names[shard.name])
-        inits[shard.name].fill_flat(shard.tensor, shard.start, shard.shape, seed=own)
+        _fill_flat(shard, inits[shard.name], key.fold_in(names[shard.name]))
     return module
+
+
+def _fill_flat(shard: FlatShard, init: Initializer, key: Key) -> None:
+    def fill(part: torch.Tensor, at: tuple[int, ...]) -> None:
+        init.fill_flat(part, at[0], shard.shape, seed=key)
+
+    filled(shard.tensor, (shard.start,), fill, init, shard.shape)
 
 
 def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: Any = None) -> Any:
@@ -192,6 +199,9 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     rows, columns = shape
     key = as_key(seed)
 
+    def fill(part: torch.Tensor, at: tuple[int, ...]) -> None:
+        init.fill_(part, shape=(rows, columns), offset=at, seed=key)
+
     def init_fn(tensor: torch.Tensor) -> torch.Tensor:
         part = tuple(tensor.shape)
         start = 0
@@ -210,7 +220,7 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
                     "the ShardedTensors of the state dict of a table that is sharded in another way"
                 )
         with torch.no_grad():
-            init.fill_(tensor.detach(), shape=(rows, columns), offset=(start, 0), seed=key)
+            filled(tensor.detach(), (start, 0), fill, init, (rows, columns))
         return tensor
 
     return init_fn

@@ -25,6 +25,7 @@ from numinit.initializers import Constant, Initializer, Uniform
 from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.stream.rounding import floor_byte
+from numinit.torch.devices import direct, filled, pieces
 from numinit.torch.named import named_tensors
 from numinit.torch.steps import FILLED
 from numinit.weights.keys import Key, as_key
@@ -211,27 +212,20 @@ def _fill(job: _Job) -> None:
     tensor, init, kind, whole, low, key = job
     if isinstance(init, Constant):
         tensor.fill_(int(init.value.real))
-    elif kind in (INT8, UINT8):
-        init._fill_as(kind, tensor.view(torch.float8_e5m2), whole, low, key)
-    elif kind is not None:
-        init.fill_(tensor, shape=whole, offset=low, seed=key)
-    else:
-        buffer = torch.empty(min(PIECE, tensor.numel()), device=tensor.device)
-        for part, begin in _pieces(tensor, low):
-            made = buffer[: part.numel()].view(part.shape)
-            part.copy_(init.fill_(made, shape=whole, offset=begin, seed=key))
-
-
-def _pieces(
-    tensor: torch.Tensor, low: tuple[int, ...]
-) -> Iterator[tuple[torch.Tensor, tuple[int, ...]]]:
-    """Cut a tensor into windows of at most PIECE elements; also give where they begin."""
-    if tensor.numel() <= PIECE:
-        yield tensor, low
         return
-    axis = next(axis for axis, size in enumerate(tensor.shape) if size > 1)
-    step = max(1, PIECE * tensor.shape[axis] // tensor.numel())
-    for begin in range(0, tensor.shape[axis], step):
-        count = min(step, tensor.shape[axis] - begin)
-        start = (*low[:axis], low[axis] + begin, *low[axis + 1 :])
-        yield from _pieces(tensor.narrow(axis, begin, count), start)
+
+    def fill(window: torch.Tensor, at: Shape) -> None:
+        if kind in (INT8, UINT8):
+            init._fill_as(kind, window.view(torch.float8_e5m2), whole, at, key)
+        else:
+            init.fill_(window, shape=whole, offset=at, seed=key)
+
+    if kind is not None:
+        filled(tensor, low, fill, init, whole)
+        return
+    near = tensor.device if direct(tensor.device) else "cpu"
+    buffer = torch.empty(min(PIECE, tensor.numel()), device=near)
+    for part, at in pieces(tensor, low, PIECE):
+        made = buffer[: part.numel()].view(part.shape)
+        fill(made, at)
+        part.copy_(made)

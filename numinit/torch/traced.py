@@ -22,6 +22,7 @@ from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe
 from numinit.models.sources import TensorSpec
 from numinit.stream.dtypes import DType
+from numinit.torch.devices import filled
 from numinit.torch.named import Named
 from numinit.torch.rules import rules_of, toml_of
 from numinit.torch.simplified import assigned
@@ -38,7 +39,6 @@ from numinit.torch.steps import (
 )
 from numinit.weights.keys import Key, as_key
 
-PIECE = 64 << 20  # bytes that are made on the host at a time for another device
 LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
 
 
@@ -151,10 +151,14 @@ class Traced:
     ) -> torch.Tensor:
         """Do the same with a `Replay` of the whole module, which keeps what it has made."""
         if self.initializer is not None and tensor.dtype in FILLED and self.dtype in FILLED:
-            if not _direct(tensor.device):
-                return self._in_pieces(tensor, key, offset)
-            own = key.fold_in(self.stream)
-            self.initializer.fill_(tensor, shape=self.shape, offset=offset, seed=own)
+            init, own = self.initializer, key.fold_in(self.stream)
+            filled(
+                tensor,
+                (0,) * len(self.shape) if offset is None else tuple(offset),
+                lambda part, at: init.fill_(part, shape=self.shape, offset=at, seed=own),
+                init,
+                self.shape,
+            )
             if self._is_memory_of(tensor):
                 replay.keep(self._steps, tensor.untyped_storage())
             return tensor
@@ -164,24 +168,6 @@ class Traced:
             replay.keep(self._steps, storage)
             return tensor
         return self._copied(tensor, replay, key, offset)
-
-    def _in_pieces(self, tensor: torch.Tensor, key: Key, offset: Any) -> torch.Tensor:
-        """Fill on another device, by way of the host."""
-        init, shape, size = self.initializer, self.shape, tuple(tensor.shape)
-        assert init is not None
-        start = (0,) * len(shape) if offset is None else tuple(offset)
-        own, rows = key.fold_in(self.stream), size[0] if size else 1
-        step = max(1, PIECE * rows // max(1, tensor.numel() * tensor.dtype.itemsize))
-        if step >= rows or isinstance(init.plan(shape, FILLED[tensor.dtype]), Whole):
-            host = torch.empty(size, dtype=tensor.dtype, device="cpu")
-            tensor.copy_(init.fill_(host, shape=shape, offset=start, seed=own))
-            return tensor
-        for row in range(0, rows, step):
-            part = (min(step, rows - row), *size[1:])
-            host = torch.empty(part, dtype=tensor.dtype, device="cpu")
-            init.fill_(host, shape=shape, offset=(start[0] + row, *start[1:]), seed=own)
-            tensor[row : row + step].copy_(host)
-        return tensor
 
     def _is_memory_of(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor's memory is laid out as the recorded one."""
@@ -228,13 +214,6 @@ class Traced:
         if any(step.draws and (step.draw is None or step.draw.name != self.name) for step in steps):
             return None
         return Replayed(self)
-
-
-def _direct(device: torch.device) -> bool:
-    """Whether numinit fills a device's memory itself."""
-    return device.type in ("cpu", "meta") or (
-        device.type == "cuda" and torch.version.cuda is not None
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -159,3 +159,27 @@ def test_no_temporary(name):
     tracemalloc.stop()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 16 << 10 and python < 4 << 20
+
+
+@pytest.mark.parametrize("name", typed(["float32", "float8_e4m3fnuz", "int8", "int32", "uint8"]))
+def test_another_device_has_the_same_values(monkeypatch, name):
+    from numinit.torch import devices, dummy
+
+    plain = filled((70, 300), name)
+    near = []
+    own = dummy.Initializer.fill_, dummy.Initializer._fill_as
+
+    def note(number):
+        def fill(self, *args, **kwargs):
+            near.append(next(a for a in args if isinstance(a, torch.Tensor)).numel())
+            return own[number](self, *args, **kwargs)
+
+        return fill
+
+    for module in (devices, dummy):
+        monkeypatch.setattr(module, "direct", lambda device: False)
+    monkeypatch.setattr(devices, "PIECE", 1000)
+    monkeypatch.setattr(dummy.Initializer, "fill_", note(0))
+    monkeypatch.setattr(dummy.Initializer, "_fill_as", note(1))
+    assert raw(filled((70, 300), name)) == raw(plain)
+    assert near and (max(near) <= 1000 or name == "float8_e4m3fnuz")  # rounded from float32

@@ -807,10 +807,10 @@ def test_patched_large_tensors():
 
 
 def test_another_device_is_filled_in_pieces(monkeypatch):
-    from numinit.torch import traced as module
+    from numinit.torch import devices
 
-    monkeypatch.setattr(module, "_direct", lambda device: False)
-    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(devices, "direct", lambda device: False)
+    monkeypatch.setattr(devices, "PIECE", 100)
     linear = init_module(nn.Linear(16, 37), seed=0)
     assert (
         linear.weight.detach().numpy()
@@ -819,3 +819,46 @@ def test_another_device_is_filled_in_pieces(monkeypatch):
     tensor = trace(lambda: nn.Linear(16, 37)).tensors["weight"]
     part = tensor.fill_(torch.empty(20, 7), offset=(11, 4), seed=0)
     assert torch.equal(part, linear.weight[11:31, 4:11])
+    made = []
+    devices.filled(
+        torch.empty(2, 60), (0, 0), lambda piece, low: made.append((tuple(piece.shape), low)),
+        ni.Normal(), (2, 60),
+    )  # fmt: skip
+    assert max(math.prod(shape) for shape, _ in made) <= 25  # also where rows are long
+    assert sum(math.prod(shape) for shape, _ in made) == 120
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says that it is on a device whose memory numinit does not fill."""
+
+    device = torch.device("mps")
+
+
+def elsewhere(tensor):
+    return tensor.as_subclass(Elsewhere)
+
+
+@pytest.mark.parametrize("init", [ni.Normal(), ni.Orthogonal()])
+def test_tables_and_flat_shards_on_another_device(monkeypatch, init):
+    from numinit.torch import devices, table_init
+    from numinit.torch.distributed import FlatShard, _fill_flat
+
+    monkeypatch.setattr(devices, "PIECE", 64)
+    whole = init.fill_(torch.empty(12, 5), seed=3)
+    calls = []
+    for name in ("fill_", "fill_flat"):
+        own = getattr(ni.Initializer, name)
+
+        def fill(self, tensor, *args, own=own, **kwargs):
+            if isinstance(tensor, torch.Tensor):  # else one that an orthogonal weight needs
+                assert type(tensor) is torch.Tensor  # on the host
+                calls.append(tensor.numel())
+            return own(self, tensor, *args, **kwargs)
+
+        monkeypatch.setattr(ni.Initializer, name, fill)
+    table = table_init(init, (12, 5), seed=3)(elsewhere(torch.empty(12, 5)))
+    assert torch.equal(table, whole)
+    flat = elsewhere(torch.empty(40))
+    _fill_flat(FlatShard("w", flat, 7, (12, 5)), init, ni.Key(3))
+    assert torch.equal(flat, whole.flatten()[7:47])
+    assert calls == [60, 40] if isinstance(init, ni.Orthogonal) else max(calls) == 16
