@@ -20,11 +20,12 @@ from numinit.initializers import (
 )
 from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe
+from numinit.models.recipes import dump
 from numinit.models.sources import TensorSpec
 from numinit.stream.dtypes import DType
 from numinit.torch.devices import filled
 from numinit.torch.named import Named
-from numinit.torch.rules import rules_of, toml_of
+from numinit.torch.rules import describable, recipe_of
 from numinit.torch.simplified import assigned
 from numinit.torch.steps import (
     FILLED,
@@ -355,7 +356,7 @@ class Trace:
         >>> bool((module.weight.detach().numpy() == params["weight"]).all())
         True
         """
-        return Recipe("traced", type(self.module).__name__, "", rules_of(self._said(True)))
+        return recipe_of(type(self.module).__name__, self._said(True))
 
     def toml(self) -> str:
         """Return the recipe as TOML, for ``numinit init``.
@@ -384,7 +385,7 @@ class Trace:
         padding_idx = 0
         <BLANKLINE>
         """
-        return toml_of(type(self.module).__name__, self._said(False))
+        return dump(recipe_of(type(self.module).__name__, self._said(False)))
 
     def _said(self, by_value: bool) -> dict[str, Initializer]:
         """The initializer of every tensor that a file has."""
@@ -393,6 +394,8 @@ class Trace:
         for name, traced in self.tensors.items():
             if traced.persistent:
                 init = traced.as_initializer() if by_value else traced.initializer
+                if init is not None and not (by_value or describable(init)):
+                    init = None
                 known = traced.dtype in FILLED or str(traced.dtype)[6:] in INTEGERS
                 if init is None or not known:
                     lacking.append(name)
