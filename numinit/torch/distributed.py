@@ -45,6 +45,7 @@ from numinit.torch.devices import filled
 from numinit.torch.steps import FILLED
 from numinit.torch.traced import Trace
 from numinit.weights.keys import Key, as_key
+from numinit.weights.shapes import as_shape
 
 __all__ = ["FlatShard", "flat_shards", "init_flat", "table_init"]
 
@@ -83,11 +84,9 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
     FlatShard
         One for each parameter of which this process holds any element.
     """
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
     for name, inner in module.named_modules():
-        flat = getattr(inner, "_flat_param", None)
-        if not isinstance(inner, FullyShardedDataParallel) or flat is None:
+        flat = inner._flat_param if _is_wrapper(inner) else None
+        if flat is None:  # also of a wrapper whose parameters are all in others
             continue
         prefix = "".join(f"{part}." for part in name.split(".") if part not in ("", WRAPPED))
         places = zip(flat._fqns, flat._shapes, flat._shard_param_infos, strict=True)
@@ -100,6 +99,12 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
 
 
 WRAPPED = "_fsdp_wrapped_module"
+
+
+def _is_wrapper(module: torch.nn.Module) -> bool:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return isinstance(module, FullyShardedDataParallel)
 
 
 def init_flat(
@@ -128,11 +133,17 @@ def init_flat(
 
     Raises
     ------
+    ValueError
+        If no part of the module is wrapped.
     RecipeError
         If the recipe does not fit a parameter, or a trace has no initializer for one. Nothing was
         touched.
     """
     key = as_key(seed)
+    if not any(map(_is_wrapper, module.modules())):
+        raise ValueError(
+            "module: no part of it is a FullyShardedDataParallel; init_module fills other modules"
+        )
     shards = list(flat_shards(module))
     inits: dict[str, Initializer] = {}
     if isinstance(recipe, Trace):
@@ -186,7 +197,7 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     Raises
     ------
     ValueError
-        By the function, if the tensor is no such part.
+        If the shape has not two axes; by the function, if the tensor is no such part.
 
     Examples
     --------
@@ -196,7 +207,10 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     >>> float(fill(torch.empty(1000, 8)).abs().max()) <= 1000**-0.5
     True
     """
-    rows, columns = shape
+    whole = as_shape(shape)
+    if len(whole) != 2:
+        raise ValueError(f"shape: {whole} was given; rows and columns are accepted")
+    rows, columns = whole
     key = as_key(seed)
 
     def fill(part: torch.Tensor, at: tuple[int, ...]) -> None:

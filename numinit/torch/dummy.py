@@ -15,6 +15,7 @@ and chosen by ``load_format="numinit"``::
             numinit.torch.dummy_(model, seed=0)
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -106,6 +107,8 @@ def dummy_(target: Any, seed: Any = 0, *, bound: float = BOUND) -> Any:
     >>> bool((state["w"].float().abs() <= 1e-3).all()), state["n"].tolist()
     (True, [0, 0])
     """
+    if not isinstance(bound, int | float) or not 0 < bound < math.inf:
+        raise ValueError(f"bound: {show(bound)} was given; a positive finite number is accepted")
     key, jobs = as_key(seed), list[_Job]()
     seen = set[Any]()
     for name, tensor, buffer in _tensors(target):

@@ -91,13 +91,11 @@ def init_module(
     >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
     True
     """
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(
-            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
-        )
     key = as_key(seed)
     kind = None if dtype is None else getattr(torch, as_dtype(dtype).name)
     place = None if device is None else torch.device(device)
+    if place is not None and place.type == "meta":
+        raise ValueError("device: meta was given, which has no memory; any other is accepted")
     traced = described(module, recipe, dtype=kind)
     named = named_tensors(module)
     todo = _checked(named, traced, kind)
@@ -133,6 +131,10 @@ def described(
     RecipeError
         Listing the parameters that no rule matches.
     """
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
+        )
     if recipe is None:
         return trace(module)
     if isinstance(recipe, Trace):

@@ -39,6 +39,7 @@ from numinit.torch.steps import (
     walk,
 )
 from numinit.weights.keys import Key, as_key
+from numinit.weights.shapes import window_start
 
 LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
 
@@ -136,6 +137,11 @@ class Traced:
         torch.Tensor
             The same object.
 
+        Raises
+        ------
+        ValueError
+            If the tensor is no window of the whole at `offset`. Nothing was touched.
+
         Examples
         --------
         >>> import torch
@@ -145,6 +151,7 @@ class Traced:
         >>> bool((row == traced.fill_(torch.empty(2, 3), seed=0)[1:]).all())
         True
         """
+        window_start(tuple(tensor.shape), self.shape, offset)  # refuses what is no window
         return self.replayed(tensor, Replay(key := as_key(seed)), key, offset)
 
     def replayed(

@@ -106,6 +106,8 @@ def test_refused():
             load(state, reader)
     with pytest.raises(TypeError, match=r"^recipe: names and shapes were given without one"):
         SeedCheckpoint({"w": (2, 3)}, seed=0)
+    with pytest.raises(TypeError, match=r"^recipe: a trace has names and shapes of its own"):
+        SeedCheckpoint({"w": (2, 3)}, trace(Model), seed=0)
     with pytest.raises(TypeError, match=r"^recipe: a trace needs none"):
         SeedCheckpoint(trace(Model), "gpt2", seed=0)
 

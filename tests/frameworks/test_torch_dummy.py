@@ -141,6 +141,9 @@ def test_refused_before_anything_is_touched():
     for name, tensor in bad.items():
         with pytest.raises((TypeError, ValueError), match=rf"^tensor '{name}': "):
             dummy_({"good": good, name: tensor})
+    for bound in (-1, 0, float("nan"), float("inf"), "x"):
+        with pytest.raises(ValueError, match=rf"^bound: '?{bound}'? was given"):
+            dummy_({"good": good}, bound=bound)
     assert (good == 5).all()
     with pytest.raises(TypeError, match=r"^target: a list was given"):
         dummy_([good])

@@ -15,7 +15,7 @@ import numinit as ni
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from numinit.torch import init_module, patched, trace  # noqa: E402
+from numinit.torch import init_module, patched, save, trace  # noqa: E402
 from numinit.torch.traced import Operation  # noqa: E402
 
 
@@ -564,6 +564,31 @@ def test_what_is_not_initialized_is_listed():
         init_module(nn.Linear(3, 2), trace(lambda: nn.Linear(3, 3)), seed=0)
     with pytest.raises(TypeError, match=r"^module: a int was given"):
         init_module(3, seed=0)
+    with pytest.raises(TypeError, match=r"^module: a int was given"):
+        save(3, "never.safetensors")
+    with pytest.raises(ValueError, match=r"^device: meta was given"):
+        init_module(nn.Linear(3, 3), seed=0, device="meta")
+
+
+def test_what_is_no_window_is_refused():
+    plain, computed = one(lambda: torch.rand(4, 6)), one(lambda: torch.rand(4, 6).exp())
+    for traced in (plain, computed):
+        for shape, offset, message in (
+            ((2, 6), (3, 0), "offset: a window"), ((1, 6), (-1, 0), "offset: .* negative"),
+            ((4, 6), (1, 0), "offset: a window"), ((9, 9), None, "offset: a window"),
+            ((6,), None, "as many axes"), ((1, 6), (1,), "as many axes"),
+        ):  # fmt: skip
+            tensor = torch.zeros(shape)
+            with pytest.raises(ValueError, match=message):
+                traced.fill_(tensor, offset=offset, seed=0)
+            assert not tensor.any()
+
+
+def test_the_device_is_given():
+    with torch.device("meta"):
+        module = nn.Linear(3, 2)
+    assert init_module(module, seed=0, device="cpu") is module
+    assert_same(module, init_module(nn.Linear(3, 2), seed=0))
 
 
 def test_types():
