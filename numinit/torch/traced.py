@@ -13,7 +13,6 @@ from numinit.engines.layout import c_steps
 from numinit.engines.spec import Plan, Sampled, Whole
 from numinit.initializers import (
     Assign,
-    Constant,
     Initializer,
     Padded,
     Zeros,
@@ -35,6 +34,7 @@ from numinit.torch.steps import (
     Step,
     View,
     fill,
+    initialized,
     view_of,
     walk,
 )
@@ -104,20 +104,15 @@ class Traced:
     @property
     def initialized(self) -> bool:
         """Whether every element is given a value."""
-        if self.initializer is not None or 0 in self.shape:
+        if self.initializer is not None:
             return True
-        written = {
-            (step.view.size, step.view.stride, step.view.offset)
-            for step in self._steps
-            if step.anew
-        }
-        return sum(math.prod(size) for size, _, _ in written) >= math.prod(self.shape)
+        return initialized(self._steps, len(self._steps), self._view)
 
     @property
     def random(self) -> bool:
         """Whether the values depend on the seed."""
         if self.initializer is not None:
-            return not isinstance(self.initializer, Constant)
+            return self.initializer.has_spread
         return any(step.draws for step in walk(self._steps, len(self._steps)))
 
     def fill_(self, tensor: torch.Tensor, *, offset: Any = None, seed: Any) -> torch.Tensor:

@@ -570,6 +570,81 @@ def test_what_is_not_initialized_is_listed():
         init_module(nn.Linear(3, 3), seed=0, device="meta")
 
 
+def over(*parts):
+    """A tensor whose parts are filled."""
+
+    def make():
+        w = torch.empty(4, 6)
+        for part in parts:
+            part(w).normal_()
+        return w
+
+    return make
+
+
+def fills_anew():
+    w = torch.empty(4).bfloat16()
+    w[:2].fill_(1)
+    w[2:].fill_(2)
+    return w
+
+
+def foreach():
+    w = torch.empty(4)
+    torch._foreach_zero_([w, torch.empty(3)])
+    return w
+
+
+@pytest.mark.filterwarnings("ignore:randint_like")
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (over(lambda w: w[:2], lambda w: w[1:3]), False),  # as many elements as there are
+        (over(lambda w: w[:, :3], lambda w: w[:, 2:5], lambda w: w[1:]), False),
+        (over(lambda w: w[:, :3], lambda w: w[:, 3:]), True),
+        (over(lambda w: w[::2], lambda w: w[1::2, ::2], lambda w: w[:, 1::2]), True),
+        (over(lambda w: w.t()), True),
+        (over(lambda w: w.flatten()[:13], lambda w: w.flatten()[12:]), True),
+        (lambda: torch.empty(4).clone(), False),
+        (lambda: torch.empty(4).bfloat16(), False),
+        (lambda: torch.empty(4, 3).t().contiguous() + 1, False),
+        (lambda: torch.stack([torch.empty(3), torch.ones(3)]), False),
+        (lambda: torch.ones(6, 4)[:, 1:3], True),
+        (lambda: torch.view_as_complex(torch.randn(3, 2)), True),
+        (lambda: torch.randint_like(torch.empty(4), 3), True),
+        (lambda: torch.zeros(0, 3).repeat(2, 1), True),
+        (fills_anew, True),
+        (foreach, True),
+    ],
+)
+def test_values_of_memory_without_values_are_none(make, known):
+    assert one(make).initialized is known
+
+
+def test_a_buffer_that_only_the_constructor_knows():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.arange(3.0))
+            self.w = nn.Parameter(torch.empty(3))
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            with torch.no_grad():
+                self.w.copy_(self.table)
+
+    with pytest.raises(ValueError, match=r"nothing initializes 1 tensors: w\."):
+        init_module(Table(), seed=0)
+    assert made(Table).w.tolist() == [0, 1, 2]
+
+
+def test_only_a_draw_is_random():
+    for make in (lambda: nn.init.eye_(torch.empty(3, 3)), lambda: torch.arange(3.0).exp()):
+        assert not one(make).random
+    for make in (lambda: nn.init.orthogonal_(torch.empty(3, 3)), lambda: torch.rand(3).exp()):
+        assert one(make).random
+
+
 def test_what_is_no_window_is_refused():
     plain, computed = one(lambda: torch.rand(4, 6)), one(lambda: torch.rand(4, 6).exp())
     for traced in (plain, computed):
