@@ -42,6 +42,7 @@ from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.show import show
 from numinit.torch.devices import filled
+from numinit.torch.named import is_wrapper
 from numinit.torch.steps import FILLED
 from numinit.torch.traced import Trace
 from numinit.weights.keys import Key, as_key
@@ -85,7 +86,7 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
         One for each parameter of which this process holds any element.
     """
     for name, inner in module.named_modules():
-        flat = inner._flat_param if _is_wrapper(inner) else None
+        flat = inner._flat_param if is_wrapper(inner) else None
         if flat is None:  # also of a wrapper whose parameters are all in others
             continue
         prefix = "".join(f"{part}." for part in name.split(".") if part not in ("", WRAPPED))
@@ -99,12 +100,6 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
 
 
 WRAPPED = "_fsdp_wrapped_module"
-
-
-def _is_wrapper(module: torch.nn.Module) -> bool:
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
-    return isinstance(module, FullyShardedDataParallel)
 
 
 def init_flat(
@@ -140,7 +135,7 @@ def init_flat(
         touched.
     """
     key = as_key(seed)
-    if not any(map(_is_wrapper, module.modules())):
+    if not any(map(is_wrapper, module.modules())):
         raise ValueError(
             "module: no part of it is a FullyShardedDataParallel; init_module fills other modules"
         )

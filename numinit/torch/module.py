@@ -20,7 +20,7 @@ from numinit.models.recipes import as_recipe
 from numinit.show import cut
 from numinit.stream.dtypes import as_dtype
 from numinit.torch.memory import final_memory, use_huge_pages
-from numinit.torch.named import Named, named_tensors
+from numinit.torch.named import Named, named_tensors, refuse_flat
 from numinit.torch.steps import FILLED, Replay
 from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
@@ -78,7 +78,8 @@ def init_module(
     RecipeError
         If the recipe cannot be read, or does not fit a tensor.
     ValueError
-        Listing the tensors that nothing initializes. No tensor was touched.
+        Listing the tensors that nothing initializes, or naming what has flattened the module; see
+        `numinit.torch.distributed`. No tensor was touched.
 
     Examples
     --------
@@ -135,6 +136,7 @@ def described(
         raise TypeError(
             f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
         )
+    refuse_flat(module)
     if recipe is None:
         return trace(module)
     if isinstance(recipe, Trace):

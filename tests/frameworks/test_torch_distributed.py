@@ -136,6 +136,10 @@ def test_flat_shards_refused():
 def test_modules_and_tables_refused():
     with pytest.raises(ValueError, match=r"^module: no part of it is a FullyShardedDataParallel"):
         init_flat(torch.nn.Linear(2, 2), {"*": ni.Ones()}, seed=0)
+    partitioned = torch.nn.Linear(2, 2)  # as DeepSpeed leaves it
+    partitioned.weight.ds_tensor, partitioned.weight.data = torch.empty(4), torch.empty(0)
+    with pytest.raises(ValueError, match=r"^module: DeepSpeed's ZeRO-3 has partitioned 'weight'"):
+        init_module(partitioned, {"*": ni.Ones()}, seed=0)
     for shape in ((3,), (1, 2, 3)):
         with pytest.raises(ValueError, match=r"^shape: \(.*\) was given; rows and columns"):
             table_init(ni.Normal(), shape, seed=0)
