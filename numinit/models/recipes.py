@@ -344,7 +344,8 @@ def _same(a: Any, b: Any) -> bool:
 
 def _table_of(rule: Rule) -> dict[str, Any]:
     """The table of a rule."""
-    table: dict[str, Any] = {"match": list(rule.match)}
+    one = len(rule.match) == 1
+    table: dict[str, Any] = {"match": rule.match[0] if one else list(rule.match)}
     if rule.init is not None:
         table |= table_of(rule.init)
     keys = ("same_as", "norm_of", "depth_scaled", "fans_of", "mup", "in_axis", "padding_idx")

@@ -42,7 +42,7 @@ def as_trace(source: Source, recipe: AnyRecipe | None = None) -> Trace:
     Raises
     ------
     TypeError
-        If there are names and shapes and no recipe, or a trace and a recipe.
+        If there are names and shapes and no recipe, or a trace as well; or a trace and a recipe.
     RecipeError
         If the recipe does not fit.
     """
@@ -54,9 +54,9 @@ def as_trace(source: Source, recipe: AnyRecipe | None = None) -> Trace:
         return described(source, recipe)
     if recipe is None:
         raise TypeError("recipe: names and shapes were given without one; a module needs none")
-    specs = load_shapes(source) if isinstance(source, str | Path) else source
     if isinstance(recipe, Trace):
-        return recipe
+        raise TypeError("recipe: a trace has names and shapes of its own; it is accepted alone")
+    specs = load_shapes(source) if isinstance(source, str | Path) else source
     rules = as_recipe(recipe)
     return described(_module_of(specs, rules), rules)
 

@@ -41,9 +41,12 @@ from numinit.initializers.base import Planned
 from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.show import show
+from numinit.torch.devices import filled
+from numinit.torch.named import is_wrapper
 from numinit.torch.steps import FILLED
 from numinit.torch.traced import Trace
-from numinit.weights.keys import as_key
+from numinit.weights.keys import Key, as_key
+from numinit.weights.shapes import as_shape
 
 __all__ = ["FlatShard", "flat_shards", "init_flat", "table_init"]
 
@@ -82,11 +85,9 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
     FlatShard
         One for each parameter of which this process holds any element.
     """
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
     for name, inner in module.named_modules():
-        flat = getattr(inner, "_flat_param", None)
-        if not isinstance(inner, FullyShardedDataParallel) or flat is None:
+        flat = inner._flat_param if is_wrapper(inner) else None
+        if flat is None:  # also of a wrapper whose parameters are all in others
             continue
         prefix = "".join(f"{part}." for part in name.split(".") if part not in ("", WRAPPED))
         places = zip(flat._fqns, flat._shapes, flat._shard_param_infos, strict=True)
@@ -127,11 +128,17 @@ def init_flat(
 
     Raises
     ------
+    ValueError
+        If no part of the module is wrapped.
     RecipeError
         If the recipe does not fit a parameter, or a trace has no initializer for one. Nothing was
         touched.
     """
     key = as_key(seed)
+    if not any(map(is_wrapper, module.modules())):
+        raise ValueError(
+            "module: no part of it is a FullyShardedDataParallel; init_module fills other modules"
+        )
     shards = list(flat_shards(module))
     inits: dict[str, Initializer] = {}
     if isinstance(recipe, Trace):
@@ -149,9 +156,15 @@ def init_flat(
         inits = {name: Planned(one.plan) for name, one in made.items()}
         names = {name: one.source for name, one in made.items()}
     for shard in shards:
-        own = key.fold_in(names[shard.name])
-        inits[shard.name].fill_flat(shard.tensor, shard.start, shard.shape, seed=own)
+        _fill_flat(shard, inits[shard.name], key.fold_in(names[shard.name]))
     return module
+
+
+def _fill_flat(shard: FlatShard, init: Initializer, key: Key) -> None:
+    def fill(part: torch.Tensor, at: tuple[int, ...]) -> None:
+        init.fill_flat(part, at[0], shard.shape, seed=key)
+
+    filled(shard.tensor, (shard.start,), fill, init, shard.shape)
 
 
 def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: Any = None) -> Any:
@@ -179,7 +192,7 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     Raises
     ------
     ValueError
-        By the function, if the tensor is no such part.
+        If the shape has not two axes; by the function, if the tensor is no such part.
 
     Examples
     --------
@@ -189,8 +202,14 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
     >>> float(fill(torch.empty(1000, 8)).abs().max()) <= 1000**-0.5
     True
     """
-    rows, columns = shape
+    whole = as_shape(shape)
+    if len(whole) != 2:
+        raise ValueError(f"shape: {whole} was given; rows and columns are accepted")
+    rows, columns = whole
     key = as_key(seed)
+
+    def fill(part: torch.Tensor, at: tuple[int, ...]) -> None:
+        init.fill_(part, shape=(rows, columns), offset=at, seed=key)
 
     def init_fn(tensor: torch.Tensor) -> torch.Tensor:
         part = tuple(tensor.shape)
@@ -210,7 +229,7 @@ def table_init(init: Initializer, shape: tuple[int, int], *, seed: Any, group: A
                     "the ShardedTensors of the state dict of a table that is sharded in another way"
                 )
         with torch.no_grad():
-            init.fill_(tensor.detach(), shape=(rows, columns), offset=(start, 0), seed=key)
+            filled(tensor.detach(), (start, 0), fill, init, (rows, columns))
         return tensor
 
     return init_fn

@@ -15,6 +15,7 @@ and chosen by ``load_format="numinit"``::
             numinit.torch.dummy_(model, seed=0)
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from numinit.initializers import Constant, Initializer, Uniform
 from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.stream.rounding import floor_byte
+from numinit.torch.devices import direct, filled, pieces
 from numinit.torch.named import named_tensors
 from numinit.torch.steps import FILLED
 from numinit.weights.keys import Key, as_key
@@ -105,6 +107,8 @@ def dummy_(target: Any, seed: Any = 0, *, bound: float = BOUND) -> Any:
     >>> bool((state["w"].float().abs() <= 1e-3).all()), state["n"].tolist()
     (True, [0, 0])
     """
+    if not isinstance(bound, int | float) or not 0 < bound < math.inf:
+        raise ValueError(f"bound: {show(bound)} was given; a positive finite number is accepted")
     key, jobs = as_key(seed), list[_Job]()
     seen = set[Any]()
     for name, tensor, buffer in _tensors(target):
@@ -211,27 +215,20 @@ def _fill(job: _Job) -> None:
     tensor, init, kind, whole, low, key = job
     if isinstance(init, Constant):
         tensor.fill_(int(init.value.real))
-    elif kind in (INT8, UINT8):
-        init._fill_as(kind, tensor.view(torch.float8_e5m2), whole, low, key)
-    elif kind is not None:
-        init.fill_(tensor, shape=whole, offset=low, seed=key)
-    else:
-        buffer = torch.empty(min(PIECE, tensor.numel()), device=tensor.device)
-        for part, begin in _pieces(tensor, low):
-            made = buffer[: part.numel()].view(part.shape)
-            part.copy_(init.fill_(made, shape=whole, offset=begin, seed=key))
-
-
-def _pieces(
-    tensor: torch.Tensor, low: tuple[int, ...]
-) -> Iterator[tuple[torch.Tensor, tuple[int, ...]]]:
-    """Cut a tensor into windows of at most PIECE elements; also give where they begin."""
-    if tensor.numel() <= PIECE:
-        yield tensor, low
         return
-    axis = next(axis for axis, size in enumerate(tensor.shape) if size > 1)
-    step = max(1, PIECE * tensor.shape[axis] // tensor.numel())
-    for begin in range(0, tensor.shape[axis], step):
-        count = min(step, tensor.shape[axis] - begin)
-        start = (*low[:axis], low[axis] + begin, *low[axis + 1 :])
-        yield from _pieces(tensor.narrow(axis, begin, count), start)
+
+    def fill(window: torch.Tensor, at: Shape) -> None:
+        if kind in (INT8, UINT8):
+            init._fill_as(kind, window.view(torch.float8_e5m2), whole, at, key)
+        else:
+            init.fill_(window, shape=whole, offset=at, seed=key)
+
+    if kind is not None:
+        filled(tensor, low, fill, init, whole)
+        return
+    near = tensor.device if direct(tensor.device) else "cpu"
+    buffer = torch.empty(min(PIECE, tensor.numel()), device=near)
+    for part, at in pieces(tensor, low, PIECE):
+        made = buffer[: part.numel()].view(part.shape)
+        fill(made, at)
+        part.copy_(made)

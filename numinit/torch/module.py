@@ -20,7 +20,7 @@ from numinit.models.recipes import as_recipe
 from numinit.show import cut
 from numinit.stream.dtypes import as_dtype
 from numinit.torch.memory import final_memory, use_huge_pages
-from numinit.torch.named import Named, named_tensors
+from numinit.torch.named import Named, named_tensors, refuse_flat
 from numinit.torch.steps import FILLED, Replay
 from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
@@ -78,7 +78,8 @@ def init_module(
     RecipeError
         If the recipe cannot be read, or does not fit a tensor.
     ValueError
-        Listing the tensors that nothing initializes. No tensor was touched.
+        Listing the tensors that nothing initializes, or naming what has flattened the module; see
+        `numinit.torch.distributed`. No tensor was touched.
 
     Examples
     --------
@@ -91,13 +92,11 @@ def init_module(
     >>> bool((module.weight.detach().numpy() == ni.Normal()((10, 64), seed=key)).all())
     True
     """
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(
-            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
-        )
     key = as_key(seed)
     kind = None if dtype is None else getattr(torch, as_dtype(dtype).name)
     place = None if device is None else torch.device(device)
+    if place is not None and place.type == "meta":
+        raise ValueError("device: meta was given, which has no memory; any other is accepted")
     traced = described(module, recipe, dtype=kind)
     named = named_tensors(module)
     todo = _checked(named, traced, kind)
@@ -133,6 +132,11 @@ def described(
     RecipeError
         Listing the parameters that no rule matches.
     """
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"module: a {type(module).__name__} was given; a torch.nn.Module is accepted"
+        )
+    refuse_flat(module)
     if recipe is None:
         return trace(module)
     if isinstance(recipe, Trace):

@@ -1,10 +1,13 @@
 """A module's tensors by their qualified names."""
 
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch.nn.parameter import is_lazy  # in torch 2.4 a DTensor is an instance of each Parameter
+
+from numinit.show import show
 
 
 class Named(NamedTuple):
@@ -15,6 +18,29 @@ class Named(NamedTuple):
     buffer: bool
     persistent: bool
     """Whether the module's state_dict has it."""
+
+
+def is_wrapper(module: torch.nn.Module) -> bool:
+    """Whether a module is FSDP1's, whose parameters are runs of flattened ones."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # else none was made; importing it takes long
+    return fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel)
+
+
+def refuse_flat(module: torch.nn.Module) -> None:
+    """Refuse a module whose parameters are runs of flattened ones, or empty while others hold these.
+
+    Raises
+    ------
+    ValueError
+    """
+    if any(map(is_wrapper, module.modules())):
+        raise ValueError("module: FullyShardedDataParallel has flattened it; init_flat accepts it")
+    for name, parameter in module.named_parameters():
+        if hasattr(parameter, "ds_tensor"):
+            raise ValueError(
+                f"module: DeepSpeed's ZeRO-3 has partitioned {show(name)}; fill its ds_tensor by "
+                "fill_flat, see numinit.torch.distributed"
+            )
 
 
 def named_tensors(module: torch.nn.Module) -> list[Named]:

@@ -1,16 +1,13 @@
-"""Rules for given tensors: names that are alike become globs, and rules become TOML."""
+"""Rules for given tensors: names that are alike become globs."""
 
-import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from numinit import initializers
 from numinit.initializers import Initializer, Padded
 from numinit.initializers.kept import Exactly
-from numinit.models.recipe import Rule
-from numinit.models.recipes import parse
+from numinit.models.recipe import Recipe, RecipeError, Rule
+from numinit.models.tables import table_of
 
 
 def rules_of(said: Mapping[str, Initializer]) -> tuple[Rule, ...]:
@@ -28,12 +25,14 @@ def rules_of(said: Mapping[str, Initializer]) -> tuple[Rule, ...]:
     groups: dict[Any, tuple[Initializer, list[str]]] = {}
     for name, init in said.items():
         groups.setdefault(_exactly(init), (init, []))[1].append(name)
-    return tuple(
-        Rule(tuple(_globs(names, said)), init.init, padding_idx=_rows(init.padding_idx))
-        if isinstance(init, Padded)
-        else Rule(tuple(_globs(names, said)), init)
-        for init, names in groups.values()
-    )
+    return tuple(_rule(tuple(_globs(names, said)), init) for init, names in groups.values())
+
+
+def _rule(match: tuple[str, ...], init: Initializer) -> Rule:
+    if isinstance(init, Padded) and not init.axis:
+        rows = init.padding_idx
+        return Rule(match, init.init, padding_idx=rows if isinstance(rows, int) else tuple(rows))
+    return Rule(match, init)
 
 
 def _exactly(init: Initializer) -> object:
@@ -78,75 +77,19 @@ def _candidates(name: str) -> Iterator[tuple[str, re.Pattern[str]]]:
     yield _escaped(name), re.compile(re.escape(name))
 
 
-def _rows(padding_idx: Any) -> int | tuple[int, ...]:
-    return padding_idx if isinstance(padding_idx, int) else tuple(padding_idx)
-
-
 def _escaped(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def toml_of(source: str, said: Mapping[str, Initializer]) -> str:
-    """The TOML text of a recipe that gives every name its initializer.
-
-    Parameters
-    ----------
-    source : str
-        Where the numbers come from.
-    said : mapping of str to Initializer
-
-    Raises
-    ------
-    ValueError
-        Listing the names that TOML cannot describe; or if the recipe is larger than one may be.
-    """
-    lines = ['name = "traced"', f"source = {json.dumps(source)}"]
-    lacking = [name for name, init in said.items() if _fields(init) is None]
-    if lacking:
-        raise ValueError(
-            f"recipe: no rule of TOML describes {len(lacking)} tensors: {', '.join(lacking)}"
-        )
-    for rule in rules_of(said):
-        globs = [json.dumps(glob) for glob in rule.match]
-        one = len(globs) == 1
-        match = globs[0] if one else "[\n" + "".join(f"    {glob},\n" for glob in globs) + "]"
-        lines += ["", "[[rules]]", f"match = {match}", f'init = "{type(rule.init).__name__}"']
-        lines += [f"{key} = {_value(value)}" for key, value in _said(rule.init).items()]
-        if rule.padding_idx is not None:
-            lines.append(f"padding_idx = {_value(rule.padding_idx)}")
-    text = "\n".join(lines) + "\n"
-    parse(text, "the traced recipe")  # refuses one that is too large
-    return text
+def recipe_of(source: str, said: Mapping[str, Initializer]) -> Recipe:
+    """The recipe that gives every name its initializer; `source` says where the numbers come from."""
+    return Recipe("traced", source, "", rules_of(said))
 
 
 def describable(init: Initializer) -> bool:
     """Whether a rule of TOML can describe an initializer."""
-    return _fields(init) is not None
-
-
-def _said(init: Initializer | None) -> dict[str, Any]:
-    return {} if init is None else _fields(init) or {}
-
-
-def _fields(init: Initializer) -> dict[str, Any] | None:
-    """The fields of an initializer that a rule must give; None if TOML cannot describe it."""
-    if isinstance(init, Padded):
-        return None if isinstance(init.init, Padded) else _fields(init.init)
-    kind: Any = type(init)
-    if getattr(initializers, kind.__name__, None) is not kind or not dataclasses.is_dataclass(init):
-        return None
-    fields = {}
-    for field in dataclasses.fields(init):
-        value = getattr(init, field.name)
-        if not field.init or (value == field.default and type(value) is type(field.default)):
-            continue
-        if not isinstance(value, bool | int | float | str | tuple):
-            return None
-        fields[field.name] = value
-    return fields
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value) if isinstance(value, bool | str) else repr(value)
+    try:
+        table_of(init)
+    except RecipeError:
+        return False
+    return True

@@ -2,25 +2,23 @@
 
 import functools
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from numinit.initializers import Initializer, Zeros
+from numinit.initializers import Zeros
 from numinit.models.globs import Globs
 from numinit.models.integers import Integer
 from numinit.models.recipe import Recipe
-from numinit.models.recipes import as_recipe, parse
+from numinit.models.recipes import as_recipe
 from numinit.models.sources import Model, TensorSpec
 from numinit.models.untrusted import InputError
 from numinit.models.write import Given, Progress, Summary, write
-from numinit.show import show
 from numinit.stream.dtypes import DType
 from numinit.torch.module import AnyRecipe, described
-from numinit.torch.rules import describable, toml_of
+from numinit.torch.rules import describable, recipe_of
 from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
 from numinit.weights.keys import Key, as_key
@@ -132,29 +130,24 @@ def _written(
             f"module: nothing initializes {len(lacking)} tensors: {', '.join(lacking)}"
         )
     specs = traced.specs()
-    said: dict[str, Initializer] = {}
-    given: dict[str, Given] = {}
     if recipe is None or isinstance(recipe, Trace):
-        for name in specs:
-            one = traced.tensors[name]
-            if one.initializer is not None and describable(one.initializer):
-                said[name] = one.initializer
-            else:
-                given[name] = functools.partial(_bytes, one, key)
+        said = {
+            name: init
+            for name in specs
+            if (init := traced.tensors[name].initializer) is not None and describable(init)
+        }
+        made = set(said)
+        rules = recipe_of(type(traced.module).__name__, said or {"*": Zeros()})
     else:
         rules = as_recipe(recipe)
-        if not isinstance(recipe, Mapping):
-            return specs, rules, given
-        globs = Globs(glob for rule in rules.rules for glob in rule.match)
-        for name in specs:
-            first = globs.first(name)
-            if first is None:
-                raise InputError(f"recipe: it has no rule for tensor {show(name)}")
-            init = rules.rules[first].init  # one glob a rule
-            assert init is not None  # a mapping has initializers
-            said[name] = init
-    text = toml_of(type(traced.module).__name__, said or {"*": Zeros()})
-    return specs, parse(text, "the traced recipe"), given
+        matching = Globs(glob for rule in rules.rules for glob in rule.match)
+        made = {name for name in specs if matching.first(name) is not None}  # not some buffers
+    given: dict[str, Given] = {
+        name: functools.partial(_bytes, traced.tensors[name], key)
+        for name in specs
+        if name not in made
+    }
+    return specs, rules, given
 
 
 def _bytes(traced: Traced, key: Key, dtype: DType | Integer) -> np.ndarray:

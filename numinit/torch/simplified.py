@@ -20,6 +20,7 @@ from numinit.torch.steps import (
     Target,
     View,
     constant_step,
+    initialized,
     walk,
 )
 from numinit.weights.keys import Key
@@ -62,6 +63,8 @@ def _constant(steps: list[Step], memory: Memory, view: View) -> Step | None:
     if not 0 < view.numel <= SMALL or not memory.covers(view) or not steps[0].anew:
         return None
     if any(step.draws for step in walk(steps, len(steps))):
+        return None
+    if not initialized(steps, len(steps), view):
         return None
     values = Replay(Key(0)).value(Read(memory, steps, len(steps), view)).reshape(-1)
     same = values.view(torch.uint8).reshape(len(values), -1)

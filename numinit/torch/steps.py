@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from numinit.arrays.torch import FRAMEWORK
@@ -63,6 +64,40 @@ class View(NamedTuple):
         """Whether it is dense, with its elements in C order."""
         pairs = zip(self.size, self.stride, c_steps(self.size), strict=True)
         return all(size == 1 or stride == step for size, stride, step in pairs)
+
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where runs of its bytes begin and end, in the order of memory."""
+        if not self.numel:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        starts, length = np.array([self.offset]), 1
+        for stride, size in sorted(zip(self.stride, self.size, strict=True)):
+            if size == 1 or stride == 0:
+                continue
+            if stride == length and len(starts) == 1:
+                length *= size
+            else:
+                starts = (stride * np.arange(size)[:, None] + starts).reshape(-1)
+        starts = np.sort(starts) * self.dtype.itemsize
+        return starts, starts + length * self.dtype.itemsize
+
+    def is_within(self, views: "list[View]") -> bool:
+        """Whether each of its elements is an element of one of these views."""
+        if not self.numel or self in views:
+            return True
+        if not views:
+            return False
+        starts, ends = (
+            np.concatenate(each) for each in zip(*(v.runs() for v in views), strict=True)
+        )
+        order = np.argsort(starts, kind="stable")
+        starts, ends = starts[order], np.maximum.accumulate(ends[order])
+        if not len(starts):
+            return False
+        apart = np.flatnonzero(starts[1:] > ends[:-1])  # the runs before a gap
+        begins, stops = starts[np.r_[0, apart + 1]], ends[np.r_[apart, len(ends) - 1]]
+        first, last = self.runs()
+        found = np.searchsorted(begins, first, "right") - 1
+        return bool(((found >= 0) & (stops[found] >= last)).all())
 
 
 def view_of(tensor: torch.Tensor) -> View:
@@ -195,6 +230,12 @@ class Step:
             return self.random
         return self.init.has_spread
 
+    def needs(self) -> Iterator[Read]:
+        """What its values depend on: no output, and no tensor of which it takes the shape."""
+        args = self.args[1:] if self.name.removeprefix("_foreach_") in ANEW else self.args
+        if not self.name.endswith("_like"):
+            yield from (leaf for leaf in leaves(args) if isinstance(leaf, Read))
+
     def reads(self) -> Iterator[Read]:
         """What it reads."""
         for leaf in leaves((self.args, self.kwargs)):
@@ -269,6 +310,20 @@ def walk(steps: list[Step], count: int) -> Iterator[Step]:
             if id(step) not in seen:
                 seen.add(id(step))
                 yield step
+
+
+def initialized(steps: list[Step], count: int, view: View) -> bool:
+    """Whether the first `count` steps give values to a view's elements, and not of memory without."""
+    without: set[int] = set()  # steps that take values from elements that have none
+
+    def known(steps: list[Step], count: int, view: View) -> bool:
+        written = [step.view for step in steps[:count] if step.anew and id(step) not in without]
+        return view.is_within(written)
+
+    for step in walk(steps, count):
+        if not all(known(read.steps, read.count, read.view) for read in step.needs()):
+            without.add(id(step))
+    return known(steps, count, view)
 
 
 class Replay:

@@ -13,17 +13,18 @@ from numinit.engines.layout import c_steps
 from numinit.engines.spec import Plan, Sampled, Whole
 from numinit.initializers import (
     Assign,
-    Constant,
     Initializer,
     Padded,
     Zeros,
 )
 from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe
+from numinit.models.recipes import dump
 from numinit.models.sources import TensorSpec
 from numinit.stream.dtypes import DType
+from numinit.torch.devices import filled
 from numinit.torch.named import Named
-from numinit.torch.rules import rules_of, toml_of
+from numinit.torch.rules import describable, recipe_of
 from numinit.torch.simplified import assigned
 from numinit.torch.steps import (
     FILLED,
@@ -33,12 +34,13 @@ from numinit.torch.steps import (
     Step,
     View,
     fill,
+    initialized,
     view_of,
     walk,
 )
 from numinit.weights.keys import Key, as_key
+from numinit.weights.shapes import window_start
 
-PIECE = 64 << 20  # bytes that are made on the host at a time for another device
 LARGEST_ASSIGNED = 1 << 20  # elements of a tensor that a recipe holds by value
 
 
@@ -102,20 +104,15 @@ class Traced:
     @property
     def initialized(self) -> bool:
         """Whether every element is given a value."""
-        if self.initializer is not None or 0 in self.shape:
+        if self.initializer is not None:
             return True
-        written = {
-            (step.view.size, step.view.stride, step.view.offset)
-            for step in self._steps
-            if step.anew
-        }
-        return sum(math.prod(size) for size, _, _ in written) >= math.prod(self.shape)
+        return initialized(self._steps, len(self._steps), self._view)
 
     @property
     def random(self) -> bool:
         """Whether the values depend on the seed."""
         if self.initializer is not None:
-            return not isinstance(self.initializer, Constant)
+            return self.initializer.has_spread
         return any(step.draws for step in walk(self._steps, len(self._steps)))
 
     def fill_(self, tensor: torch.Tensor, *, offset: Any = None, seed: Any) -> torch.Tensor:
@@ -135,6 +132,11 @@ class Traced:
         torch.Tensor
             The same object.
 
+        Raises
+        ------
+        ValueError
+            If the tensor is no window of the whole at `offset`. Nothing was touched.
+
         Examples
         --------
         >>> import torch
@@ -144,6 +146,7 @@ class Traced:
         >>> bool((row == traced.fill_(torch.empty(2, 3), seed=0)[1:]).all())
         True
         """
+        window_start(tuple(tensor.shape), self.shape, offset)  # refuses what is no window
         return self.replayed(tensor, Replay(key := as_key(seed)), key, offset)
 
     def replayed(
@@ -151,10 +154,14 @@ class Traced:
     ) -> torch.Tensor:
         """Do the same with a `Replay` of the whole module, which keeps what it has made."""
         if self.initializer is not None and tensor.dtype in FILLED and self.dtype in FILLED:
-            if not _direct(tensor.device):
-                return self._in_pieces(tensor, key, offset)
-            own = key.fold_in(self.stream)
-            self.initializer.fill_(tensor, shape=self.shape, offset=offset, seed=own)
+            init, own = self.initializer, key.fold_in(self.stream)
+            filled(
+                tensor,
+                (0,) * len(self.shape) if offset is None else tuple(offset),
+                lambda part, at: init.fill_(part, shape=self.shape, offset=at, seed=own),
+                init,
+                self.shape,
+            )
             if self._is_memory_of(tensor):
                 replay.keep(self._steps, tensor.untyped_storage())
             return tensor
@@ -164,24 +171,6 @@ class Traced:
             replay.keep(self._steps, storage)
             return tensor
         return self._copied(tensor, replay, key, offset)
-
-    def _in_pieces(self, tensor: torch.Tensor, key: Key, offset: Any) -> torch.Tensor:
-        """Fill on another device, by way of the host."""
-        init, shape, size = self.initializer, self.shape, tuple(tensor.shape)
-        assert init is not None
-        start = (0,) * len(shape) if offset is None else tuple(offset)
-        own, rows = key.fold_in(self.stream), size[0] if size else 1
-        step = max(1, PIECE * rows // max(1, tensor.numel() * tensor.dtype.itemsize))
-        if step >= rows or isinstance(init.plan(shape, FILLED[tensor.dtype]), Whole):
-            host = torch.empty(size, dtype=tensor.dtype, device="cpu")
-            tensor.copy_(init.fill_(host, shape=shape, offset=start, seed=own))
-            return tensor
-        for row in range(0, rows, step):
-            part = (min(step, rows - row), *size[1:])
-            host = torch.empty(part, dtype=tensor.dtype, device="cpu")
-            init.fill_(host, shape=shape, offset=(start[0] + row, *start[1:]), seed=own)
-            tensor[row : row + step].copy_(host)
-        return tensor
 
     def _is_memory_of(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor's memory is laid out as the recorded one."""
@@ -228,13 +217,6 @@ class Traced:
         if any(step.draws and (step.draw is None or step.draw.name != self.name) for step in steps):
             return None
         return Replayed(self)
-
-
-def _direct(device: torch.device) -> bool:
-    """Whether numinit fills a device's memory itself."""
-    return device.type in ("cpu", "meta") or (
-        device.type == "cuda" and torch.version.cuda is not None
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -376,7 +358,7 @@ class Trace:
         >>> bool((module.weight.detach().numpy() == params["weight"]).all())
         True
         """
-        return Recipe("traced", type(self.module).__name__, "", rules_of(self._said(True)))
+        return recipe_of(type(self.module).__name__, self._said(True))
 
     def toml(self) -> str:
         """Return the recipe as TOML, for ``numinit init``.
@@ -405,7 +387,7 @@ class Trace:
         padding_idx = 0
         <BLANKLINE>
         """
-        return toml_of(type(self.module).__name__, self._said(False))
+        return dump(recipe_of(type(self.module).__name__, self._said(False)))
 
     def _said(self, by_value: bool) -> dict[str, Initializer]:
         """The initializer of every tensor that a file has."""
@@ -414,6 +396,8 @@ class Trace:
         for name, traced in self.tensors.items():
             if traced.persistent:
                 init = traced.as_initializer() if by_value else traced.initializer
+                if init is not None and not (by_value or describable(init)):
+                    init = None
                 known = traced.dtype in FILLED or str(traced.dtype)[6:] in INTEGERS
                 if init is None or not known:
                     lacking.append(name)

@@ -209,6 +209,12 @@ def flat(world):
 
         model.up = wrap(model.up)
         model = wrap(model)
+        try:
+            init_module(model, {"*": ni.Ones()}, seed=0)
+        except ValueError as error:
+            assert str(error).startswith("module: FullyShardedDataParallel has flattened it"), error
+        else:
+            raise AssertionError("shards were taken for weights")
         assert init_flat(model, traced, seed=0) is model
         with FullyShardedDataParallel.summon_full_params(model, writeback=False):
             state = {n: tensor.detach().clone() for n, tensor in model.named_parameters()}

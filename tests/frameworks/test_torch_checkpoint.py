@@ -11,6 +11,7 @@ from helpers_torch import Model, _StridedShard, digest, in_processes, torch
 import numinit as ni
 from numinit.models.formats.safetensors import read_header
 from numinit.models.provenance import Mismatch, given_of
+from numinit.models.recipes import parse
 from numinit.models.untrusted import InputError
 from numinit.models.verify import verify
 from numinit.torch import SeedCheckpoint, init_module, save, trace
@@ -105,6 +106,8 @@ def test_refused():
             load(state, reader)
     with pytest.raises(TypeError, match=r"^recipe: names and shapes were given without one"):
         SeedCheckpoint({"w": (2, 3)}, seed=0)
+    with pytest.raises(TypeError, match=r"^recipe: a trace has names and shapes of its own"):
+        SeedCheckpoint({"w": (2, 3)}, trace(Model), seed=0)
     with pytest.raises(TypeError, match=r"^recipe: a trace needs none"):
         SeedCheckpoint(trace(Model), "gpt2", seed=0)
 
@@ -132,6 +135,30 @@ def test_saved_from_meta_and_verified(tmp_path, recipe):
         save(trace(Model), path, 5, recipe)
     save(trace(Model), path, 5, recipe, dtype="bfloat16", overwrite=True)
     assert verify(path).nbytes == summary.nbytes / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "recipe"),
+    [
+        (torch.nn.Linear(4, 4, bias=False), {"*": ni.Padded(ni.Normal(), 1, axis=1)}),
+        (torch.nn.Linear(4, 4), {"bias": ni.Assign([1, 2, 3, 4]), "*": ni.Normal()}),
+        (
+            torch.nn.Linear(4, 4),
+            {"bias": ni.Zeros(), "*": ni.Parts([(1, ni.Ones()), (None, ni.Normal(std=0.5))])},
+        ),
+        (torch.nn.BatchNorm1d(4), {"weight": ni.Normal(), "bias": ni.Zeros()}),
+        (torch.nn.BatchNorm1d(4), parse('rules = [{match = ["weight", "bias"], init = "Ones"}]')),
+    ],
+)
+def test_any_recipe_is_saved_as_init_module_fills(tmp_path, module, recipe):
+    path = tmp_path / "model.safetensors"
+    summary = save(module, path, 5, recipe)
+    assert verify(path)[:2] == summary[:2]
+    found = pytest.importorskip("safetensors.torch").load_file(path)
+    whole = init_module(module, recipe, seed=5).state_dict()
+    assert found.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(found[name], tensor), name
 
 
 class Computed(torch.nn.Module):

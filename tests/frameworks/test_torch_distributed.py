@@ -18,7 +18,7 @@ from helpers_torch import (
 
 import numinit as ni
 from numinit.arrays.dtensor import shards
-from numinit.torch import dummy_, init_module
+from numinit.torch import dummy_, init_flat, init_module, table_init
 
 SHAPE = (101, 96)
 
@@ -131,3 +131,15 @@ def test_flat_shards_refused():
     with pytest.raises(ValueError, match=r"^array: its shape is \(2, 2\)"):
         ni.Normal().fill_flat(array.view(2, 2), seed=0)
     assert not array.any()
+
+
+def test_modules_and_tables_refused():
+    with pytest.raises(ValueError, match=r"^module: no part of it is a FullyShardedDataParallel"):
+        init_flat(torch.nn.Linear(2, 2), {"*": ni.Ones()}, seed=0)
+    partitioned = torch.nn.Linear(2, 2)  # as DeepSpeed leaves it
+    partitioned.weight.ds_tensor, partitioned.weight.data = torch.empty(4), torch.empty(0)
+    with pytest.raises(ValueError, match=r"^module: DeepSpeed's ZeRO-3 has partitioned 'weight'"):
+        init_module(partitioned, {"*": ni.Ones()}, seed=0)
+    for shape in ((3,), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"^shape: \(.*\) was given; rows and columns"):
+            table_init(ni.Normal(), shape, seed=0)

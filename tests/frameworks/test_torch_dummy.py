@@ -141,6 +141,9 @@ def test_refused_before_anything_is_touched():
     for name, tensor in bad.items():
         with pytest.raises((TypeError, ValueError), match=rf"^tensor '{name}': "):
             dummy_({"good": good, name: tensor})
+    for bound in (-1, 0, float("nan"), float("inf"), "x"):
+        with pytest.raises(ValueError, match=rf"^bound: '?{bound}'? was given"):
+            dummy_({"good": good}, bound=bound)
     assert (good == 5).all()
     with pytest.raises(TypeError, match=r"^target: a list was given"):
         dummy_([good])
@@ -159,3 +162,27 @@ def test_no_temporary(name):
     tracemalloc.stop()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 16 << 10 and python < 4 << 20
+
+
+@pytest.mark.parametrize("name", typed(["float32", "float8_e4m3fnuz", "int8", "int32", "uint8"]))
+def test_another_device_has_the_same_values(monkeypatch, name):
+    from numinit.torch import devices, dummy
+
+    plain = filled((70, 300), name)
+    near = []
+    own = dummy.Initializer.fill_, dummy.Initializer._fill_as
+
+    def note(number):
+        def fill(self, *args, **kwargs):
+            near.append(next(a for a in args if isinstance(a, torch.Tensor)).numel())
+            return own[number](self, *args, **kwargs)
+
+        return fill
+
+    for module in (devices, dummy):
+        monkeypatch.setattr(module, "direct", lambda device: False)
+    monkeypatch.setattr(devices, "PIECE", 1000)
+    monkeypatch.setattr(dummy.Initializer, "fill_", note(0))
+    monkeypatch.setattr(dummy.Initializer, "_fill_as", note(1))
+    assert raw(filled((70, 300), name)) == raw(plain)
+    assert near and (max(near) <= 1000 or name == "float8_e4m3fnuz")  # rounded from float32

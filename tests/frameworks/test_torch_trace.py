@@ -15,7 +15,7 @@ import numinit as ni
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from numinit.torch import init_module, patched, trace  # noqa: E402
+from numinit.torch import init_module, patched, save, trace  # noqa: E402
 from numinit.torch.traced import Operation  # noqa: E402
 
 
@@ -564,6 +564,106 @@ def test_what_is_not_initialized_is_listed():
         init_module(nn.Linear(3, 2), trace(lambda: nn.Linear(3, 3)), seed=0)
     with pytest.raises(TypeError, match=r"^module: a int was given"):
         init_module(3, seed=0)
+    with pytest.raises(TypeError, match=r"^module: a int was given"):
+        save(3, "never.safetensors")
+    with pytest.raises(ValueError, match=r"^device: meta was given"):
+        init_module(nn.Linear(3, 3), seed=0, device="meta")
+
+
+def over(*parts):
+    """A tensor whose parts are filled."""
+
+    def make():
+        w = torch.empty(4, 6)
+        for part in parts:
+            part(w).normal_()
+        return w
+
+    return make
+
+
+def fills_anew():
+    w = torch.empty(4).bfloat16()
+    w[:2].fill_(1)
+    w[2:].fill_(2)
+    return w
+
+
+def foreach():
+    w = torch.empty(4)
+    torch._foreach_zero_([w, torch.empty(3)])
+    return w
+
+
+@pytest.mark.filterwarnings("ignore:randint_like")
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (over(lambda w: w[:2], lambda w: w[1:3]), False),  # as many elements as there are
+        (over(lambda w: w[:, :3], lambda w: w[:, 2:5], lambda w: w[1:]), False),
+        (over(lambda w: w[:, :3], lambda w: w[:, 3:]), True),
+        (over(lambda w: w[::2], lambda w: w[1::2, ::2], lambda w: w[:, 1::2]), True),
+        (over(lambda w: w.t()), True),
+        (over(lambda w: w.flatten()[:13], lambda w: w.flatten()[12:]), True),
+        (lambda: torch.empty(4).clone(), False),
+        (lambda: torch.empty(4).bfloat16(), False),
+        (lambda: torch.empty(4, 3).t().contiguous() + 1, False),
+        (lambda: torch.stack([torch.empty(3), torch.ones(3)]), False),
+        (lambda: torch.ones(6, 4)[:, 1:3], True),
+        (lambda: torch.view_as_complex(torch.randn(3, 2)), True),
+        (lambda: torch.randint_like(torch.empty(4), 3), True),
+        (lambda: torch.zeros(0, 3).repeat(2, 1), True),
+        (fills_anew, True),
+        (foreach, True),
+    ],
+)
+def test_values_of_memory_without_values_are_none(make, known):
+    assert one(make).initialized is known
+
+
+def test_a_buffer_that_only_the_constructor_knows():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.arange(3.0))
+            self.w = nn.Parameter(torch.empty(3))
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            with torch.no_grad():
+                self.w.copy_(self.table)
+
+    with pytest.raises(ValueError, match=r"nothing initializes 1 tensors: w\."):
+        init_module(Table(), seed=0)
+    assert made(Table).w.tolist() == [0, 1, 2]
+
+
+def test_only_a_draw_is_random():
+    for make in (lambda: nn.init.eye_(torch.empty(3, 3)), lambda: torch.arange(3.0).exp()):
+        assert not one(make).random
+    for make in (lambda: nn.init.orthogonal_(torch.empty(3, 3)), lambda: torch.rand(3).exp()):
+        assert one(make).random
+
+
+def test_what_is_no_window_is_refused():
+    plain, computed = one(lambda: torch.rand(4, 6)), one(lambda: torch.rand(4, 6).exp())
+    for traced in (plain, computed):
+        for shape, offset, message in (
+            ((2, 6), (3, 0), "offset: a window"), ((1, 6), (-1, 0), "offset: .* negative"),
+            ((4, 6), (1, 0), "offset: a window"), ((9, 9), None, "offset: a window"),
+            ((6,), None, "as many axes"), ((1, 6), (1,), "as many axes"),
+        ):  # fmt: skip
+            tensor = torch.zeros(shape)
+            with pytest.raises(ValueError, match=message):
+                traced.fill_(tensor, offset=offset, seed=0)
+            assert not tensor.any()
+
+
+def test_the_device_is_given():
+    with torch.device("meta"):
+        module = nn.Linear(3, 2)
+    assert init_module(module, seed=0, device="cpu") is module
+    assert_same(module, init_module(nn.Linear(3, 2), seed=0))
 
 
 def test_types():
@@ -807,10 +907,10 @@ def test_patched_large_tensors():
 
 
 def test_another_device_is_filled_in_pieces(monkeypatch):
-    from numinit.torch import traced as module
+    from numinit.torch import devices
 
-    monkeypatch.setattr(module, "_direct", lambda device: False)
-    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(devices, "direct", lambda device: False)
+    monkeypatch.setattr(devices, "PIECE", 100)
     linear = init_module(nn.Linear(16, 37), seed=0)
     assert (
         linear.weight.detach().numpy()
@@ -819,3 +919,46 @@ def test_another_device_is_filled_in_pieces(monkeypatch):
     tensor = trace(lambda: nn.Linear(16, 37)).tensors["weight"]
     part = tensor.fill_(torch.empty(20, 7), offset=(11, 4), seed=0)
     assert torch.equal(part, linear.weight[11:31, 4:11])
+    made = []
+    devices.filled(
+        torch.empty(2, 60), (0, 0), lambda piece, low: made.append((tuple(piece.shape), low)),
+        ni.Normal(), (2, 60),
+    )  # fmt: skip
+    assert max(math.prod(shape) for shape, _ in made) <= 25  # also where rows are long
+    assert sum(math.prod(shape) for shape, _ in made) == 120
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says that it is on a device whose memory numinit does not fill."""
+
+    device = torch.device("mps")
+
+
+def elsewhere(tensor):
+    return tensor.as_subclass(Elsewhere)
+
+
+@pytest.mark.parametrize("init", [ni.Normal(), ni.Orthogonal()])
+def test_tables_and_flat_shards_on_another_device(monkeypatch, init):
+    from numinit.torch import devices, table_init
+    from numinit.torch.distributed import FlatShard, _fill_flat
+
+    monkeypatch.setattr(devices, "PIECE", 64)
+    whole = init.fill_(torch.empty(12, 5), seed=3)
+    calls = []
+    for name in ("fill_", "fill_flat"):
+        own = getattr(ni.Initializer, name)
+
+        def fill(self, tensor, *args, own=own, **kwargs):
+            if isinstance(tensor, torch.Tensor):  # else one that an orthogonal weight needs
+                assert type(tensor) is torch.Tensor  # on the host
+                calls.append(tensor.numel())
+            return own(self, tensor, *args, **kwargs)
+
+        monkeypatch.setattr(ni.Initializer, name, fill)
+    table = table_init(init, (12, 5), seed=3)(elsewhere(torch.empty(12, 5)))
+    assert torch.equal(table, whole)
+    flat = elsewhere(torch.empty(40))
+    _fill_flat(FlatShard("w", flat, 7, (12, 5)), init, ni.Key(3))
+    assert torch.equal(flat, whole.flatten()[7:47])
+    assert calls == [60, 40] if isinstance(init, ni.Orthogonal) else max(calls) == 16
