@@ -43,7 +43,9 @@ OPTIONAL = {
     **dict.fromkeys(["torch.hooks", "torch.memory", "torch.module", "torch.named"], TORCH),
     **dict.fromkeys(["torch.patching", "torch.simplified", "torch.steps"], TORCH),
     **dict.fromkeys(["torch.traced", "torch.tracing"], TORCH),
-    **dict.fromkeys(["torch.checkpoint", "torch.distributed", "torch.dummy"], TORCH),
+    **dict.fromkeys(
+        ["torch.checkpoint", "torch.devices", "torch.distributed", "torch.dummy"], TORCH
+    ),
     "torch.saving": TORCH,
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
