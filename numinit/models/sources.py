@@ -1,6 +1,17 @@
-"""Names and shapes of a model: from JSON, from a safetensors file, or shipped with the package."""
+"""Names and shapes of a model: from JSON, from a safetensors file, or shipped with the package.
 
-from collections.abc import Mapping
+A name in JSON may stand for many that differ in numbers only. A range in braces is one of them::
+
+    "model.layers.{0-31}.norm.weight": [4096]
+
+Ranges nest, as in ``"layers.{0-60}.experts.{0-255}.weight"``. Entries that follow one another and are
+alike up to their first range are one loop: all tensors of layer 0 come first, then those of layer 1.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +34,12 @@ from numinit.stream.dtypes import DTYPES
 __all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
 
 MAX_JSON = 100_000_000
+# What ranges may stand for; a name may cost some hundred bytes. The largest models have 150,000.
+MAX_TENSORS = 1 << 18
+MAX_CHARACTERS = 1 << 25  # in all names
+MAX_RANGES = 8  # in one name
+
+RANGE = re.compile(r"\{([0-9]+)-([0-9]+)\}")
 
 
 class TensorSpec(NamedTuple):
@@ -53,7 +70,8 @@ def load_model(source: str | Path) -> Model:
     source : str or Path
         A ``.json`` file ``{"model": name, "recipe": name, "tensors": {name: [size, ...]}}``, of
         which only ``tensors`` is needed, and in which a shape may also be
-        ``{"shape": [size, ...], "dtype": "float32"}``; a ``.safetensors`` file, of which only the header is
+        ``{"shape": [size, ...], "dtype": "float32"}``, and a name may have ranges, such as
+        ``"layers.{0-31}.weight"``; a ``.safetensors`` file, of which only the header is
         read; or the name of a shipped model (see `available`). The recipe of a JSON file can also
         be a path; like any other, it starts from the current directory, not from the file's.
 
@@ -107,11 +125,59 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
     shapes = table.get("tensors")
     if not isinstance(shapes, Mapping) or not shapes:
         raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")
-    tensors = {
-        check_name(name, where): _spec(given, f"{where}: tensor {show(name)}")
+    entries = [
+        (check_name(name, where), _spec(given, f"{where}: tensor {show(name)}"))
         for name, given in shapes.items()
-    }
+    ]
+    _check_ranges(shapes, where)
+    tensors: dict[str, TensorSpec] = {}
+    for name, given in unfolded(entries):
+        if name in tensors:
+            raise InputError(f"{where}: tensor name {show(name)} occurs twice, by its ranges")
+        tensors[name] = given
     return Model(table.get("model") or default_name, table.get("recipe"), tensors)
+
+
+def unfolded(entries: Iterable[tuple[str, TensorSpec]]) -> Iterator[tuple[str, TensorSpec]]:
+    """All names that names with ranges stand for, each with what is beside it."""
+    for head, group in itertools.groupby(entries, lambda entry: RANGE.split(entry[0], 1)[:-1]):
+        if not head:
+            yield from group
+            continue
+        before, low, high = head
+        tails = list(unfolded((RANGE.split(name, 1)[-1], given) for name, given in group))
+        for number in range(int(low), int(high) + 1):
+            for tail, given in tails:
+                yield f"{before}{number}{tail}", given
+
+
+def _check_ranges(names: Iterable[str], where: str) -> None:
+    """Refuse ranges that are none, and those that stand for more than any model has."""
+    tensors = characters = 0
+    for name in names:
+        ranges = RANGE.findall(name)
+        if len(ranges) > MAX_RANGES:
+            raise InputError(
+                f"{where}: tensor name {show(name)} has {len(ranges)} ranges; at most {MAX_RANGES} "
+                "are accepted"
+            )
+        count = 1
+        for low, high in ranges:
+            first, last = int(low), int(high)
+            if (str(first), str(last)) != (low, high) or first > last:
+                raise InputError(
+                    f"{where}: tensor name {show(name)}: got the range {show(f'{low}-{high}')}; "
+                    "accepted: two numbers without leading zeros, the second not below the first"
+                )
+            count *= last - first + 1
+        if ranges:
+            tensors += count
+            characters += count * len(name)
+        if tensors > MAX_TENSORS or characters > MAX_CHARACTERS:
+            raise InputError(
+                f"{where}: up to tensor name {show(name)}, ranges stand for more than {MAX_TENSORS} "
+                f"names or {MAX_CHARACTERS} characters; at most that many are accepted"
+            )
 
 
 def _spec(given: object, where: str) -> TensorSpec:
