@@ -146,7 +146,8 @@ def mutated(draw: random.Random, data: bytes) -> bytes:
 def names(draw: random.Random) -> dict[str, tuple[int, ...]]:
     made = {}
     for _ in range(draw.choice([1, 5, 50])):
-        parts = draw.choices(["h", "0", "1", "a", "b", "ab" * draw.choice([1, 1, 900])], k=4)
+        long = "ab" * draw.choice([1, 1, 900])
+        parts = draw.choices(["h", "0", "1", "a", "b", "{0-1}", "{2-90}", long], k=4)
         made[".".join([*parts, draw.choice(["weight", "bias"])])[:4096]] = draw.choice(SHAPES)
     return made
 

@@ -9,7 +9,6 @@ alike up to their first range are one loop: all tensors of layer 0 come first, t
 """
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches

@@ -118,19 +118,24 @@ MODELS = {
 }  # fmt: skip
 
 
-def shapes_of(public: Public) -> Shapes:
-    """The names and shapes of a model's checkpoint."""
+def built(public: Public) -> Any:
+    """A model without its memory."""
     import torch
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import revert_weight_conversion
 
     library = importlib.import_module(public.library)
     kind = getattr(library, public.kind)
     with torch.device("meta"):
         if public.config:
-            model = kind(getattr(library, public.config)(**public.numbers))
-        else:
-            model = kind(**public.numbers)
+            return kind(getattr(library, public.config)(**public.numbers))
+        return kind(**public.numbers)
+
+
+def shapes_of(public: Public) -> Shapes:
+    """The names and shapes of a model's checkpoint."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import revert_weight_conversion
+
+    model = built(public)
     state = model.state_dict()
     if public.library == "transformers":
         state = {n: t for n, t in state.items() if n not in model.all_tied_weights_keys}
@@ -151,7 +156,7 @@ def _order(parts: list[str | int]) -> list[tuple[int, str]]:
 def folded(shapes: Shapes) -> Shapes:
     """The same with ranges in the names, where layers or experts that follow one another are alike."""
     made: Shapes = []
-    layers: list[tuple[str, int, int, Shapes]] = []  # what is before the number, a range, what follows
+    layers: list[tuple[str, int, int, Shapes]] = []  # what comes before, a range, what follows
 
     def head(entry: tuple[str, list[int]]) -> list[str]:
         return NUMBER.split(entry[0], maxsplit=1)[:-1]

@@ -10,7 +10,7 @@ import pytest
 from numinit.models import recipes
 from numinit.models.adapters import lora_shapes
 from numinit.models.init_params import init_params
-from numinit.models.sources import InputError, load_shapes
+from numinit.models.sources import InputError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -253,7 +253,8 @@ def test_adapters():
 def test_adapters_of_a_shipped_model():
     shapes = lora_shapes("llama-3.1-8b", 16)
     assert len(shapes) == 2 * 2 * 32
-    assert shapes["base_model.model.model.layers.31.self_attn.v_proj.lora_B.weight"].shape == (1024, 16)
+    name = "base_model.model.model.layers.31.self_attn.v_proj.lora_B.weight"
+    assert shapes[name].shape == (1024, 16)
     with pytest.raises(InputError, match="targets: 'w_proj' matches no layer"):
         lora_shapes("llama-3.1-8b", 16, ["q_proj", "w_proj"])
     with pytest.raises(InputError, match=r"'norm' matches the tensor 'model.norm.weight' of shape"):
@@ -269,7 +270,7 @@ def test_adapters_of_a_shipped_model():
 def test_a_slip_would_show():
     """The tests above are sharp: half a stack's depth is seen, and a head's width of T5."""
     for make, slip, name in (
-        (clip, ("depth_scaled = true\n", ""), "text_model.encoder.layers.0.self_attn.q_proj.weight"),
+        (clip, ("depth_scaled = true\n", ""), "text_model.encoder.layers.0.mlp.fc2.weight"),
         (t5, ("d_kv = 64", "d_kv = 32"), "decoder.block.2.layer.1.EncDecAttention.q.weight"),
     ):
         torch.manual_seed(0)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -992,6 +993,14 @@ def test_what_is_not_a_file_is_refused_without_blocking(tmp_path, suffix):
         (b'{"recipe": "' + b"x" * 9999 + b'", "tensors": {"w": [1]}}', "at most 4096 characters"),
         (b'{"recipe": [], "tensors": {"w": [1]}}', "'recipe' must be a string"),
         (b'{"tensors": ' + b'{"a":' * 100_000, "nested too deep"),
+        (b'{"tensors": {"w{3-1}": [1]}}', r"got the range '3-1'; accepted: two numbers"),
+        (b'{"tensors": {"w{0-01}": [1]}}', "got the range '0-01'"),
+        (b'{"tensors": {"w{0-1}": [1], "w1": [1]}}', "'w1' occurs twice, by its ranges"),
+        (b'{"tensors": {"w{0-262144}": [1]}}', "more than 262144 names"),
+        (b'{"tensors": {"w{0-999}{0-999}": [1]}}', "more than 262144 names"),
+        (b'{"tensors": {"w{0-' + b"9" * 4000 + b'}": [1]}}', "more than 262144 names"),
+        (b'{"tensors": {"' + b"w" * 4000 + b'{0-9999}": [1]}}', "33554432 characters"),
+        (b'{"tensors": {"' + b"{0-0}" * 9 + b'": [1]}}', "9 ranges; at most 8"),
     ],
 )
 def test_hostile_models(tmp_path, text, message):
@@ -1014,6 +1023,36 @@ def test_sources(tmp_path, monkeypatch):
     assert load_model(tmp_path / "mine.json") == ("mine", None, {"w": ((2, 3), None)})
     with pytest.raises(InputError, match="did you mean 'gpt2-small'"):
         load_model("gpt2-smal")
+
+
+def test_ranges_in_names(tmp_path):
+    """A range is a loop, around all entries that follow one another and begin alike."""
+    path = tmp_path / "m.json"
+    given = {
+        "a": [1], "h.{9-10}.e.{0-1}.w": [2, 3], "h.{9-10}.e.{0-1}.b": [2], "h.{9-10}.n": [3],
+        "h.11.n": [4], "{x-1}{}": {"shape": [5], "dtype": "float16"},
+    }  # fmt: skip
+    path.write_text(json.dumps({"tensors": given}))
+    experts = {"e.0.w": (2, 3), "e.0.b": (2,), "e.1.w": (2, 3), "e.1.b": (2,), "n": (3,)}
+    expected = {f"h.{layer}.{name}": shape for layer in (9, 10) for name, shape in experts.items()}
+    expected = {"a": (1,)} | expected | {"h.11.n": (4,)}
+    specs = {name: TensorSpec(shape) for name, shape in expected.items()}
+    specs |= {"{x-1}{}": TensorSpec((5,), "float16")}
+    assert list(load_shapes(path).items()) == list(specs.items())
+
+
+def test_the_most_that_ranges_may_say(tmp_path):
+    """As many names as are accepted take bounded time and memory."""
+    path = tmp_path / "m.json"
+    path.write_text('{"tensors": {"' + "x" * 113 + '{0-511}.{0-511}": [1]}}')
+    begin = time.process_time()
+    tracemalloc.start()
+    try:
+        assert len(load_shapes(path)) == 1 << 18
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begin < 5
 
 
 json_values = st.recursive(
