@@ -37,6 +37,7 @@ MAX_JSON = 100_000_000
 MAX_TENSORS = 1 << 18
 MAX_CHARACTERS = 1 << 25  # in all names
 MAX_RANGES = 8  # in one name
+MAX_DIGITS = 9  # of a number in a range
 
 RANGE = re.compile(r"\{([0-9]+)-([0-9]+)\}")
 
@@ -162,11 +163,12 @@ def _check_ranges(names: Iterable[str], where: str) -> None:
             )
         count = 1
         for low, high in ranges:
-            first, last = int(low), int(high)
+            first, last = int(low[:MAX_DIGITS]), int(high[:MAX_DIGITS])
             if (str(first), str(last)) != (low, high) or first > last:
                 raise InputError(
                     f"{where}: tensor name {show(name)}: got the range {show(f'{low}-{high}')}; "
-                    "accepted: two numbers without leading zeros, the second not below the first"
+                    f"accepted: two numbers of at most {MAX_DIGITS} digits without leading zeros, "
+                    "the second not below the first"
                 )
             count *= last - first + 1
         if ranges:
