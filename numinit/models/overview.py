@@ -20,7 +20,7 @@ class Line(NamedTuple):
     """Tensors that are alike but for the numbers in their names."""
 
     names: str
-    """With the numbers that differ as {0-31}."""
+    """With the numbers that differ as {0-31}, or {1,3-5}."""
     tensors: int
     shape: tuple[int, ...]
     dtype: str
@@ -152,6 +152,16 @@ def _folded(names: list[str]) -> str:
     folded = next(texts)
     for column, text in zip(zip(*numbers, strict=True), texts, strict=True):
         values = sorted({*column}, key=lambda digits: (len(digits), digits))
-        one = values[0] if len(values) == 1 else f"{{{values[0]}-{values[-1]}}}"
-        folded += one + text
+        folded += (values[0] if len(values) == 1 else f"{{{_runs(values)}}}") + text
     return folded
+
+
+def _runs(values: list[str]) -> str:
+    """Sorted numbers, with those that follow one another as a range."""
+    runs: list[list[str]] = []
+    for value in values:
+        if runs and len(value) < 10 and int(value) == int(runs[-1][-1]) + 1:
+            runs[-1] = [runs[-1][0], value]
+        else:
+            runs.append([value])
+    return ",".join("-".join(run) for run in runs)

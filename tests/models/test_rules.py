@@ -464,6 +464,12 @@ def test_slips_of_a_mapping():
     assert init_params({}, {"a": ni.Ones()}) == {}
 
 
+def test_an_overview_names_no_tensor_that_is_not():
+    experts = {f"e.{n}.w{m}": TensorSpec((2,)) for n in (0, 1, 2, 5, 9, 10) for m in (1, 3)}
+    (line,) = overview(experts, parse('rules = [{match = "*", init = "Ones"}]'))
+    assert line.names == "e.{0-2,5,9-10}.w{1,3}"
+
+
 def test_overview():
     recipe = parse("layers = 'h.*'\n[constants]\nkv = 2\n" + PARTS)
     tensors = {f"h.{n}.qkv.weight": TensorSpec((12, 8)) for n in range(11)} | {
