@@ -140,12 +140,14 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
 
 def unfolded(entries: Iterable[tuple[str, TensorSpec]]) -> Iterator[tuple[str, TensorSpec]]:
     """All names that names with ranges stand for, each with what is beside it."""
-    for head, group in itertools.groupby(entries, lambda entry: RANGE.split(entry[0], 1)[:-1]):
+    for head, group in itertools.groupby(
+        entries, lambda entry: RANGE.split(entry[0], maxsplit=1)[:-1]
+    ):
         if not head:
             yield from group
             continue
         before, low, high = head
-        tails = list(unfolded((RANGE.split(name, 1)[-1], given) for name, given in group))
+        tails = list(unfolded((RANGE.split(name, maxsplit=1)[-1], given) for name, given in group))
         for number in range(int(low), int(high) + 1):
             for tail, given in tails:
                 yield f"{before}{number}{tail}", given
