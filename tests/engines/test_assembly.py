@@ -9,8 +9,12 @@ import platform
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from llvmlite import binding, ir
+
+from numinit.compiler.intrinsics import stream_line
 
 COMPILE = """
 import json
@@ -88,3 +92,21 @@ def test_instructions_of_64_bytes(processor):
             assert "zmm" not in assembly
         assert "gather" not in assembly
         assert "scatter" not in assembly
+
+
+@pytest.mark.parametrize(
+    ("triple", "instruction"),
+    [("aarch64-unknown-linux-gnu", "stnp"), ("x86_64-unknown-linux-gnu", "movnt")],
+)
+def test_lines_are_stored_past_the_caches(triple, instruction):
+    """Kernels for Arm are not run here; LLVM's code for it is read."""
+    module, word = ir.Module(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word, word]), "copy")
+    builder = ir.IRBuilder(function.append_basic_block())
+    stream_line.build(SimpleNamespace(get_dummy_value=lambda: None), builder, None, function.args)
+    builder.ret_void()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine()
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    assert len(re.findall(rf"\t{instruction}", assembly)) >= 2
