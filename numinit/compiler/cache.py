@@ -363,7 +363,7 @@ def save(file: Path, source: bytes, code: bytes) -> None:
             raise
 
 
-def kept(
+def cached(
     name: str, suffix: str, make: Callable[[], bytes], sources: Iterable[Any], *made_by: Any
 ) -> bytes:
     """Code that was made before and saved, or that is made now.

@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from numinit.compiler.cache import kept
+from numinit.compiler.cache import cached
 from numinit.compiler.floats import exchange
 from numinit.compiler.machine import host, linked, loaded, store, target, triple
 
@@ -90,7 +90,7 @@ class _Calls:
             code: bytes = target().emit_object(linked([_module()]))
             return code
 
-        code = kept("calls", ".o", make, (_module, linked, target), host())
+        code = cached("calls", ".o", make, (_module, linked, target), host())
         call, mode, table = loaded(code, "call", "exchange", "python")
         api = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p) for name in PYTHON]
         store(table, [function.value or 0 for function in api])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from numinit.compiler.cache import kept
+from numinit.compiler.cache import cached
 from numinit.compiler.machine import host, known, linked, loaded, target
 
 SYMBOL = "kernel"
@@ -34,7 +34,7 @@ def address(function: Callable[..., int], name: str, arguments: int) -> int:
         return called.encode() + b"\0" + bytes(machine.emit_object(module))
 
     sources = function, compiled, target, linked
-    called, _, code = kept(name, ".o", make, sources, arguments, host()).partition(b"\0")
+    called, _, code = cached(name, ".o", make, sources, arguments, host()).partition(b"\0")
     if called and not all(map(known, called.decode().split(","))):
         from numba.core.registry import cpu_target
 

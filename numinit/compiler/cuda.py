@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numinit.compiler.cache import kept
+from numinit.compiler.cache import cached
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
@@ -133,7 +133,7 @@ def image(
         return bytes(name, "ascii") + b"\0" + assembled(text)[0]
 
     sources = function, signature, ptx, assembled
-    saved = kept(function.__name__, ".cubin", make, sources, capability, _toolkit())
+    saved = cached(function.__name__, ".cubin", make, sources, capability, _toolkit())
     name, _, code = saved.partition(b"\0")
     return Image(name, code)
 

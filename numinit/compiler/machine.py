@@ -57,16 +57,14 @@ def known(name: str) -> bool:
     return bool(binding().address_of_symbol(name))
 
 
-_engines: list[Any] = []  # they own the code, which stays for as long as the process
-
-
 def loaded(code: bytes, *names: str) -> list[int]:
     """Load an object file; returns the addresses of its functions and variables."""
     llvm = binding()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target(), use_lmm=True)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _engines.append(engine)
+    # It owns the code, and is never freed: threads may still run that when Python ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     return [
         engine.get_function_address(name) or engine.get_global_value_address(name) for name in names
     ]
