@@ -20,7 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60  # seconds that a case may take
+# Seconds that a case may take, and its children half of that: all may compile on a busy machine.
+PATIENCE = 240
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -109,7 +110,7 @@ def play(seed: int) -> None:
                 child = os.fork()
                 if not child:
                     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                    signal.alarm(PATIENCE // 2)
+                    faulthandler.dump_traceback_later(PATIENCE // 2, exit=True)
                     code = 1
                     try:
                         code = 0 if np.array_equal(init(shape, seed=1), init(shape, seed=1)) else 3
@@ -137,10 +138,11 @@ def play(seed: int) -> None:
             pass
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     if os.getpid() != main:
-        # A child that hangs dies. (Before, it may have set the timer that its parent was to set.)
+        # A child that hangs says where, and dies. (Before, it may have set the timer that its
+        # parent was to set.)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(PATIENCE // 2)
+        faulthandler.dump_traceback_later(PATIENCE // 2, exit=True)
         code = 1
         try:
             check(init(shape, seed=1))
@@ -180,7 +182,7 @@ def case(seed: int) -> tuple[str, Counter[str]]:
             _, errors = running.communicate()
             return f"case {seed} hangs: {errors}", Counter()
     if running.returncode:
-        return f"case {seed} ended with {running.returncode}: {errors[-2000:]}", Counter()
+        return f"case {seed} ended with {running.returncode}: {errors[-9000:]}", Counter()
     done = Counter[str]()
     for word in out.split():
         name, _, count = word.partition("=")
