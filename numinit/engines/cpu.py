@@ -10,7 +10,7 @@ import functools
 import queue
 import threading
 import time
-from _thread import start_new_thread
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from typing import Any
 
@@ -217,7 +217,8 @@ class _Workers:
         self._kernel, self._arguments = kernel, (work, self.place, chunks, *arguments)
         self._born = forks()
         self._busy: list[None] = []  # one element for each worker that runs the kernel
-        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes `dismiss`
+        # Wakes `dismiss`. Not a queue, see `numinit.engines.preparing.prepared`.
+        self._done = allocate_lock()
 
     def call(self, count: int) -> None:
         """Let up to `count` other threads run the kernel, too."""
@@ -230,7 +231,8 @@ class _Workers:
             self._kernel(*self._arguments)
         finally:
             self._busy.pop()
-            self._done.put(None)
+            with contextlib.suppress(RuntimeError):  # released already
+                self._done.release()
 
     def dismiss(self) -> None:
         """Wait for the workers, whatever interrupts, because they write the user's memory."""
@@ -238,8 +240,7 @@ class _Workers:
         while True:
             try:
                 while self._busy and self._born == forks():  # a forked child has no workers
-                    with contextlib.suppress(queue.Empty):
-                        self._done.get(timeout=0.1)
+                    self._done.acquire(timeout=0.1)
                 break
             except BaseException as error:  # whatever a signal's handler raises
                 interrupt = error

@@ -106,7 +106,9 @@ def _quota(group: Path) -> Iterator[float]:
 
 
 def _read(file: Path) -> str:
+    # A file opened as ASCII imports Python's module of that encoding. An import beside a fork or a
+    # handler that raises can leave the module locked for ever.
     try:
-        return file.read_text(encoding="ascii", errors="replace")
+        return file.read_bytes().decode("ascii", "replace")
     except OSError:
         return ""
