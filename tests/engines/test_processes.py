@@ -149,7 +149,7 @@ child_ends_well(child)
 def test_a_handler_forks_late_while_the_main_thread_waits_for_its_workers():
     run("""
 from numinit.engines.cpu import _Workers
-workers = _Workers(None, lambda *_: time.sleep(1), 1, ())
+workers = _Workers(None, lambda *_: time.sleep(1), 0, 1, ())
 workers.call(1)
 while not workers._busy:
     time.sleep(0.01)
