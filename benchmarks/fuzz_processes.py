@@ -3,10 +3,12 @@
     python -m benchmarks.fuzz_processes --seconds 180 --seed 0
 
 Each case is a process that runs a random mix for a few seconds. If it does not end in time it
-hangs, and is killed with all its children. ``--case SEED`` repeats a case. POSIX only.
+hangs: it says where its threads and children are, and is killed with them. ``--case SEED`` repeats
+a case. POSIX only.
 """
 
 import argparse
+import faulthandler
 import os
 import random
 import signal
@@ -18,7 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60  # seconds that a case may take
+# Seconds that a case may take, and its children half of that: all may compile on a busy machine.
+PATIENCE = 240
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -30,6 +33,7 @@ def play(seed: int) -> None:
 
     import numinit as ni
 
+    faulthandler.register(signal.SIGUSR1)
     rng = random.Random(seed)
     initializers = [ni.Normal(), ni.Uniform(), ni.TruncNormal(), ni.Sparse(0.5)]
     shapes = [(64, 8), (1 << 9, 1 << 9), (1 << 10, 1 << 11)]
@@ -39,7 +43,7 @@ def play(seed: int) -> None:
     pace = 10 ** rng.uniform(-3.3, -1.5)
     done: Counter[str] = Counter()
     main, children, drawn = os.getpid(), [], []
-    stop = threading.Event()
+    over = False  # no Event, whose lock stays locked if a handler raises while it is set
 
     class Stop(BaseException):
         pass
@@ -64,7 +68,7 @@ def play(seed: int) -> None:
 
     def handler(*_: object) -> None:
         nonlocal inside
-        if inside or stop.is_set():
+        if inside or over:
             return
         inside, act = True, handler_rng.choice(acts)
         try:
@@ -91,7 +95,7 @@ def play(seed: int) -> None:
 
     def beside(number: int) -> None:
         own = random.Random(seed + number)
-        while not stop.is_set() and os.getpid() == main:
+        while not over and os.getpid() == main:
             act = own.choice(["draw", "fill", "fork", "njit"])
             done[f"thread {act}"] += 1
             if act == "draw":
@@ -106,7 +110,7 @@ def play(seed: int) -> None:
                 child = os.fork()
                 if not child:
                     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                    signal.alarm(PATIENCE // 2)
+                    faulthandler.dump_traceback_later(PATIENCE // 2, exit=True)
                     code = 1
                     try:
                         code = 0 if np.array_equal(init(shape, seed=1), init(shape, seed=1)) else 3
@@ -123,21 +127,22 @@ def play(seed: int) -> None:
     # Python drops a handler's exception where nobody can catch it, as in a hook of a fork.
     sys.unraisablehook = lambda raised: done.update(["dropped"])
     end = time.monotonic() + rng.uniform(0.5, 2)
-    while not stop.is_set():
+    while not over:
         try:
             signal.setitimer(signal.ITIMER_REAL, pace)
             while time.monotonic() < end and os.getpid() == main:
                 check(init(shape, seed=1))
                 done["main fill"] += 1
-            stop.set()
+            over = True
         except Stop:
             pass
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     if os.getpid() != main:
-        # A child that hangs dies. (Before, it may have set the timer that its parent was to set.)
+        # A child that hangs says where, and dies. (Before, it may have set the timer that its
+        # parent was to set.)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(PATIENCE // 2)
+        faulthandler.dump_traceback_later(PATIENCE // 2, exit=True)
         code = 1
         try:
             check(init(shape, seed=1))
@@ -171,11 +176,13 @@ def case(seed: int) -> tuple[str, Counter[str]]:
         try:
             out, errors = running.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGUSR1)
+            time.sleep(1)
             os.killpg(running.pid, signal.SIGKILL)
-            running.communicate()
-            return f"case {seed} hangs", Counter()
+            _, errors = running.communicate()
+            return f"case {seed} hangs: {errors}", Counter()
     if running.returncode:
-        return f"case {seed} ended with {running.returncode}: {errors[-2000:]}", Counter()
+        return f"case {seed} ended with {running.returncode}: {errors[-9000:]}", Counter()
     done = Counter[str]()
     for word in out.split():
         name, _, count = word.partition("=")

@@ -21,7 +21,28 @@ def machine() -> str:
         name = found[1].strip() if found else name
     except OSError:
         pass
-    return f"{name}, {os.cpu_count()} logical cores"
+    played = os.environ.get("NUMBA_CPU_NAME")
+    return f"{name}, {os.cpu_count()} logical cores" + (f", code for {played}" if played else "")
+
+
+#: The classes of machines that promises are made for, and the feature that LLVM finds in each.
+CLASSES = {"AVX-512": "avx512f", "AVX2": "avx2", "NEON": "neon"}
+
+PLAYED = {"znver3": "AVX2"}
+
+
+def machine_class() -> str:
+    """The class of machines whose vectors kernels use here; "" for another one.
+
+    ``NUMBA_CPU_NAME=znver3 NUMBA_CPU_FEATURES=`` lets a machine with AVX-512 play one with AVX2.
+    """
+    import llvmlite.binding
+
+    llvmlite.binding.initialize_native_target()
+    features = llvmlite.binding.get_host_cpu_features()
+    if os.environ.get("NUMBA_CPU_NAME") in PLAYED:
+        return PLAYED[os.environ["NUMBA_CPU_NAME"]]
+    return next((kind for kind, feature in CLASSES.items() if features.get(feature)), "")
 
 
 class Spread(NamedTuple):

@@ -1,6 +1,7 @@
 """The harness of the proofs: what it computes is right, and what is wrong is caught."""
 
 import importlib.util
+import json
 import math
 import re
 import shutil
@@ -443,20 +444,31 @@ def test_the_machine_is_named_without_the_host():
 
 
 README = ROOT / "README.md"
-NOT_HELD = ", not held"
 
 
 @pytest.mark.skipif(not README.is_file(), reason="no README here")
-def test_every_ratio_of_the_readme_is_a_promise_that_is_measured():
-    """A row is: what, numinit's speed, the peer and its speed, the ratio, the promise."""
-    text = README.read_text(encoding="utf-8").partition("## Speed")[2].partition("\n## ")[0]
-    _, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) >= 5
-    promises = {p.what: p for p in ratios.PROMISES}
-    for row in rows:
-        what, _, peer, ratio, promised = row.replace("`", "").strip("| ").split(" | ")
-        assert what in promises, f"{what} is no line of benchmarks/ratios.py"
-        assert peer.startswith(promises[what].against)
-        assert float(promised) == promises[what].ratio
-        held = float(ratio.removesuffix(NOT_HELD)) >= float(promised)
-        assert held != ratio.endswith(NOT_HELD), f"{what}: {ratio} of {promised}"
+def test_the_readme_has_the_table_of_recorded_ratios():
+    records = json.loads(ratios.RECORD.read_text(encoding="utf-8"))
+    assert ratios.table(records) in README.read_text(encoding="utf-8")
+    promises = {promise.what: promise for promise in ratios.PROMISES}
+    for kind, record in records.items():
+        assert record["rows"].keys() == promises.keys()
+        assert record["machine"] in README.read_text(encoding="utf-8")
+        for what, found in record["rows"].items():
+            assert found["promised"] == promises[what].ratios[kind]
+            assert found["held"] == (found["ratio"] >= found["promised"])
+
+
+def test_the_class_of_a_machine(monkeypatch):
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    assert measure.machine_class() in {*measure.CLASSES, ""}
+    monkeypatch.setenv("NUMBA_CPU_NAME", "znver3")
+    assert measure.machine_class() == "AVX2"
+
+
+def test_a_row_is_compared_with_the_promise_of_its_class():
+    slow, fast = (lambda: sum(range(100_000))), (lambda: sum(range(1000)))
+    promise = ratios.Promise("", "", ratios.both(10, 1e9), lambda: (fast, slow), "µs", (0, 0))
+    assert ratios.row(promise, 5, "AVX-512")["held"]
+    assert not ratios.row(promise, 5, "AVX2")["held"]
+    assert "held" not in ratios.row(promise, 5, "")

@@ -31,7 +31,6 @@ EMPTY = {"arrays", "compiler", "engines", "models", "stream", "weights"}
 #: What a module may import at its top besides the standard library; anything else is imported where
 #: it is used.
 BASE = {"numpy"}
-COMPILER = {"numba", "llvmlite"}
 JAX, TORCH = {"jax"}, {"torch"}
 OPTIONAL = {
     **dict.fromkeys(["arrays.torch", "arrays.dtensor", "arrays.sharded"], TORCH),
@@ -47,8 +46,6 @@ OPTIONAL = {
         ["torch.checkpoint", "torch.devices", "torch.distributed", "torch.dummy"], TORCH
     ),
     "torch.saving": TORCH,
-    **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
-    **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
 
 

@@ -16,22 +16,22 @@ A saved kernel is unpickled, which can run any code. So it is kept in a folder o
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import os
 import stat
 import sys
 import types
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import config
-from numba.core.caching import CompileResultCacheImpl
+
+from numinit.compiler.inline import Inline
+from numinit.compiler.intrinsics import Primitive
 
 #: The settings of Numba that change the code it makes, for CPUs or for CUDA.
 SETTINGS = (
@@ -58,7 +58,6 @@ SETTINGS = (
     "NRT_STATS",
     "OPT",
     "SLP_VECTORIZE",
-    "USING_SVML",
 )
 
 #: Packages whose functions are described by name only: their versions are in the name of each file.
@@ -71,8 +70,30 @@ CODE = (
 )  # fmt: skip
 
 
-def _settings() -> list[str]:
-    return [f"{name}={getattr(config, name, None)!r}" for name in SETTINGS]
+_CONFIG = "numba.core.config"
+
+
+def _settings() -> list[Any]:
+    """The settings by Numba's variables and file, and those that the program has changed."""
+    names = [f"NUMBA_{name}" for name in (*SETTINGS, "DEBUGINFO")]
+    found: list[Any] = [(name, os.environ[name]) for name in names if name in os.environ]
+    with contextlib.suppress(OSError):
+        found.append(Path(".numba_config.yaml").read_bytes())
+    config = sys.modules.get(_CONFIG)
+    if hasattr(config, "reload_config"):  # wholly imported
+        plain = _plain_config()
+        now = [(name, getattr(config, name, None)) for name in SETTINGS]
+        found += [(name, repr(x)) for name, x in now if x != getattr(plain, name, None)]
+    return found
+
+
+def _plain_config() -> Any:
+    """Numba's settings as the environment has them."""
+    spec = importlib.util.find_spec(_CONFIG)
+    assert spec is not None and spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    return plain
 
 
 # Numba makes its target once, with the settings of that moment.
@@ -117,8 +138,6 @@ class _Description:
             return "frozenset", *sorted(repr(self.of(item)) for item in x)
         if isinstance(x, types.CodeType):
             return "code", _of_code(x)[0]
-        if isinstance(x, (ir.Type, numba.types.Type)):
-            return type(x).__name__, str(x)
         if isinstance(x, types.ModuleType):
             module = name = x.__name__
         else:
@@ -137,11 +156,12 @@ class _Description:
             return "function", module, name, *map(self.of, parts), *reached
         if isinstance(x, type) and hasattr(x, "_fields"):  # a NamedTuple
             return "record", module, name, x._fields
-        # An `Inline`, a dispatcher of Numba or an intrinsic.
-        made_by = getattr(x, "py_func", None) or getattr(x, "__wrapped__", None)
-        if isinstance(made_by, types.FunctionType):
-            options = sorted(getattr(x, "targetoptions", {}).items())
-            return "compiled", type(x).__qualname__, repr(options), self.of(made_by)
+        if isinstance(x, Inline):
+            return "inline", self.of(x.py_func)
+        if isinstance(x, Primitive):
+            return "primitive", self.of(x.typed), self.of(x.build)
+        if isinstance(made_by := getattr(x, "__wrapped__", None), types.FunctionType):
+            return "wrapped", self.of(made_by)
         raise TypeError(f"{type(x).__module__}.{type(x).__qualname__}")
 
 
@@ -153,7 +173,7 @@ def made_from(name: str, *functions: Any) -> bytes | None:
     name : str
         A name for them in the warning.
     *functions : callable
-        Python functions, or Numba's dispatchers of them.
+        Python functions.
 
     Returns
     -------
@@ -176,21 +196,42 @@ def _warn(message: str) -> None:
 def directory() -> Path | None:
     """The folder of compiled kernels; None where it cannot be written, or other users may write.
 
-    Numba chooses where: in $NUMBA_CACHE_DIR, else in __pycache__ if that is writable, else in the
-    user's cache directory. A group of users may be able to write there. So each user has a folder
-    of their own inside of it.
+    It is in $NUMBA_CACHE_DIR, else in __pycache__ beside this file if that can be written, else in
+    the user's cache directory. A group of users may be able to write there. So each user has a
+    folder of their own inside of it.
     """
-    try:
-        found = Path(CompileResultCacheImpl(directory).locator.get_cache_path())
-        if not hasattr(os, "geteuid"):
-            return found
-        found /= f"numinit-{os.geteuid()}"
-        with contextlib.suppress(FileExistsError):
-            found.mkdir(0o700)
-        with _inside(found):
-            return found
-    except (RuntimeError, OSError):  # nothing can be written, or the folder is refused
-        return None
+    for place in _places():
+        try:
+            found = place / (f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "numinit")
+            with contextlib.suppress(FileExistsError):
+                place.mkdir(parents=True, exist_ok=True)
+                found.mkdir(0o700)
+            with _inside(found):
+                if os.access(found, os.W_OK | os.X_OK):
+                    return found
+        except RefusedError:
+            return None
+        except OSError:
+            continue
+    return None
+
+
+def _places() -> Iterator[Path]:
+    if told := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(told)
+        return
+    yield Path(__file__).parent / "__pycache__"
+    home = Path.home()
+    if sys.platform == "win32":
+        yield Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "numinit"
+    elif sys.platform == "darwin":
+        yield home / "Library/Caches/numinit"
+    else:
+        yield Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "numinit"
+
+
+class RefusedError(PermissionError):
+    """Another user may have put code there."""
 
 
 def _check(descriptor: int, path: Path) -> None:
@@ -200,7 +241,7 @@ def _check(descriptor: int, path: Path) -> None:
 
     Raises
     ------
-    PermissionError
+    RefusedError
         If it is refused.
     """
     if not hasattr(os, "geteuid"):
@@ -216,7 +257,7 @@ def _check(descriptor: int, path: Path) -> None:
         f"{path} {what}, who could have put any code there. It is not used, so that kernels are "
         f"compiled again. To mend it: {mend}, or set NUMBA_CACHE_DIR to a folder of your own"
     )
-    raise PermissionError(str(path))
+    raise RefusedError(str(path))
 
 
 @contextlib.contextmanager
@@ -258,10 +299,21 @@ def file_of(name: str, suffix: str, *made_by: Any) -> Path | None:
     where = directory()
     if where is None:
         return None
-    config.reload_config()  # as the compiler does
-    versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
+    getattr(sys.modules.get(_CONFIG), "reload_config", bool)()  # as the compiler does
+    versions = sys.version, *map(_version, ("numba", "llvmlite")), np.__version__
     everything = made_by, versions, _SETTINGS_AT_FIRST, _settings()
     return where / f"{name}-{hashlib.sha256(repr(everything).encode()).hexdigest()[:16]}{suffix}"
+
+
+def _version(package: str) -> str:
+    """The version of a package, which is not imported for it."""
+    found = getattr(sys.modules.get(package), "__version__", None)
+    return found if isinstance(found, str) else _installed(package)
+
+
+@functools.cache
+def _installed(package: str) -> str:
+    return metadata.version(package)
 
 
 def _seal(file: Path, source: bytes, code: bytes) -> bytes:
@@ -309,3 +361,28 @@ def save(file: Path, source: bytes, code: bytes) -> None:
         except BaseException:  # such as a full disk or, on Windows, a file that is being read
             os.unlink(draft, dir_fd=dir_fd)
             raise
+
+
+def cached(
+    name: str, suffix: str, make: Callable[[], bytes], sources: Iterable[Any], *made_by: Any
+) -> bytes:
+    """Code that was made before and saved, or that is made now.
+
+    Parameters
+    ----------
+    name, suffix, *made_by
+        As `file_of` takes them.
+    make : callable
+        Makes the code.
+    sources : iterable
+        The functions that it is made from, with those that make it.
+    """
+    source = made_from(name, *sources)
+    file = file_of(name, suffix, *made_by) if source else None
+    saved = load(file, source) if file and source else None
+    if saved is not None:
+        return saved
+    code = make()
+    if file and source:
+        save(file, source, code)
+    return code

@@ -1,84 +1,79 @@
-"""How kernels for the CPU, and the functions linked into them, are compiled and cached."""
+"""How kernels for the CPU are compiled by Numba, kept as object files and loaded."""
 
-import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from numba import njit
-from numba.core import caching, config
-from numba.core.serialize import dumps
+from numinit.compiler.cache import cached
+from numinit.compiler.machine import host, known, linked, loaded, target
 
-from numinit.compiler import cache
-
-
-class _KernelCache(caching.NullCache):
-    """The cache of one kernel: a file for each processor and signature."""
-
-    def __init__(self, name: str, source: bytes) -> None:
-        self._impl = caching.CompileResultCacheImpl(cache.directory)
-        self._name, self._source = name, source
-
-    def _file(self, signature: Any, codegen: Any) -> Path | None:
-        return cache.file_of(self._name, ".nbc", codegen.magic_tuple(), str(signature))
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
-        file = self._file(sig, target_context.codegen())
-        code = cache.load(file, self._source) if file else None
-        return code and self._impl.rebuild(target_context, pickle.loads(code))
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        file = self._file(sig, data.codegen)
-        if file and self._impl.check_cachable(data):
-            cache.save(file, self._source, dumps(self._impl.reduce(data)))
+SYMBOL = "kernel"
 
 
-def function(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: compile a helper of a kernel on its own, to be linked into it.
+def address(function: Callable[..., int], name: str, arguments: int) -> int:
+    """The address of a kernel's machine code: loaded from the cache, or compiled.
 
     Parameters
     ----------
+    function : callable
+        The Python function. It takes int64 numbers and returns one.
     name : str
-        A name for the symbol. It must differ for functions with other closures: Numba numbers
-        functions per process, so that two helpers of one name, cached by different processes, would
-        become one symbol, and one kernel would call the other's helper.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        function.__qualname__ = function.__name__ = name
-        return njit(
-            nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-        )(function)
-
-    return decorate
-
-
-def kernel(name: str, signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: compile a kernel for one signature, to run without the GIL.
-
-    Parameters
-    ----------
-    name : str
-        A name for the kernel and its file; see `numinit.compiler.cache`.
-    signature : numba signature
-        The types of its arguments and its result.
+        A name for the kernel's file; see `numinit.compiler.cache`.
+    arguments : int
+        How many it takes.
 
     Raises
     ------
     RuntimeError
-        If NUMBA_DISABLE_JIT is set.
+        If it must be compiled and NUMBA_DISABLE_JIT is set.
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        if config.DISABLE_JIT:
-            raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
-        function.__qualname__ = function.__name__ = name
-        dispatcher = njit(nogil=True, error_model="numpy")(function)
-        if cache.directory() and (source := cache.made_from(name, dispatcher)):
-            dispatcher._cache = _KernelCache(name, source)
-        dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        return dispatcher
+    def make() -> bytes:
+        module, machine = compiled(function, arguments)
+        outside = [x.name for x in module.functions if x.is_declaration]
+        called = ",".join(name for name in outside if not name.startswith("llvm."))
+        return called.encode() + b"\0" + bytes(machine.emit_object(module))
 
-    return decorate
+    sources = function, compiled, target, linked
+    called, _, code = cached(name, ".o", make, sources, arguments, host()).partition(b"\0")
+    if called and not all(map(known, called.decode().split(","))):
+        from numba.core.registry import cpu_target
+
+        _ = cpu_target.target_context  # LLVM learns the functions of Numba's own library
+    return loaded(code, SYMBOL)[0]
+
+
+def compiled(function: Callable[..., int], arguments: int) -> tuple[Any, Any]:
+    """Compile a kernel: LLVM's module, with the function `SYMBOL`, and LLVM's machine.
+
+    Numba compiles it without a wrapper for Python, which would take as long again.
+    """
+    from llvmlite import ir  # late: only what compiles needs Numba, whose import takes 0.5 s
+    from numba.core import config, types
+    from numba.core.compiler import Flags, compile_extra
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    if config.DISABLE_JIT:
+        raise RuntimeError("numinit needs Numba's compiler: unset NUMBA_DISABLE_JIT")
+    flags = Flags()
+    flags.error_model, flags.no_cpython_wrapper, flags.no_compile = "numpy", True, True
+    flags.no_cfunc_wrapper = True
+    typing, context = cpu_target.typing_context, cpu_target.target_context
+    typing.refresh()
+    context.refresh()
+    int64s = (types.int64,) * arguments
+    made = compile_extra(typing, context, function, int64s, types.int64, flags, {})
+
+    library = made.library
+    module = library.create_ir_module(SYMBOL)
+    inner = context.declare_function(module, made.fndesc)
+    word = ir.IntType(64)
+    outer = ir.Function(module, ir.FunctionType(word, [word] * arguments), SYMBOL)
+    builder = ir.IRBuilder(outer.append_basic_block())
+    _, result = context.call_conv.call_function(builder, inner, types.int64, int64s, outer.args)
+    builder.ret(result)
+    with global_compiler_lock:
+        library.add_ir_module(module)
+        library.finalize()
+    _, processor, features = context.codegen().magic_tuple()
+    return linked([library.get_llvm_str()]), target(processor, features)

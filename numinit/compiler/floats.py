@@ -55,15 +55,3 @@ def _aarch64(builder: Any, new: Any) -> Any:
 
 
 _EXCHANGES.update(x86_64=_x86_64, aarch64=_aarch64, arm64=_aarch64)
-
-
-def module(triple: str) -> Any:
-    """LLVM's module with one function, ``exchange``, for a machine."""
-    from llvmlite import ir
-
-    made, i64 = ir.Module(), ir.IntType(64)
-    made.triple = triple
-    function = ir.Function(made, ir.FunctionType(i64, (i64,)), "exchange")
-    builder = ir.IRBuilder(function.append_basic_block())
-    builder.ret(exchange(builder, function.args[0]))
-    return made

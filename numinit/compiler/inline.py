@@ -3,7 +3,6 @@
 Nothing here imports Numba before a function is compiled or called.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -32,19 +31,21 @@ class Inline:
 
     targetoptions: ClassVar[dict[str, Any]] = {"inline": "always", "error_model": "numpy"}
 
-    py_func: Callable[..., Any]
-
     def __init__(self, function: Callable[..., Any]) -> None:
         self.py_func = function
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.__module__, self.__qualname__ = function.__module__, function.__qualname__
+        # A list, which threads may fill at once. A lock could stay locked in a forked child.
+        self._compiled: list[Any] = []
 
-    @functools.cached_property
+    @property
     def compiled(self) -> Any:
         """Numba's dispatcher of the function."""
-        from numba import njit  # late: importing Numba takes 0.5 s
+        if not self._compiled:
+            from numba import njit  # late: importing Numba takes 0.5 s
 
-        return njit(**self.targetoptions)(self.py_func)
+            self._compiled.append(njit(**self.targetoptions)(self.py_func))
+        return self._compiled[0]
 
     @property
     def _numba_type_(self) -> Any:
@@ -62,61 +63,3 @@ class Inline:
 
 
 inline = Inline
-
-
-class Primitive(Inline):
-    """An operation of `numinit.compiler.intrinsics`, imported when it is first compiled.
-
-    Parameters
-    ----------
-    name : str
-        A key of `numinit.compiler.intrinsics.PRIMITIVES`.
-    doc : str
-        Its docstring.
-    """
-
-    def __init__(self, name: str, doc: str) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.__doc__, self.__module__ = doc, __name__
-
-    @functools.cached_property
-    def py_func(self) -> Callable[..., Any]:  # type: ignore[override]
-        from numba.core.registry import cpu_target
-
-        from numinit.compiler import intrinsics
-
-        # Numba may be in the middle of another function, before it knows these intrinsics.
-        cpu_target.typing_context.refresh()
-        return intrinsics.PRIMITIVES[self.__name__]
-
-
-fma = Primitive("fma", "``a * b + c`` rounded once, in the type of `a`.")
-product = Primitive(
-    "product",
-    """``a * b`` rounded, in the type of `a`, also where it feeds a sum.
-
-    CUDA's compilers would fuse a plain product with the sum that it feeds.
-    """,
-)
-root = Primitive("root", "The square root of a positive normal float32, rounded.")
-quotient = Primitive(
-    "quotient",
-    "``a / b`` of float32, rounded; `b` and the quotient are far from the ends of the normal ones.",
-)
-smaller = Primitive(
-    "smaller",
-    """The smaller of two float32, b if a is no number.
-
-    Which of two zeros with different signs it is depends on the machine.
-    """,
-)
-larger = Primitive("larger", "The larger of two float32, likewise.")
-product_of_words = Primitive("product_of_words", "The product of the lower 32 bits of two uint64.")
-float32_bits = Primitive("float32_bits", "The bits of a float32 as uint32.")
-bits_float32 = Primitive("bits_float32", "The float32 of the bits in a uint32.")
-float64_bits = Primitive("float64_bits", "The bits of a float64 as uint64.")
-bits_float64 = Primitive("bits_float64", "The float64 of the bits in a uint64.")
-
-scratch_words = Primitive(
-    "scratch_words", "A pointer to `count` uint64, a constant, on the stack of the caller."
-)

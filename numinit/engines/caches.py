@@ -24,6 +24,7 @@ def cache_size() -> int:
 
 def _size(folder: Path) -> int:
     with contextlib.suppress(OSError, ValueError, KeyError):
-        text = (folder / "size").read_text(encoding="ascii").strip()
+        # Decoded by itself, because a file opened as ASCII imports a module; see `threads._read`.
+        text = (folder / "size").read_bytes().decode("ascii").strip()
         return int(text[:-1]) << _UNITS[text[-1]]
     return 0

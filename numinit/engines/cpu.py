@@ -10,13 +10,15 @@ import functools
 import queue
 import threading
 import time
-from _thread import start_new_thread
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numinit.engines.caches import cache_size
+from numinit.engines.cpu_drive import Work, drive_function
+from numinit.engines.cpu_kernel import kernel_name, run_function
 from numinit.engines.forks import forks
 from numinit.engines.layout import Layout, View, laid_out
 from numinit.engines.pages import touched
@@ -31,6 +33,7 @@ SERIAL = 1 << 17  # elements that one thread fills before a second one would be 
 SERIAL_BYTES = 4 << 20  # the same for a constant in contiguous memory
 LEAST_STREAMED = 4096  # bytes of a row: fewer have too many lines that are stored in parts
 SLICE = 0.02  # seconds, about, after which the calling thread lets Python handle signals
+ARGUMENTS = 9  # of drivers and of kernels
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
 
@@ -88,29 +91,32 @@ class Fill:
         The values.
     """
 
-    __slots__ = ("_chunks", "_fixed", "_kept", "_kernel", "_row", "_serial", "_streamed")
+    __slots__ = ("_chunks", "_kept", "_kernel", "_row", "_serial", "_streamed", "_work")
 
     def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         transform, parameters, zeros = spec
         made = transform, dtype, zeros and zeros.pattern
         if made not in _kernels:
             _kernels[made] = prepared(functools.partial(_kernel, *made))
-        self._kernel = _kernels[made]
+        self._kernel, run = _kernels[made]
         layout = laid_out(view, zeros.parameters.cost if zeros else 1)
         serial = SERIAL
         if not transform.draws and layout.inner_stride == dtype.itemsize and layout.tile == 1:
             serial = max(serial, SERIAL_BYTES // dtype.itemsize)
         self._chunks, self._serial = layout.chunks, layout.elements <= serial
         # Kept alive, because the kernel reads them by address.
-        self._kept = (
+        numbers = (
             layout.outer,
             np.array(parameters, np.float64),
             np.array(zeros.parameters if zeros else NO_ZEROS, np.int64),
         )
-        self._fixed = (
-            layout.grain, layout.units, layout.inner, layout.inner_stride, layout.segment,
-            layout.tile, len(layout.outer), *(array.ctypes.data for array in self._kept),
+        work = Work(
+            run, layout.chunks, layout.grain, layout.units, layout.inner, layout.inner_stride,
+            layout.segment, layout.tile, len(layout.outer),
+            *(array.ctypes.data for array in numbers),
         )  # fmt: skip
+        self._kept = np.array(work, np.int64), *numbers
+        self._work = self._kept[0].ctypes.data
         self._streamed = streamed(layout, dtype.itemsize)
         self._row = layout.inner * dtype.itemsize
 
@@ -129,24 +135,21 @@ class Fill:
             The key, each below 2**64.
         """
         kernel, chunks = self._kernel, self._chunks
-        # 64-bit words in two's complement, so that the kernel sees one integer type.
-        seed = seed - (1 << 64) if seed >> 63 else seed
-        stream = stream - (1 << 64) if stream >> 63 else stream
         if self._serial:
-            kernel(0, chunks, chunks, address, first, rows, seed, stream, *self._fixed, 0)
+            kernel(self._work, 0, chunks, address, first, rows, seed, stream, 0)
             return
         # Into new pages other stores are faster, which find them in the caches.
         past = int(self._streamed and touched(address, self._row))
-        work = (chunks, address, first, rows, seed, stream, *self._fixed, past)
+        work = address, first, rows, seed, stream, past
         begun = -1
         while begun != (begun := forks()):
             # Once, and again in a child that a signal's handler forked meanwhile: it lacks its
             # parent's workers and does not know which chunks they have filled.
-            workers = _Workers(self, kernel, chunks, work)
+            workers = _Workers(self, kernel, self._work, chunks, work)
             try:
                 workers.call(min(num_threads(), chunks) - 1)
                 limit, begin = 1, time.monotonic()
-                while kernel(workers.place, limit, *work):
+                while kernel(self._work, workers.place, limit, *work):
                     # Between two slices Python handles signals: Ctrl-C is raised here.
                     end = time.monotonic()
                     limit = 2 * limit if end - begin < SLICE else max(limit // 2, 1)
@@ -174,13 +177,26 @@ def streamed(layout: Layout, itemsize: int) -> bool:
     return contiguous and rows and layout.elements * itemsize > cache_size()
 
 
-_kernels: dict[tuple[Transform, DType, Pattern | None], Any] = {}
+#: The driver and the address of the kernel.
+_kernels: dict[tuple[Transform, DType, Pattern | None], tuple[Callable[..., int], int]] = {}
 
 
-def _kernel(transform: Transform, dtype: DType, pattern: Pattern | None) -> Any:
-    from numinit.engines.cpu_kernel import fill_kernel  # late: importing Numba takes 0.5 s
+def _kernel(
+    transform: Transform, dtype: DType, pattern: Pattern | None
+) -> tuple[Callable[..., int], int]:
+    from numinit.compiler.cpu import address  # late: it imports LLVM
 
-    return fill_kernel(transform, dtype, pattern)
+    name = kernel_name(transform, dtype, pattern)
+    made = address(run_function(transform, dtype, pattern), name, ARGUMENTS)
+    return _driver(dtype.itemsize // dtype.parts, dtype.parts), made
+
+
+@functools.cache
+def _driver(part: int, parts: int) -> Callable[..., int]:
+    from numinit.compiler.calls import function
+    from numinit.compiler.cpu import address
+
+    return function(address(drive_function(part, parts), f"drive_{parts}x{part}", ARGUMENTS))
 
 
 class _Workers:
@@ -192,14 +208,17 @@ class _Workers:
 
     __slots__ = ("_alive", "_arguments", "_born", "_busy", "_done", "_kernel", "counter", "place")
 
-    def __init__(self, fill: Fill, kernel: Any, chunks: int, work: tuple[Any, ...]) -> None:
+    def __init__(
+        self, fill: Fill, kernel: Any, work: int, chunks: int, arguments: tuple[int, ...]
+    ) -> None:
         self._alive = fill  # its memory is read before the counter
         self.counter = np.zeros(1, np.int64)
         self.place = self.counter.ctypes.data
-        self._kernel, self._arguments = kernel, (self.place, chunks, *work)
+        self._kernel, self._arguments = kernel, (work, self.place, chunks, *arguments)
         self._born = forks()
         self._busy: list[None] = []  # one element for each worker that runs the kernel
-        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes `dismiss`
+        # Wakes `dismiss`. Not a queue, see `numinit.engines.preparing.prepared`.
+        self._done = allocate_lock()
 
     def call(self, count: int) -> None:
         """Let up to `count` other threads run the kernel, too."""
@@ -212,7 +231,8 @@ class _Workers:
             self._kernel(*self._arguments)
         finally:
             self._busy.pop()
-            self._done.put(None)
+            with contextlib.suppress(RuntimeError):  # released already
+                self._done.release()
 
     def dismiss(self) -> None:
         """Wait for the workers, whatever interrupts, because they write the user's memory."""
@@ -220,8 +240,7 @@ class _Workers:
         while True:
             try:
                 while self._busy and self._born == forks():  # a forked child has no workers
-                    with contextlib.suppress(queue.Empty):
-                        self._done.get(timeout=0.1)
+                    self._done.acquire(timeout=0.1)
                 break
             except BaseException as error:  # whatever a signal's handler raises
                 interrupt = error

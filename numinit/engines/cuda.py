@@ -61,9 +61,7 @@ class Fill:
 
     def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         check_installed()
-        with preparing:
-            # Imported late: importing Numba takes 0.5 s.
-            from numinit.engines.cuda_kernel import Variant, unit_blocks
+        from numinit.engines.cuda_kernel import Variant, unit_blocks
 
         transform, parameters, zeros = spec
         layout = laid_out(view)

@@ -7,7 +7,6 @@ share. Under Numba's simulator there is no driver, and device memory is the proc
 import contextlib
 import ctypes
 import functools
-import importlib.metadata
 import re
 from array import array
 from collections.abc import Iterable, Iterator
@@ -31,9 +30,11 @@ class MissingError(ImportError):
 
 def _installed(package: str) -> str:
     """The version of a package, "" if it is not installed."""
+    from importlib import metadata  # late: importing it takes 10 ms
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return ""
 
 

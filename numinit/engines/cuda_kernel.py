@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, types
 
-from numinit.compiler.cuda import (
+from numinit.compiler.cuda import Kind
+from numinit.compiler.cuda_intrinsics import (
     WIDEST,
+    grid,
+    gridsize,
     kept,
     load_int64,
     low_word,
@@ -62,15 +64,15 @@ class Variant(NamedTuple):
     """Whether the global row of each index of the first outer dimension is looked up."""
 
     @property
-    def signature(self) -> tuple[Any, ...]:
-        """Numba's types of the kernel's arguments; see `fill_function`."""
-        i8, cleared = types.int64, self.pattern.Parameters if self.pattern else NoParameters
-        read = self.transform.Parameters
+    def signature(self) -> tuple[Kind, ...]:
+        """The types of the kernel's arguments; see `fill_function`."""
+        cleared: Any = self.pattern.Parameters if self.pattern else NoParameters
+        read: Any = self.transform.Parameters
         return (
-            *[i8] * 12,
-            types.UniTuple(i8, max(3 * self.dims, 1)),
-            types.NamedUniTuple(types.float64, len(read._fields), read),  # type: ignore[attr-defined]
-            types.NamedUniTuple(i8, len(cleared._fields), cleared),  # type: ignore[attr-defined]
+            *["int64"] * 12,
+            ("int64", max(3 * self.dims, 1)),
+            (read, "float64"),
+            (cleared, "int64"),
         )
 
     @property
@@ -92,7 +94,7 @@ def divided(a, b):
     return np.int64(quotient), np.int64(np.uint64(a) - quotient * np.uint64(b))
 
 
-def _elements(variant: Variant, element: Any, convert: Inline) -> Any:
+def _elements(variant: Variant, element: str, convert: Inline) -> Any:
     """A function that makes the four elements of a block, with those of the pattern cleared.
 
     Elements are numbers of Numba's type `element`, or pairs of them if the variant's is complex.
@@ -100,7 +102,7 @@ def _elements(variant: Variant, element: Any, convert: Inline) -> Any:
     wide, parts = variant.dtype.wide, variant.dtype.parts
     transform = variant.transform.float64 if wide else variant.transform.float32
     cleared = variant.pattern.cleared if variant.pattern else None
-    zero = np.dtype(element.name).type(0)
+    zero = np.dtype(element).type(0)
     low_plane = SECOND if parts == 1 else THIRD  # of the first part; of the second one: FOURTH
 
     if not variant.transform.draws:
@@ -225,7 +227,7 @@ def _unit(variant: Variant, pairs: bool) -> Any:
     element, convert = element_of(dtype)
     if pairs and variant.transform.draws and dtype.name in ROUNDED_PAIRS:
         # All is float32 up to the store. The GPU's NaN, which nothing drawn is, would be another.
-        elements = _elements(variant, types.float32, same)
+        elements = _elements(variant, "float32", same)
         pack, store_some = ROUNDED_PAIRS[dtype.name], _store_some(convert)
     else:
         elements = _elements(variant, element, convert)
@@ -283,7 +285,7 @@ def fill_function(variant: Variant, capability: tuple[int, int] = (0, 0)) -> Cal
         rows, row_stride, row_step, outer, p, m,
     ):  # fmt: skip
         key0, key1 = np.uint64(np.int64(seed)), np.uint64(np.int64(stream))
-        unit, step = np.int64(cuda.grid(1)), np.int64(cuda.gridsize(1))
+        unit, step = grid(), gridsize()
         low = -(first & 3)  # the position in the row of the first unit's first element
         place = address + low * inner_stride + unit * (span * inner_stride)
         # The units that are stored at once: from `begin` to `end`.
@@ -314,7 +316,7 @@ def fill_function(variant: Variant, capability: tuple[int, int] = (0, 0)) -> Cal
         rows, row_stride, row_step, outer, p, m,
     ):  # fmt: skip
         key0, key1 = np.uint64(np.int64(seed)), np.uint64(np.int64(stream))
-        unit = np.int64(cuda.grid(1))
+        unit = grid()
         while unit < units:
             place, index, column = address, first, unit
             if transposed:
@@ -335,7 +337,7 @@ def fill_function(variant: Variant, capability: tuple[int, int] = (0, 0)) -> Cal
             whole = low >= 0 and low + span <= inner
             wide = whole and inner_stride == size and place & (WIDEST - 1) == 0
             unit_of(place, inner_stride, low, 0, inner, wide, np.uint64(block), key0, key1, p, m)
-            unit += np.int64(cuda.gridsize(1))
+            unit += gridsize()
 
     # One row of wide elements, too, is faster unit by unit: the two stores of a unit, each of half
     # a sector of memory, seem to be joined only where they do not come too fast.

@@ -5,16 +5,16 @@ well, LLVM aborts the process. A child that is forked while another thread compi
 Numba's and Python's locks locked for ever.
 """
 
+import _frozen_importlib
 import atexit
 import concurrent.futures.thread  # noqa: F401  # see below
 import contextlib
 import functools
 import logging  # noqa: F401  # see below
 import os
-import queue
 import sys
 import threading
-from _thread import start_new_thread
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -46,33 +46,51 @@ def prepared(work: Callable[[], T]) -> T:
         )
     main = threading.current_thread() is threading.main_thread()
     # In a forked child this thread works itself, so that it waits for nobody.
-    while main and not forks() and not forking and not _importing():
-        born, results = forks(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
+    if main and not forks() and not forking and not _importing():
+        # A lock, because a queue's `get` with a timeout waits for ever, up to Python 3.12, if a
+        # handler outlasts the timeout.
+        born, done = forks(), allocate_lock()
+        wanted, made = [work], list[tuple[Any, BaseException | None]]()
+        done.acquire()
         try:
-            start_new_thread(_run, (work, results))
-        except RuntimeError:  # out of threads, or shutting down
-            break
-        while True:
-            try:
-                result, error = results.get(timeout=0.1)
-            except queue.Empty:
-                if forks() != born:  # a forked child, which lacks that thread
-                    break
-                continue
+            if _started(_run, wanted, made, done):
+                while not done.acquire(timeout=0.1) and forks() == born:
+                    pass  # a forked child lacks that thread
+        finally:
+            wanted.clear()  # nobody waits any longer, as when a handler raised
+        for result, error in made:
             if error is not None:
                 raise error
-            made: T = result
-            return made
-    with preparing:
-        return _at(work)
-
-
-def _run(work: Callable[[], T], results: Any) -> None:
+            return result  # type: ignore[no-any-return]
     with preparing:
         try:
-            results.put((_at(work), None))
-        except BaseException as error:
-            results.put((None, error))
+            return _at(work)
+        finally:
+            # What a handler that raised in the middle of Numba's code left locked.
+            for lock in () if forking else _locks_of_numba():
+                while _is_owned(lock):
+                    lock.release()
+
+
+def _started(function: Callable[..., None], *arguments: Any) -> bool:
+    """Whether a thread could be started that runs a function."""
+    try:
+        start_new_thread(function, arguments)
+    except RuntimeError:  # out of threads, or shutting down
+        return False
+    return True
+
+
+def _run(
+    wanted: list[Callable[[], T]], made: list[tuple[Any, BaseException | None]], done: Any
+) -> None:
+    with preparing:
+        for work in list(wanted):
+            try:
+                made.append((_at(work), None))
+            except BaseException as error:
+                made.append((None, error))
+    done.release()
 
 
 _at_work: list[None] = []  # not empty while the owner of `preparing` compiles
@@ -85,20 +103,19 @@ def _at(work: Callable[[], T]) -> T:
     # With the lock of Numba's compiler: who compiles for itself by LLVM, whose lock comes after it,
     # must be seen to be inside when a handler forks.
     with _compiler_lock() or contextlib.nullcontext():
-        _at_work.append(None)
         try:
+            _at_work.append(None)
             return work()
         finally:
-            _at_work.pop()
+            _at_work.clear()
 
 
 def _importing() -> bool:
-    """Whether a module is being imported: if by this thread, another thread would wait for it."""
-    return any(map(_is_initializing, list(sys.modules.values())))
-
-
-def _is_initializing(module: Any) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+    """Whether this thread is importing a module, which another thread would wait for."""
+    frame: Any = sys._getframe()
+    while frame and frame.f_globals is not vars(_frozen_importlib):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _compiler_lock() -> Any:

@@ -22,8 +22,14 @@ def source() -> str:
 
 
 def _chosen() -> tuple[int, str]:
-    from numba import config  # late: importing Numba takes 0.5 s
-
+    config = sys.modules.get("numba.core.config")
+    if config is None or not hasattr(config, "NUMBA_NUM_THREADS"):  # not, or not wholly imported
+        told = os.environ.get("NUMBA_NUM_THREADS", "")
+        if not told.isdecimal():
+            return default()
+        if int(told) < 1:
+            raise ValueError(f"NUMBA_NUM_THREADS: {told} was given; 1 thread or more are accepted")
+        return int(told), "NUMBA_NUM_THREADS"
     number = int(config.NUMBA_NUM_THREADS)
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     if parallel is not None and getattr(parallel, "_is_initialized", True):
@@ -100,7 +106,9 @@ def _quota(group: Path) -> Iterator[float]:
 
 
 def _read(file: Path) -> str:
+    # A file opened as ASCII imports Python's module of that encoding. An import beside a fork or a
+    # handler that raises can leave the module locked for ever.
     try:
-        return file.read_text(encoding="ascii", errors="replace")
+        return file.read_bytes().decode("ascii", "replace")
     except OSError:
         return ""

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import Inline, inline, scratch_words
+from numinit.compiler.inline import Inline, inline
+from numinit.compiler.intrinsics import scratch
 from numinit.stream.permutation import permuted, shifted
 from numinit.stream.philox import block_words, counter_high
 
@@ -84,6 +85,9 @@ class SparseParameters(NamedTuple):
         return 1 + self.rounds // 4
 
 
+words = scratch("uint64", COLUMNS)
+
+
 @inline
 def clear_range(out, parts, skip, index, taken, seed, stream, m):
     """Clear the elements of `RangeParameters`."""
@@ -100,9 +104,8 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
     Row r is cleared if the column's permutation moves it to a place below `m.zeros`. The keys of
     the permutation of column c are the words of block c in plane 2.
     """
-    key0, key1 = scratch_words(COLUMNS), scratch_words(COLUMNS)
-    key2, key3 = scratch_words(COLUMNS), scratch_words(COLUMNS)
-    left, right = scratch_words(COLUMNS), scratch_words(COLUMNS)
+    key0, key1, key2, key3 = words(), words(), words(), words()
+    left, right = words(), words()
     rows, columns, cleared, rounds = np.uint64(m.rows), m.columns, np.uint64(m.zeros), m.rounds
     a, b = np.uint64(m.left), np.uint64(m.right)
     row = index // columns

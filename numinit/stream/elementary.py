@@ -10,14 +10,8 @@ import math
 
 import numpy as np
 
-from numinit.compiler.inline import (
-    bits_float32,
-    bits_float64,
-    float32_bits,
-    float64_bits,
-    fma,
-    inline,
-)
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import bits_float32, bits_float64, float32_bits, float64_bits, fma
 
 # sqrt(1/2) as float32 bits and as float64 bits.
 ROOT_BITS32 = np.uint32(0x3F3504F3)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import bits_float64, fma, inline
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import bits_float64, fma
 from numinit.stream.elementary import minus_2_log_float64, reduced_float64
 from numinit.stream.transform import Transform
 from numinit.stream.uniform import UNIT24, UNIT53, clamp

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline, root
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import fma, root
 from numinit.stream.elementary import (
     cos_sin_float32,
     cos_sin_float64,

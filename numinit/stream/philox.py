@@ -9,7 +9,8 @@ mulhi and mullo as its halves.
 
 import numpy as np
 
-from numinit.compiler.inline import inline, product_of_words
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import product_of_words
 
 M0 = np.uint64(0xD2511F53)
 M1 = np.uint64(0xCD9E8D57)

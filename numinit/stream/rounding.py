@@ -5,7 +5,8 @@ A zero keeps its sign. So does a negative number that rounds to zero: it becomes
 
 import numpy as np
 
-from numinit.compiler.inline import bits_float32, float32_bits, inline
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import bits_float32, float32_bits
 
 
 @inline

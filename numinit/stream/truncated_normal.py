@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline, product, quotient, root
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import fma, product, quotient, root
 from numinit.stream.elementary import (
     minus_2_log_float32,
     minus_2_log_float64,

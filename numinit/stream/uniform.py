@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numinit.compiler.inline import fma, inline, larger, smaller
+from numinit.compiler.inline import inline
+from numinit.compiler.intrinsics import fma, larger, smaller
 from numinit.stream.transform import Transform
 
 UNIT24 = np.float32(2.0**-24)

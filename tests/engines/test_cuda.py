@@ -253,20 +253,19 @@ def check_nothing_is_spilled(text):
 
 
 def test_the_reading_of_ptx_finds_contraction(compiler):
-    from numba import types
     from numba.cuda.cudadrv import nvvm
 
     from numinit.compiler.cuda import ptx
-    from numinit.compiler.inline import product
+    from numinit.compiler.cuda_intrinsics import store_element
+    from numinit.compiler.intrinsics import product
 
     def fused(out, x, y, z):
-        out[0] = x * y + z
+        store_element(out, x * y + z)
 
     def apart(out, x, y, z):
-        out[0] = product(x, y) + z
+        store_element(out, product(x, y) + z)
 
-    real = types.float32
-    kinds = types.CPointer(real), real, real, real
+    kinds = "int64", "float32", "float32", "float32"
     text = ptx(fused, kinds, (9, 0))
     assert "fma.rn.f32" in text
     original = nvvm.compile_ir

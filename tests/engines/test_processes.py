@@ -125,6 +125,136 @@ assert ni.Uniform()(4).size
 
 
 @needs_fork
+def test_a_handler_forks_late_while_the_main_thread_waits_for_a_kernel():
+    """A queue's `get` would wait for ever after a handler that outlasts it, up to Python 3.12."""
+    run("""
+run_soon = preparing._run
+preparing._run = lambda *arguments: (time.sleep(1), run_soon(*arguments))
+def handler(*_):
+    global child
+    time.sleep(0.3)
+    if not (child := os.fork()):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # a child that hangs dies
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+assert preparing.prepared(lambda: 7) == 7
+if not child:
+    os._exit(0)
+child_ends_well(child)
+""")
+
+
+@needs_fork
+def test_a_handler_forks_late_while_the_main_thread_waits_for_its_workers():
+    run("""
+from numinit.engines.cpu import _Workers
+workers = _Workers(None, lambda *_: time.sleep(1), 0, 1, ())
+workers.call(1)
+while not workers._busy:
+    time.sleep(0.01)
+def handler(*_):
+    global child
+    time.sleep(0.3)
+    if not (child := os.fork()):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # a child that hangs dies
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+workers.dismiss()
+if not child:
+    os._exit(0)
+assert not workers._busy
+child_ends_well(child)
+""")
+
+
+def test_who_is_interrupted_leaves_no_work_behind():
+    """Else a thread would come for each time that the main thread was interrupted."""
+    run("""
+held, release, done = threading.Event(), threading.Event(), []
+def hold():
+    with preparing.preparing:
+        held.set()
+        release.wait()
+thread = threading.Thread(target=hold); thread.start(); held.wait()
+for _ in range(3):
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    try:
+        preparing.prepared(lambda: done.append("left"))
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError
+release.set(); thread.join()
+preparing.prepared(lambda: None)
+time.sleep(0.2)
+assert not done
+""")
+
+
+def test_only_the_thread_that_imports_compiles_for_itself(tmp_path):
+    """Another one would wait for the module. A handler must not interrupt the compiler else."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\n")
+    (tmp_path / "fills.py").write_text(
+        "import threading\nfrom numinit.engines.preparing import prepared\n"
+        "own = prepared(threading.get_ident) == threading.get_ident()\n"
+    )
+    run(f"""
+sys.path.insert(0, {str(tmp_path)!r})
+thread = threading.Thread(target=__import__, args=("slow",)); thread.start()
+while "slow" not in sys.modules:
+    time.sleep(0.01)
+assert preparing.prepared(threading.get_ident) != threading.get_ident()
+thread.join()
+import fills
+assert fills.own
+""")
+
+
+def test_a_handler_that_raises_in_the_compiler_leaves_no_lock():
+    """Numba's own locks are taken in Python code, which a handler may leave in between."""
+    run("""
+import numba, numba.core.registry
+assert len(locks := preparing._locks_of_numba()) == 4
+preparing._importing = lambda: True
+class Stop(BaseException): pass
+def interrupted():
+    for lock in locks:
+        lock.acquire()
+    raise Stop
+try:
+    preparing.prepared(interrupted)
+except Stop:
+    pass
+else:
+    raise AssertionError
+free = []
+thread = threading.Thread(target=lambda: free.extend(lock.acquire(timeout=5) for lock in locks))
+thread.start(); thread.join()
+assert free == [True] * 4
+""")
+
+
+def test_nothing_is_imported_beside_a_fork():
+    """A child could never import it, nor any thread after a handler that raised in the import."""
+    run("""
+for name in "NUMBA_NUM_THREADS", "OMP_NUM_THREADS":
+    os.environ.pop(name, None)
+beside = []
+class Spy:
+    def find_spec(self, name, *_):
+        if not preparing.preparing._is_owned():
+            beside.append(name)
+sys.meta_path.insert(0, Spy())
+ni.normal_(np.empty(LARGE, np.float32))
+ni.Sparse(0.5)((64, 8))
+import colorsys
+assert beside == ["colorsys"], beside
+""")
+
+
+@needs_fork
 def test_a_handler_forks_during_a_fill():
     """The child has the rest to do, and no helpers: not those of the fill, nor any to wait for."""
     run("""
