@@ -61,7 +61,8 @@ class Fill:
 
     def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         check_installed()
-        from numinit.engines.cuda_kernel import Variant, unit_blocks
+        with preparing:  # a fork in the middle of an import would leave its locks locked in the child
+            from numinit.engines.cuda_kernel import Variant, unit_blocks
 
         transform, parameters, zeros = spec
         layout = laid_out(view)
