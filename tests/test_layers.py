@@ -46,7 +46,7 @@ OPTIONAL = {
     **dict.fromkeys(
         ["torch.checkpoint", "torch.devices", "torch.distributed", "torch.dummy"], TORCH
     ),
-    "torch.saving": TORCH,
+    **dict.fromkeys(["torch.configs", "torch.saving"], TORCH),
     **dict.fromkeys(["compiler.cache", "compiler.cpu", "compiler.cuda"], COMPILER),
     **dict.fromkeys(["compiler.intrinsics", "engines.cpu_kernel", "engines.cuda_kernel"], COMPILER),
 }
