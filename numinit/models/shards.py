@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from numinit.models.untrusted import InputError, check_size, open_regular, parse
 from numinit.show import show
 
 __all__ = [
-    "INDEX", "INDEX_SUFFIX", "Members", "contents", "index_of", "is_set", "members", "names", "parse_size", "part_of", "split", "strays",
+    "INDEX", "INDEX_SUFFIX", "SUFFIX", "Members", "contents", "index_of", "is_set", "members",
+    "parse_size", "part_of", "split", "strays",
 ]  # fmt: skip
 
 SUFFIX = ".safetensors"
@@ -123,7 +125,7 @@ def strays(directory: Path, files: Mapping[str, Sequence[str]]) -> list[Path]:
     own = {*files, *([INDEX] if len(files) > 1 else [])}
     if not directory.exists():
         return []
-    return sorted(directory / n for n in names(directory) if _OURS.fullmatch(n) and n not in own)
+    return sorted(directory / n for n in _names(directory) if _OURS.fullmatch(n) and n not in own)
 
 
 def is_set(path: Path) -> bool:
@@ -156,8 +158,8 @@ def members(path: Path) -> Members:
         it names files beside itself only.
     """
     if not path.is_dir():
-        return _indexed(path, names(path.parent))
-    held = names(path)
+        return _indexed(path, _names(path.parent))
+    held = _names(path)
     indices = [name for name in held if name.endswith(INDEX_SUFFIX)]
     if len(indices) == 1:
         return _indexed(path / indices[0], held)
@@ -168,7 +170,8 @@ def members(path: Path) -> Members:
         several = indices or [f"{stem}-*-of-{count}{SUFFIX}" for stem, count in sorted(sets)]
         raise InputError(f"{path}: several checkpoints: {show(several)}; an index is needed")
     if not files:
-        raise InputError(f"{path}: a directory without {SUFFIX} files")
+        hint = "; a config.json has to be named" if "config.json" in held else ""
+        raise InputError(f"{path}: a directory without {SUFFIX} files{hint}")
     if sets:
         ((stem, count),) = sets
         files = [match.string for match in numbered]
@@ -183,7 +186,7 @@ def members(path: Path) -> Members:
     return Members(tuple(path / name for name in files), None, None)
 
 
-def names(directory: Path) -> list[str]:
+def _names(directory: Path) -> list[str]:
     """The names of what is in a directory, sorted, without hidden ones."""
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))
@@ -202,29 +205,35 @@ def _refuse_missing(path: Path, count: int, missing: Iterator[str]) -> None:
 
 
 def _indexed(path: Path, beside: Sequence[str]) -> Members:
-    file, size = open_regular(path)
-    with file:
+    opened, size = open_regular(path)
+    with opened:
         if size > MAX_INDEX:
             raise InputError(f"{path}: {size} bytes; at most {MAX_INDEX} are accepted of an index")
-        table = parse_json(file.read(size), str(path), MAX_VALUES)
+        table = parse_json(opened.read(size), str(path), MAX_VALUES)
     placed = table.get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise InputError(f"{path}: key 'weight_map' must map names to files, got {show(placed)}")
-    # Names need no check: they are looked for among those of the files.
+    # Names of tensors need no check: they are looked for among those of the files.
+    try:
+        files = {*placed.values()}
+    except TypeError:  # lists
+        files = {None}
     legal = re.compile(r"[^/\\:\0]{1,255}\.safetensors").fullmatch
-    checked = {held: legal(held) for held in map(str, placed.values())}
-    for name, held in placed.items():
-        if not isinstance(held, str) or not checked[held]:
-            raise InputError(
-                f"{path}: tensor {show(name)} is in {show(held)}; accepted: the name of a {SUFFIX} "
-                "file beside the index"
-            )
-    files, there = sorted({*placed.values()}), {*beside}
-    missing = [name for name in files if name not in there]
-    _refuse_missing(path, len(missing), iter(missing))
+    if not all(isinstance(file, str) and legal(file) for file in files):
+        name, file = next(
+            (name, file)
+            for name, file in placed.items()
+            if not isinstance(file, str) or not legal(file)
+        )
+        raise InputError(
+            f"{path}: tensor {show(name)} is in {show(file)}; accepted: the name of a {SUFFIX} file "
+            "beside the index"
+        )
+    missing = files - {*beside}
+    _refuse_missing(path, len(missing), iter(nsmallest(8, missing)))
     about = table.get("metadata")
     total = about.get("total_size") if isinstance(about, dict) else None
-    return Members(tuple(path.parent / name for name in files), placed, total)
+    return Members(tuple(path.parent / name for name in sorted(files)), placed, total)
 
 
 def contents(found: Members) -> dict[Path, Contents]:

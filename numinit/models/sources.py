@@ -96,15 +96,8 @@ def load_model(source: str | Path) -> Model:
 
 
 def config_of(source: str | Path) -> Path | None:
-    """The configuration of a model of transformers that a source is, or that a directory has.
-
-    None for everything else, and for a directory that has ``.safetensors`` files, too.
-    """
+    """The configuration of a model of transformers, if that is what a source is."""
     path = Path(source)
-    if path.is_dir():
-        if any(name.endswith((shards.SUFFIX, shards.INDEX_SUFFIX)) for name in shards.names(path)):
-            return None
-        path = path / "config.json"
     if path.suffix != ".json" or not path.is_file() or path.stat().st_size > MAX_CONFIG:
         return None
     try:

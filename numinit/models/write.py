@@ -195,13 +195,7 @@ def write(
         place = path / file if several else path
         new.append(New(place, held, starts, sealed(header), digests))
     total = sum(one.nbytes for one in new)
-    shown: Callable[[int], object] | None = None
-    if progress is not None:
-        told = progress
-
-        def shown(done: int) -> None:
-            told(done, total)
-
+    shown: Callable[[int], object] | None = progress and (lambda done: progress(done, total))
     kept: set[Path] = set()
     index, others = None, []
     if several:
@@ -271,18 +265,22 @@ def _others_in(
             "pass --force (overwrite=True) to remove them"
         )
     place = directory / shards.INDEX
-    if index and not overwrite and place.exists():
-        file, size = open_regular(place)
-        with file:
-            if size != len(index) or file.read(size) != index:
-                raise InputError(f"{place}: {OTHER}")
+    if index and not overwrite and place.exists() and not _has(place, len(index), index):
+        raise InputError(f"{place}: {OTHER}")
     return others
+
+
+def _has(path: Path, size: int, begin: bytes) -> bool:
+    """Whether a file that is there has a size, and begins with some bytes."""
+    file, found = open_regular(path)
+    with file:
+        return found == size and file.read(len(begin)) == begin
 
 
 def _finish(directory: Path, index: bytes | None, others: Sequence[Path], overwrite: bool) -> None:
     """Write the index, if there is to be one; then remove other checkpoints' files."""
     place = directory / shards.INDEX
-    if index and not (place.exists() and place.read_bytes() == index):
+    if index and not (place.exists() and _has(place, len(index), index)):
         with new_file(check_target(place, overwrite), len(index), overwrite) as fd:
             map_window(fd, 0, len(index))[:] = np.frombuffer(index, np.uint8)
     for other in others:
@@ -300,13 +298,10 @@ def _kept(
     same = []
     for one in new:
         if one.path.exists():
-            file, size = open_regular(one.path)
-            with file:
-                lead = len(one.header)
-                if size == lead + one.nbytes and file.read(lead) == one.header:
-                    same.append(one)
-                elif not overwrite:
-                    raise InputError(f"{one.path}: {OTHER}")
+            if _has(one.path, len(one.header) + one.nbytes, one.header):
+                same.append(one)
+            elif not overwrite:
+                raise InputError(f"{one.path}: {OTHER}")
     kept: set[Path] = set()
 
     def check(one: New, advance: Callable[[int], None]) -> None:

@@ -20,7 +20,7 @@ def model_of_config(source: str | Path) -> torch.nn.Module:
     Parameters
     ----------
     source : str or Path
-        A configuration, or the directory that has one as ``config.json``.
+        The configuration's file.
 
     Raises
     ------

@@ -82,8 +82,7 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         meta device; the module that it returns is the trace's `module`. Or a module, on any device,
         whose tensors stay as they are: its own functions are called, ``initialize_weights`` of
         transformers or each part's ``reset_parameters``. They say nothing of buffers that only
-        the constructor fills. Or the path of the config.json of a model of transformers, or of its
-        directory.
+        the constructor fills. Or the path of the config.json of a model of transformers.
 
     Returns
     -------

@@ -280,11 +280,10 @@ def configured(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("source", ["llama", "llama/config.json"])
-def test_a_configuration_of_transformers_is_a_model(configured, capsys, source):
+def test_a_configuration_of_transformers_is_a_model(configured, capsys):
     transformers = pytest.importorskip("transformers", reason="needs transformers")
-    arguments = [source, "--seed", "4", "--max-shard-size", "3KB", "-q"]
-    assert cli.main(["init", *arguments]) == 0  # into the directory of that name
+    command = ["init", "llama/config.json", "--seed", "4", "--max-shard-size", "3KB", "-q"]
+    assert cli.main(command) == cli.main(command) == 0  # into the directory of that name
     assert len(list(Path("llama").glob("model-*-of-*.safetensors"))) > 2
     assert cli.main(["verify", "llama"]) == 0
     assert ", bit for bit" in capsys.readouterr().out
@@ -299,10 +298,15 @@ def test_a_configuration_of_transformers_is_a_model(configured, capsys, source):
         assert torch.equal(tensor, expected[name]), name
     Path("other").mkdir()
     shutil.copy("llama/config.json", "other")
-    assert cli.main(["plan", "other"]) == 0
+    assert cli.main(["plan", "other"]) == 2
+    assert "without .safetensors files; a config.json has to be named" in capsys.readouterr().err
+    assert cli.main(["plan", "other/config.json"]) == 0
     assert "model.layers.{0-1}.self_attn.q_proj.weight" in capsys.readouterr().out
-    assert cli.main(["init", "other", "--recipe", "llama", "-o", "own.safetensors", "-q"]) == 0
-    assert verify("own.safetensors").tensors == len(info and expected)
+    assert (
+        cli.main(["init", "other/config.json", "--recipe", "llama", "-o", "own.safetensors", "-q"])
+        == 0
+    )
+    assert verify("own.safetensors").tensors == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -320,14 +324,14 @@ def test_a_configuration_of_transformers_is_a_model(configured, capsys, source):
 def test_configurations_that_are_refused(configured, capsys, changes, message):
     pytest.importorskip("transformers", reason="needs transformers")
     configured(**changes)
-    assert cli.main(["plan", "llama"]) == 2
+    assert cli.main(["plan", "llama/config.json"]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_configuration_without_a_class_is_the_bare_model(configured):
     pytest.importorskip("transformers", reason="needs transformers")
     configured(architectures=None)
-    assert type(trace(Path("llama")).module).__name__ == "LlamaModel"
+    assert type(trace(Path("llama/config.json")).module).__name__ == "LlamaModel"
 
 
 def test_configurations_without_transformers(configured, capsys, monkeypatch):
@@ -335,13 +339,13 @@ def test_configurations_without_transformers(configured, capsys, monkeypatch):
     with pytest.raises(
         ImportError, match=r"config.json needs transformers: pip install transformers"
     ):
-        trace("llama")
-    assert cli.main(["plan", "llama"]) == 2
+        trace("llama/config.json")
+    assert cli.main(["plan", "llama/config.json"]) == 2
     assert "needs transformers: pip install transformers" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "numinit.torch.saving")
-    assert cli.main(["plan", "llama"]) == 2
-    assert "llama needs torch: pip install 'numinit[torch]'" in capsys.readouterr().err
+    assert cli.main(["plan", "llama/config.json"]) == 2
+    assert "llama/config.json needs torch: pip install 'numinit[torch]'" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"numinit\.torch\.trace makes its names and shapes"):
         load_model("llama/config.json")
     with pytest.raises(InputError, match=r"^nowhere: accepted: the config.json of a model"):
