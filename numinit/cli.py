@@ -40,7 +40,7 @@ exit codes:
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
   143  terminated
-Whatever the code, OUT is either whole or as it was before."""
+Whatever the code, OUT, or each of its files, is either whole or as it was before."""
 
 FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 FILES = (".json", ".safetensors")
@@ -214,6 +214,8 @@ def _model(
     """The model, its recipe, or the name or path of that, and the tensors that the recipe lacks."""
     given: Mapping[str, Any] = {}
     factory = FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES)
+    if factory:
+        sys.path.insert(0, os.getcwd())  # as for `python -m`
     if factory or sources.config_of(arguments.source) is not None:
         model, given = _module(arguments)
         recipe = model.recipe
@@ -225,11 +227,8 @@ def _model(
     return model, recipe, given
 
 
-def _module(
-    arguments: argparse.Namespace,
-) -> tuple[sources.Model, Mapping[str, Any]]:
-    """The same of a module that is made on the meta device."""
-    sys.path.insert(0, os.getcwd())  # as for `python -m`
+def _module(arguments: argparse.Namespace) -> tuple[sources.Model, Mapping[str, Any]]:
+    """A model whose module is made on the meta device, and the tensors that its recipe lacks."""
     try:
         from numinit.torch.saving import model_of  # here, for importing torch takes seconds
 

@@ -33,8 +33,8 @@ A module that several processes share (DTensor, FSDP, tensor parallelism) is fil
 the values of one device; see `numinit.torch.distributed`. `SeedCheckpoint` is a checkpoint of
 initial weights for `torch.distributed.checkpoint.load` that was never stored. `save` writes a
 module's file, or several of a given size, without the memory of the module, as ``numinit init
-package.module:factory`` does. Both also take the config.json of a model of transformers, of which
-`trace` makes the module. `dummy_` fills the weights of any type with small finite values, to test
+package.module:factory`` does. `trace` and ``numinit init`` also make the module that a config.json of
+transformers describes. `dummy_` fills the weights of any type with small finite values, to test
 what serves them.
 
 Memory on the CPU and on CUDA's GPUs is filled in place. On other devices (mps, xpu, hpu, ROCm's GPUs)
