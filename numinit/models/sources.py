@@ -77,14 +77,14 @@ def load_model(source: str | Path) -> Model:
     read = format_of(path).read if path.suffix in FORMATS else None
     if read is not None:
         return Model(path.stem, None, _specs(path, [read(path)]))
-    if shards.is_set(path):
-        return _in_files(path)
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not name.endswith(".index.json"):
         file, size = open_regular(path)
         with file:
             if size > MAX_JSON:
                 raise InputError(f"{path}: {size} bytes; at most {MAX_JSON} are accepted")
             return _parse(file.read(size), str(path), path.stem)
+    if shards.is_set(path):
+        return _in_files(path)
     if name not in available():
         near = get_close_matches(name[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
