@@ -263,6 +263,7 @@ def contents(found: Members) -> dict[Path, Contents]:
     for name, file in (found.placed or {}).items():
         if name not in where or where[name].name != file:
             raise InputError(
-                f"{found.paths[0].with_name(file)}: has no tensor {show(name)}, which the index puts there"
+                f"{found.paths[0].with_name(file)}: has no tensor {show(name)}, which the index puts "
+                "there"
             )
     return held

@@ -145,8 +145,8 @@ def write(
     >>> from numinit.models.write import write
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     done = write(folder, "resnet-50", "resnet", seed=0, max_shard_size="60MB")
-    ...     sorted(os.listdir(folder))
-    ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors', 'model.safetensors.index.json']
+    ...     print(*sorted(os.listdir(folder)), sep=", ")
+    model-00001-of-00002.safetensors, model-00002-of-00002.safetensors, model.safetensors.index.json
     """
     path = Path(path)
     several = max_shard_size is not None
