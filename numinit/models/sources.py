@@ -60,7 +60,8 @@ def load_model(source: str | Path) -> Model:
         which only ``tensors`` is needed, and in which a shape may also be
         ``{"shape": [size, ...], "dtype": "float32"}``; a ``.safetensors`` file, of which only the header
         is read; the ``.index.json`` of several such files, or the directory that they are in; or the
-        name of a shipped model (see `available`). The recipe of a JSON file can also be a path; like any other, it starts from the current directory, not from the file's.
+        name of a shipped model (see `available`). The recipe of a JSON file can also be a path; like
+        any other, it starts from the current directory, not from the file's.
 
     Raises
     ------
