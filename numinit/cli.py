@@ -40,7 +40,7 @@ exit codes:
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
   143  terminated
-Whatever the code, OUT is either whole or as it was before."""
+Whatever the code, OUT, or each of its files, is either whole or as it was before."""
 
 FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 FILES = (".json", ".safetensors")
@@ -106,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "source",
         metavar="SOURCE",
-        help="names and shapes: a .json or .safetensors file, a shipped model (numinit info), or "
-        "package.module:factory, a function without arguments that makes a torch.nn.Module",
+        help="names and shapes: a .json or .safetensors file, the .index.json or the directory of "
+        "several of those, a shipped model (numinit info), the config.json of a model of transformers, "
+        "or package.module:factory, a function without arguments that makes a torch.nn.Module",
     )
     source.add_argument("--recipe", help="shipped recipe or .toml file; default: the source's own")
     source.add_argument(
@@ -121,17 +122,37 @@ def _parser() -> argparse.ArgumentParser:
         "init",
         parents=[source],
         help="write a model's initial weights to a file",
-        description="Write a model's initial weights to .safetensors, or one tensor's to .npy.",
+        description="Write a model's initial weights to .safetensors, or one tensor's to .npy. With "
+        "--max-shard-size, write several files and their index, as Hugging Face's libraries do; the "
+        "same command goes on if it was killed: files that are whole are verified and kept.",
         epilog=EPILOG,
         formatter_class=formatter,
     )
     init.set_defaults(run=_init)
     init.add_argument("--seed", type=_seed, default=0, help="0 to 2**64 - 1, decimal or 0x hex")
     init.add_argument(
-        "-o", "--output", metavar="OUT", help="default: the model's name and .safetensors"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="default: the model's name and .safetensors; with --max-shard-size a directory, and the "
+        "model's name",
+    )
+    init.add_argument(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="write several files, with at most so many bytes of tensors in each, such as 5GB",
+    )
+    init.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="with --max-shard-size: make the K-th of N parts of the files alone, such as 3/16. The "
+        "processes of all parts make the files that one would; 1/N writes the index",
     )
     init.add_argument("--tensor", metavar="NAME", help="which tensor an .npy file gets")
-    init.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    init.add_argument(
+        "--force", action="store_true", help="replace OUT, or its files, if they exist"
+    )
 
     plan = commands.add_parser(
         "plan",
@@ -142,18 +163,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=formatter,
     )
-    plan.set_defaults(run=_plan)
+    plan.set_defaults(run=_plan, seed=0)
 
     verify = commands.add_parser(
         "verify",
         help="derive a file's values again and compare",
         description="Derive every value of a file that numinit wrote from the file's own metadata, "
-        "and compare. The first tensor that differs is named.",
+        "and compare. The first tensor that differs is named. Of a checkpoint in several files also "
+        "verify that they are one set, and all there.",
         epilog=EPILOG,
         formatter_class=formatter,
     )
     verify.set_defaults(run=_verify)
-    verify.add_argument("file", metavar="FILE", help="a .safetensors file written by numinit")
+    verify.add_argument(
+        "file",
+        metavar="FILE",
+        help="a .safetensors file written by numinit; or the .index.json of several, or their directory",
+    )
 
     compiling = commands.add_parser(
         "compile",
@@ -187,11 +213,11 @@ def _model(
 ) -> tuple[sources.Model, recipes.Recipe | str, Mapping[str, Any]]:
     """The model, its recipe, or the name or path of that, and the tensors that the recipe lacks."""
     given: Mapping[str, Any] = {}
-    if FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES):
-        from numinit.torch.saving import model_of  # here, for importing torch takes seconds
-
+    factory = FACTORY.fullmatch(arguments.source) and not arguments.source.endswith(FILES)
+    if factory:
         sys.path.insert(0, os.getcwd())  # as for `python -m`
-        model, given = model_of(arguments.source, arguments.recipe, arguments.seed)
+    if factory or sources.config_of(arguments.source) is not None:
+        model, given = _module(arguments)
         recipe = model.recipe
     else:
         model = sources.load_model(arguments.source)
@@ -199,6 +225,19 @@ def _model(
     if recipe is None:
         raise InputError(f"{arguments.source} names no recipe of its own: --recipe is needed")
     return model, recipe, given
+
+
+def _module(arguments: argparse.Namespace) -> tuple[sources.Model, Mapping[str, Any]]:
+    """A model whose module is made on the meta device, and the tensors that its recipe lacks."""
+    try:
+        from numinit.torch.saving import model_of  # here, for importing torch takes seconds
+
+        model, given = model_of(arguments.source, arguments.recipe, arguments.seed)
+    except ImportError as error:
+        if error.name == "torch":
+            error = ImportError(f"{arguments.source} needs torch: pip install 'numinit[torch]'")
+        raise InputError(str(error)) from error
+    return model, given
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -216,7 +255,7 @@ def _init(arguments: argparse.Namespace) -> int:
         # The name may come from a file that somebody else wrote: it must not choose a directory.
         if not re.fullmatch(r"\w[\w.+ -]*", model.name):
             raise InputError(f"model name {model.name!r} makes no file name: -o is needed")
-        output = f"{model.name}.safetensors"
+        output = model.name if arguments.max_shard_size else f"{model.name}.safetensors"
 
     begin = time.perf_counter()
     with _progress(arguments.quiet) as progress:
@@ -230,6 +269,8 @@ def _init(arguments: argparse.Namespace) -> int:
             arguments.force,
             tensor=arguments.tensor,
             given=given,
+            max_shard_size=arguments.max_shard_size,
+            shard=arguments.shard,
         )
     if not arguments.quiet:
         print(f"{output}: {_summary(summary, begin)}")
@@ -320,6 +361,13 @@ def _seed(text: str) -> int:
     if len(digits) > 20 or (seed := int(digits, base)) >= 1 << 64:
         raise argparse.ArgumentTypeError(f"{show(text)} is not below 2**64")
     return seed
+
+
+def _shard(text: str) -> tuple[int, int]:
+    if not re.fullmatch("[0-9]{1,9}/[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{show(text)} is not K/N, such as 3/16")
+    part, of = map(int, text.split("/"))
+    return part, of
 
 
 def _fail(message: str, code: int) -> int:

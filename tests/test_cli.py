@@ -260,7 +260,13 @@ def test_a_link_keeps_being_a_link(folder, run):
         ((*INIT, "-o", "m.npy", "--tensor", "c"), "no tensor 'c'; the source has"),
         ((*INIT, "-o", "m.npy", "--tensor", "a.bias", "--dtype", "bfloat16"), "no bfloat16"),
         ((*INIT, "--tensor", "a.bias"), "for .npy only"),
+        ((*INIT, "--shard", "3"), "--shard: '3' is not K/N, such as 3/16"),
+        ((*INIT, "--shard", "3/16"), r"shard \(--shard\): a part of several files; max_shard_size"),
+        ((*INIT, "--max-shard-size", "1KB", "--shard", "0/3"), r"shard: got \(0, 3\)"),
+        ((*INIT, "--max-shard-size", "5"), "max_shard_size: got '5'; accepted: .* such as 5GB"),
+        ((*INIT, "--max-shard-size", "5GB", "-o", "a.safetensors"), "makes a directory of files"),
         (("verify", "no.safetensors"), "no.safetensors: cannot be read"),
+        (("verify", "no.index.json"), "no.index.json: cannot be read"),
         (("verify", "m.npy"), "m.npy: .npy records no seed"),
         (("verify", "m.json"), "m.json: truncated, or not safetensors"),
     ],
@@ -382,6 +388,28 @@ def test_verify_says_how_it_compared(folder, run):
     code, out, _ = run("verify", "m.safetensors")
     assert code == 0
     assert out.endswith(", 2 bit for bit, 1 (Orthogonal) within 2e-06\n")
+
+
+def test_several_files(folder, run):
+    """The model's name is the directory's; whatever the way, the values are those of one file."""
+    command = (*INIT, "--max-shard-size", "0.5KB", "--seed", 3)
+    (folder / "m.json").write_text(json.dumps({"model": "small", "tensors": SHAPES}))
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"small: 3 tensors, 1.08 kB in .* s \(.* GB/s\)\n", out)
+    names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    assert sorted(os.listdir("small")) == [*names, "model.safetensors.index.json"]
+    found = {name: v for file in names for name, v in values(f"small/{file}").items()}
+    assert found == made(SHAPES, LAWS, 3)
+    for path in ("small", "small/model.safetensors.index.json"):
+        code, out, err = run("verify", path)
+        assert (code, err) == (0, "")
+        assert re.fullmatch(rf"{path}: OK, 3 tensors, 1.08 kB in .*, bit for bit\n", out)
+    assert run("verify", f"small/{names[1]}", "-q") == run(*command, "-q") == (0, "", "")
+    code, out, err = run(*INIT, "--max-shard-size", "0.5KB", "--seed", 4)
+    assert (code, out) == (2, "") and f"{names[0]}: exists and is not what" in err
+    assert run(*INIT, "--max-shard-size", "0.5KB", "--seed", 4, "--force", "-q") == (0, "", "")
+    assert run("plan", "small", "--recipe", "r.toml")[0] == 0
 
 
 # Information.

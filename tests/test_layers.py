@@ -45,7 +45,7 @@ OPTIONAL = {
     **dict.fromkeys(
         ["torch.checkpoint", "torch.devices", "torch.distributed", "torch.dummy"], TORCH
     ),
-    "torch.saving": TORCH,
+    **dict.fromkeys(["torch.configs", "torch.saving"], TORCH),
 }
 
 

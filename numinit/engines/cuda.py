@@ -61,7 +61,9 @@ class Fill:
 
     def __init__(self, view: View, dtype: DType, spec: Spec) -> None:
         check_installed()
-        with preparing:  # a fork in the middle of an import would leave its locks locked in the child
+        with (
+            preparing
+        ):  # a fork in the middle of an import would leave its locks locked in the child
             from numinit.engines.cuda_kernel import Variant, unit_blocks
 
         transform, parameters, zeros = spec

@@ -5,17 +5,29 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from numinit._version import STREAM_VERSION, __version__
+from numinit.models.formats.format import Tensors
+from numinit.models.integers import INTEGERS, Integer
 from numinit.models.recipe import VERSION, Recipe
 from numinit.models.recipes import parse, text_of
+from numinit.models.sources import specs_of
 from numinit.models.untrusted import InputError, open_regular, parse_json
 from numinit.show import show
+from numinit.stream.dtypes import DTYPES, DType
 from numinit.weights.keys import Key
 
-__all__ = ["Mismatch", "check_header", "given_of", "metadata_of", "provenance", "sealed"]
+__all__ = [
+    "SET", "SHARED", "Mismatch", "Part", "check_header", "given_of", "metadata_of", "others_of", "provenance",
+    "sealed", "set_digest",
+]  # fmt: skip
 
 GIVEN = "numinit.given"  # the key of the digests of tensors that the recipe does not make
+SET = "numinit.set"  # the key of the digest of a set of files, which each of them has
+OTHERS = "numinit.others"  # the key of the tensors of other files that a file's own depend on
+#: What all files of a set say alike.
+SHARED = ("numinit.seed", "numinit.seed_stream", "numinit.recipe_text", "numinit.recipe_version")
 UNSEALED = "0" * 64  # in the place of the header's own digest, while that is taken
 
 
@@ -38,11 +50,33 @@ class Mismatch(Exception):
         self.index = index
 
 
-def metadata_of(recipe: Recipe, key: Key, given: Mapping[str, str] | None = None) -> dict[str, str]:
+class Part(NamedTuple):
+    """What one of several files says of the whole set."""
+
+    digest: str
+    """See `set_digest`."""
+    others: Tensors
+    """The tensors of other files that the values of its own depend on: those that they are tied to,
+    and one of each layer."""
+
+
+def set_digest(tensors: Tensors) -> str:
+    """The SHA-256, in hex, of the names, shapes and element types of all tensors of a set of files."""
+    listed = sorted([name, list(shape), dtype.name] for name, (shape, dtype) in tensors.items())
+    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+
+
+def metadata_of(
+    recipe: Recipe, key: Key, given: Mapping[str, str] | None = None, part: Part | None = None
+) -> dict[str, str]:
     """The metadata of a file that is made by a recipe from a key; `sealed` seals the header.
 
     `given` has the SHA-256, in hex, of each tensor that the recipe does not make.
     """
+    others = {
+        name: {"shape": shape, "dtype": dtype.name}
+        for name, (shape, dtype) in (part.others if part else {}).items()
+    }
     return {
         "format": "pt",  # what transformers asks for
         "numinit.version": __version__,
@@ -53,6 +87,8 @@ def metadata_of(recipe: Recipe, key: Key, given: Mapping[str, str] | None = None
         "numinit.recipe_text": text_of(recipe),
         "numinit.recipe_version": str(VERSION),
         **({GIVEN: json.dumps(given)} if given else {}),
+        **({SET: part.digest} if part else {}),
+        **({OTHERS: json.dumps(others, separators=(",", ":"))} if others else {}),
         "numinit.header": UNSEALED,
     }
 
@@ -115,6 +151,17 @@ def given_of(metadata: Mapping[str, str], names: Iterable[str], path: Path) -> d
                 f"{path}: damaged numinit metadata: {GIVEN} has {show({name: digest})}"
             )
     return table
+
+
+def others_of(metadata: Mapping[str, str], path: Path) -> Tensors:
+    """The tensors of other files that a file's own depend on."""
+    where = f"{path}: {OTHERS}"
+    table = parse_json(metadata.get(OTHERS, "{}").encode(errors="replace"), where)
+    kinds: dict[str, DType | Integer] = {**DTYPES, **INTEGERS}
+    return {
+        name: (shape, kinds[dtype or "float32"])
+        for name, (shape, dtype) in specs_of(table, where).items()
+    }
 
 
 def _word(text: str) -> int:

@@ -91,6 +91,10 @@ class Made(NamedTuple):
     """The name whose key it is drawn from: the tensor's own unless it follows from another."""
     rule: int
     """The index of the rule."""
+    others: tuple[str, ...] = ()
+    """The names of the other tensors that it was made from, or has the fans of."""
+    layered: bool = False
+    """Whether it depends on how many layers the model has."""
 
 
 class Place(NamedTuple):
@@ -208,6 +212,30 @@ class Recipe:
         """
         return _Planning(self, shapes, dtypes or {}).made()
 
+    def of_each_layer(self, names: Iterable[str]) -> list[str]:
+        r"""Return the name of one tensor of each layer; they tell how many layers a model has.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Of all tensors of the model.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> from numinit.models.recipes import parse
+        >>> recipe = parse('layers = "h.*"\nrules = [{match = "*", init = "Ones"}]')
+        >>> recipe.of_each_layer(["h.0.w", "h.0.b", "h.1.w", "norm"])
+        ['h.0.w', 'h.1.w']
+        """
+        one: dict[str, str] = {}
+        for name, (_, head) in _heads(self, names).items():
+            one.setdefault(head, name)
+        return list(one.values())
+
     def dtypes(self, names: Iterable[str]) -> dict[str, str]:
         """Return the `dtype` of those tensors whose rule has one.
 
@@ -261,6 +289,8 @@ class _Planning:
             for rule, own in zip(recipe.rules, names, strict=True)
         ]
         self._kept: dict[object, Plan] = {}
+        self._others: tuple[str, ...] = ()  # of the tensor that is being planned
+        self._layered = False
         self._slow = self._compared = 0
 
     def made(self) -> dict[str, Made]:
@@ -282,6 +312,7 @@ class _Planning:
         made = {}
         for name in shapes:
             number = self._globs[self._first[name]][1]
+            self._others, self._layered = (), False
             try:
                 plan, source = self._follow(name, self._dtype(name), ())
             except (TypeError, ValueError, ArithmeticError) as error:
@@ -291,7 +322,7 @@ class _Planning:
                     f"recipe {show(recipe.name)}, rule {number + 1}{what} does not fit "
                     f"{self._tensor(name)}: {cut(error)}"
                 ) from error
-            made[name] = Made(plan, source, number)
+            made[name] = Made(plan, source, number, self._others, self._layered)
             recipe._check_steps(matching.steps + self._base.steps)
         if shapes and recipe.version > 1 and not recipe.optional:
             self._check_slips(matching)
@@ -333,7 +364,8 @@ class _Planning:
                     "mup needs its shape in the base model; the table [base] has no glob that "
                     f"matches {show(other)}"
                 )
-        place = self._places[name] if self._uses_layers[number] else Place(None, None)
+        self._layered = self._uses_layers[number]
+        place = self._places[name] if self._layered else Place(None, None)
         what = number, shape, tuple(self._shapes[other]), other == name, base, place, dtype.name
         if what not in self._kept:
             init = self._fitted(rule, place, base)
@@ -389,6 +421,8 @@ class _Planning:
         sibling = name[:at] + pattern
         for other in (sibling, pattern):
             if other in self._shapes and (other != name or key == "fans_of"):
+                if other != name:
+                    self._others += (other,)
                 return other
         if name in (sibling, pattern):
             raise ValueError(f"{key}: it follows from itself")
@@ -433,38 +467,15 @@ def _places(recipe: Recipe, names: Iterable[str]) -> dict[str, Place]:
     """Where in a model each tensor is."""
     if not recipe.layers and recipe.depths:
         return {name: Place(recipe.depths[0], None) for name in names}
-    by_parts: dict[int, list[int]] = {}
-    for number, glob in enumerate(recipe.layers):
-        by_parts.setdefault(len(re.findall(r"[./]", glob)) + 1, []).append(number)
-    automata = {
-        parts: Globs(recipe.layers[number] for number in numbers)
-        for parts, numbers in by_parts.items()
-    }
-    seen: dict[str, int | None] = {}  # the first glob that matches a prefix
     found: dict[str, set[str]] = {}  # the layers of a stack
     given: dict[str, int] = {}
     inside: dict[str, tuple[str, int | None]] = {}
-    for name in names:
-        cuts = [match.start() for match in re.finditer(r"[./]", name)]
-        best: tuple[int, str] | None = None
-        for parts, numbers in by_parts.items():
-            if len(cuts) < parts:
-                continue
-            head = name[: cuts[parts - 1]]
-            if head not in seen:
-                first = automata[parts].first(head)
-                seen[head] = None if first is None else numbers[first]
-                recipe._check_steps(automata[parts].steps)
-            which = seen[head]
-            if which is not None and (best is None or which < best[0]):
-                best = which, head
-        if best is not None:
-            number, head = best
-            stack, layer = _layer(head)
-            found.setdefault(stack, set()).add(head)
-            inside[name] = stack, layer
-            if recipe.depths:
-                given[stack] = recipe.depths[number]
+    for name, (number, head) in _heads(recipe, names).items():
+        stack, layer = _layer(head)
+        found.setdefault(stack, set()).add(head)
+        inside[name] = stack, layer
+        if recipe.depths:
+            given[stack] = recipe.depths[number]
     counts = {stack: len(layers) for stack, layers in found.items()}
     for stack, count in given.items():
         if counts[stack] > count:
@@ -489,6 +500,36 @@ def _places(recipe: Recipe, names: Iterable[str]) -> dict[str, Place]:
             stack, layer = inside[name]
             places[name] = Place(counts[stack], layer)
     return places
+
+
+def _heads(recipe: Recipe, names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """The layer that each tensor is in, if it is in one, and the number of its glob."""
+    by_parts: dict[int, list[int]] = {}
+    for number, glob in enumerate(recipe.layers):
+        by_parts.setdefault(len(re.findall(r"[./]", glob)) + 1, []).append(number)
+    automata = {
+        parts: Globs(recipe.layers[number] for number in numbers)
+        for parts, numbers in by_parts.items()
+    }
+    seen: dict[str, int | None] = {}  # the first glob that matches a prefix
+    heads = {}
+    for name in names:
+        cuts = [match.start() for match in re.finditer(r"[./]", name)]
+        best: tuple[int, str] | None = None
+        for parts, numbers in by_parts.items():
+            if len(cuts) < parts:
+                continue
+            head = name[: cuts[parts - 1]]
+            if head not in seen:
+                first = automata[parts].first(head)
+                seen[head] = None if first is None else numbers[first]
+                recipe._check_steps(automata[parts].steps)
+            which = seen[head]
+            if which is not None and (best is None or which < best[0]):
+                best = which, head
+        if best is not None:
+            heads[name] = best
+    return heads
 
 
 def _layer(head: str) -> tuple[str, int | None]:

@@ -1,4 +1,4 @@
-"""Names and shapes of a model: from JSON, from a safetensors file, or shipped with the package.
+"""Names and shapes of a model: from JSON, from safetensors files, or shipped with the package.
 
 A name in JSON may stand for many that differ in numbers only. A range in braces is one of them::
 
@@ -15,8 +15,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from numinit.models import shipped
+from numinit.models import shards, shipped
 from numinit.models.formats import FORMATS, format_of
+from numinit.models.formats.format import Contents
 from numinit.models.integers import INTEGERS
 from numinit.models.recipe import Recipe
 from numinit.models.untrusted import (
@@ -30,7 +31,10 @@ from numinit.models.untrusted import (
 )
 from numinit.stream.dtypes import DTYPES
 
-__all__ = ["InputError", "Model", "TensorSpec", "available", "load_model", "load_shapes"]
+__all__ = [
+    "InputError", "Model", "TensorSpec", "available", "config_of", "load_model", "load_shapes",
+    "specs_of",
+]  # fmt: skip
 
 MAX_JSON = 100_000_000
 # What ranges may stand for; a name may cost some hundred bytes. The largest models have 150,000.
@@ -40,6 +44,7 @@ MAX_RANGES = 8  # in one name
 MAX_DIGITS = 9  # of a number in a range
 
 RANGE = re.compile(r"\{([0-9]+)-([0-9]+)\}")
+MAX_CONFIG = 1_000_000
 
 
 class TensorSpec(NamedTuple):
@@ -71,9 +76,10 @@ def load_model(source: str | Path) -> Model:
         A ``.json`` file ``{"model": name, "recipe": name, "tensors": {name: [size, ...]}}``, of
         which only ``tensors`` is needed, and in which a shape may also be
         ``{"shape": [size, ...], "dtype": "float32"}``, and a name may have ranges, such as
-        ``"layers.{0-31}.weight"``; a ``.safetensors`` file, of which only the header is
-        read; or the name of a shipped model (see `available`). The recipe of a JSON file can also
-        be a path; like any other, it starts from the current directory, not from the file's.
+        ``"layers.{0-31}.weight"``; a ``.safetensors`` file, of which only the header is read; the
+        ``.index.json`` of several such files, or the directory that they are in; or the name of a
+        shipped model (see `available`). The recipe of a JSON file can also be a path; like any
+        other, it starts from the current directory, not from the file's.
 
     Raises
     ------
@@ -81,36 +87,68 @@ def load_model(source: str | Path) -> Model:
         Naming the source and the tensor.
     """
     path = Path(source)
+    name = str(source)
+    if config_of(path) is not None:
+        raise InputError(
+            f"{path}: a configuration of transformers: numinit.torch.trace makes its names and shapes, "
+            "and a recipe"
+        )
     read = format_of(path).read if path.suffix in FORMATS else None
     if read is not None:
-        held = read(path).tensors
-        if not held:
-            raise InputError(f"{path}: holds no tensors")
-        tensors = {
-            name: TensorSpec(shape, dtype if isinstance(dtype, str) else dtype.name)
-            for name, (shape, dtype) in held.items()
-        }
-        return Model(path.stem, None, tensors)
-    if path.suffix == ".json":
+        return Model(path.stem, None, _specs(path, [read(path)]))
+    if path.suffix == ".json" and not name.endswith(".index.json"):
         file, size = open_regular(path)
         with file:
             if size > MAX_JSON:
                 raise InputError(f"{path}: {size} bytes; at most {MAX_JSON} are accepted")
             return _parse(file.read(size), str(path), path.stem)
-    name = str(source)
+    if shards.is_set(path):
+        return _in_files(path)
     if name not in available():
         near = get_close_matches(name[:100], available(), 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise InputError(
             f"no model {show(name)}{hint}; accepted: {', '.join(available())}, "
-            "or a path that ends in .json or .safetensors"
+            "or a directory, or a path that ends in .json or .safetensors"
         )
     return _parse(shipped.file_of("models", name).read_bytes(), name, name)
+
+
+def config_of(source: str | Path) -> Path | None:
+    """The configuration of a model of transformers, if that is what a source is."""
+    path = Path(source)
+    if path.suffix != ".json" or not path.is_file() or path.stat().st_size > MAX_CONFIG:
+        return None
+    try:
+        table = parse_json(path.read_bytes(), str(path))
+    except InputError:
+        return None
+    told = isinstance(table.get("model_type"), str)
+    return path if told and not table.keys() & {"tensors", "weight_map"} else None
 
 
 def available() -> list[str]:
     """The names of the shipped models, sorted."""
     return shipped.available("models")
+
+
+def _in_files(path: Path) -> Model:
+    """A model in several files."""
+    found = shards.members(path)
+    name = path.resolve().name.removesuffix(shards.INDEX_SUFFIX)
+    specs = _specs(path, shards.contents(found).values())
+    return Model(name, None, {name: specs[name] for name in found.placed or specs})
+
+
+def _specs(path: Path, contents: Iterable[Contents]) -> dict[str, TensorSpec]:
+    specs = {
+        name: TensorSpec(shape, dtype if isinstance(dtype, str) else dtype.name)
+        for held in contents
+        for name, (shape, dtype) in held.tensors.items()
+    }
+    if not specs:
+        raise InputError(f"{path}: holds no tensors")
+    return specs
 
 
 def _parse(data: bytes, where: str, default_name: str) -> Model:
@@ -125,10 +163,7 @@ def _parse(data: bytes, where: str, default_name: str) -> Model:
     shapes = table.get("tensors")
     if not isinstance(shapes, Mapping) or not shapes:
         raise InputError(f"{where}: key 'tensors' must map names to shapes, got {show(shapes)}")
-    entries = [
-        (check_name(name, where), _spec(given, f"{where}: tensor {show(name)}"))
-        for name, given in shapes.items()
-    ]
+    entries = specs_of(shapes, where).items()
     _check_ranges(shapes, where)
     tensors: dict[str, TensorSpec] = {}
     for name, given in unfolded(entries):
@@ -181,6 +216,20 @@ def _check_ranges(names: Iterable[str], where: str) -> None:
                 f"{where}: up to tensor name {show(name)}, ranges stand for more than {MAX_TENSORS} "
                 f"names or {MAX_CHARACTERS} characters; at most that many are accepted"
             )
+
+
+def specs_of(table: Mapping[str, object], where: str) -> dict[str, TensorSpec]:
+    """The tensors that a JSON object of names and shapes describes.
+
+    Raises
+    ------
+    InputError
+        Naming the tensor.
+    """
+    return {
+        check_name(name, where): _spec(given, f"{where}: tensor {show(name)}")
+        for name, given in table.items()
+    }
 
 
 def _spec(given: object, where: str) -> TensorSpec:

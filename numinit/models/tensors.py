@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,6 +155,27 @@ class Plans:
     def key(self, name: str, key: Key) -> Key:
         """The key of a tensor, which is another one's if it follows from that."""
         return key.fold_in(self._made[name].source)
+
+    def needs(self, names: Iterable[str], of_each_layer: Iterable[str]) -> set[str]:
+        """The tensors that have to be known in order to plan some, besides these.
+
+        Parameters
+        ----------
+        names : iterable of str
+        of_each_layer : iterable of str
+            See `Recipe.of_each_layer`.
+        """
+        known = dict.fromkeys(names)
+        own, left, layered = {*known}, [*known], False
+        while left:
+            made = self._made[left.pop()]
+            others = list(made.others)
+            if made.layered and not layered:
+                layered = True
+                others += of_each_layer
+            left += [other for other in others if other not in known]
+            known.update(dict.fromkeys(others))
+        return known.keys() - own
 
     def ready(self, name: str, shape: tuple[int, ...], dtype: DType) -> Planned:
         """What fills a tensor; it keeps what it prepares. Alike ones, as in a model's layers, share it."""

@@ -37,10 +37,10 @@ def open_regular(path: Path) -> tuple[BinaryIO, int]:
         raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
-def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object; refuse duplicate keys, NaN, absurd nesting and absurdly many values."""
-    if sum(map(data.count, (b"[", b"{", b",", b":"))) > MAX_VALUES:
-        raise InputError(f"{where}: more than {MAX_VALUES} values; at most that many are accepted")
+def parse_json(data: bytes, where: str, most: int = MAX_VALUES) -> dict[str, Any]:
+    """A JSON object; refuse duplicate keys, NaN, absurd nesting and more than `most` values."""
+    if sum(map(data.count, (b"[", b"{", b",", b":"))) > most:
+        raise InputError(f"{where}: more than {most} values; at most that many are accepted")
     try:
         parsed = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant

@@ -32,8 +32,10 @@ numinit's speed, and ``torch.manual_seed`` governs it as before.
 A module that several processes share (DTensor, FSDP, tensor parallelism) is filled where it is, with
 the values of one device; see `numinit.torch.distributed`. `SeedCheckpoint` is a checkpoint of
 initial weights for `torch.distributed.checkpoint.load` that was never stored. `save` writes a
-module's file without the memory of the module, as ``numinit init package.module:factory`` does.
-`dummy_` fills the weights of any type with small finite values, to test what serves them.
+module's file, or several of a given size, without the memory of the module, as ``numinit init
+package.module:factory`` does. `trace` and ``numinit init`` also make the module that a config.json of
+transformers describes. `dummy_` fills the weights of any type with small finite values, to test
+what serves them.
 
 Memory on the CPU and on CUDA's GPUs is filled in place. On other devices (mps, xpu, hpu, ROCm's GPUs)
 the values are made on the host, in pieces of 64 MiB, and copied; they are the same.

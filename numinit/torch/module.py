@@ -164,7 +164,8 @@ def described(
     shapes = {name: tuple(one.tensor.shape) for name, one in fitted.items()}
     plans = rules.made(shapes, kinds)
     initializers: dict[str, Initializer] = {}
-    for name, (plan, _, _) in plans.items():
+    for name, made_of in plans.items():
+        plan = made_of.plan
         if name in kinds:
             initializers[name] = Planned(plan)
             continue
@@ -180,8 +181,8 @@ def described(
         else:
             initializers[name] = Assign(values.astype(np.float64))
     made = Trace.of_recipe(module, initializers, named)
-    for name, (_, source, _) in plans.items():
-        made.tensors[name] = replace(made.tensors[name], _stream=source)
+    for name, made_of in plans.items():
+        made.tensors[name] = replace(made.tensors[name], _stream=made_of.source)
     if lacking:
         own = trace(module)
         for name in lacking:

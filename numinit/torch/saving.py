@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numinit.models.globs import Globs
 from numinit.models.integers import Integer
 from numinit.models.recipe import Recipe
 from numinit.models.recipes import as_recipe
-from numinit.models.sources import Model, TensorSpec
+from numinit.models.sources import Model, TensorSpec, config_of
 from numinit.models.untrusted import InputError
 from numinit.models.write import Given, Progress, Summary, write
 from numinit.stream.dtypes import DType
@@ -35,8 +36,10 @@ def save(
     dtype: Any = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    max_shard_size: int | str | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Summary:
-    """Write the values of `numinit.torch.init_module` to a ``.safetensors`` file.
+    """Write the values of `numinit.torch.init_module` to a ``.safetensors`` file, or to several.
 
     Each value is made where it belongs in the mapped file, so the module may be on the meta device
     and larger than the memory. The file says how it was made; ``numinit verify`` derives it again.
@@ -49,7 +52,7 @@ def save(
         A module, of which only its code and its tensors' names, shapes and types are used; or what
         `numinit.torch.trace` returned. Of tied tensors the file has the first name.
     path : str or Path
-        Ends in ``.safetensors``.
+        Ends in ``.safetensors``; or, with `max_shard_size`, a directory.
     seed : int or Key, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     recipe : Recipe, str, Path or mapping of str to Initializer, optional
@@ -60,6 +63,10 @@ def save(
         Called as ``progress(bytes_done, bytes_in_all)``.
     overwrite : bool, default False
         Replace a file that exists.
+    max_shard_size : int or str, optional
+        Write several files, of at most so many bytes, such as "5GB", as `numinit.models.write.write`.
+    shard : (int, int), optional
+        Write a part of the files alone: (3, 16) is the third of 16 parts.
 
     Returns
     -------
@@ -85,7 +92,18 @@ def save(
     Summary(tensors=2, nbytes=2600, within=())
     """
     specs, rules, given = _written(module, recipe, as_key(seed))
-    return write(path, specs, rules, seed, dtype, progress, overwrite, given=given)
+    return write(
+        path,
+        specs,
+        rules,
+        seed,
+        dtype,
+        progress,
+        overwrite,
+        given=given,
+        max_shard_size=max_shard_size,
+        shard=shard,
+    )
 
 
 def model_of(
@@ -96,7 +114,8 @@ def model_of(
     Parameters
     ----------
     source : str
-        ``package.module:factory``. The factory takes no arguments; it is called on the meta device.
+        ``package.module:factory``, of which the factory takes no arguments and is called on the meta
+        device; or the configuration of a model of transformers, see `numinit.models.sources.config_of`.
     recipe, seed : optional
         As in `save`.
 
@@ -105,6 +124,18 @@ def model_of(
     InputError
         If there is no such factory, or it makes no module.
     """
+    if (config := config_of(source)) is not None:
+        named = config.resolve()
+        name = named.parent.name if named.name == "config.json" else named.stem
+        made = trace(config)
+    else:
+        name = source.partition(":")[2]
+        made = trace(_factory(source))
+    specs, rules, given = _written(made if recipe is None else made.module, recipe, as_key(seed))
+    return Model(name, rules, specs), given
+
+
+def _factory(source: str) -> Callable[[], torch.nn.Module]:
     where, _, name = source.partition(":")
     try:
         factory: Any = importlib.import_module(where)
@@ -112,9 +143,8 @@ def model_of(
             factory = getattr(factory, part)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{source}: {error}") from error
-    made = trace(factory)
-    specs, rules, given = _written(made if recipe is None else made.module, recipe, as_key(seed))
-    return Model(name, rules, specs), given
+    made: Callable[[], torch.nn.Module] = factory
+    return made
 
 
 def _written(

@@ -1,10 +1,12 @@
 """The recorder: torch code runs on tensors without memory, and what it does to them is written down."""
 
 import contextlib
+import functools
 import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
+from numinit.torch.configs import model_of_config
 from numinit.torch.named import Named, named_tensors
 from numinit.torch.steps import (
     FILLED,
@@ -69,17 +72,17 @@ _CONSTANTS: dict[str, Callable[..., Any]] = {
 _EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 
 
-def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
+def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) -> Trace:
     """Record how a module initializes its tensors, without their memory.
 
     Parameters
     ----------
-    make : callable or torch.nn.Module
+    make : callable, torch.nn.Module, str or Path
         A function without arguments that makes the module. It runs once, with all tensors on the
         meta device; the module that it returns is the trace's `module`. Or a module, on any device,
         whose tensors stay as they are: its own functions are called, ``initialize_weights`` of
         transformers or each part's ``reset_parameters``. They say nothing of buffers that only
-        the constructor fills.
+        the constructor fills. Or the path of the config.json of a model of transformers.
 
     Returns
     -------
@@ -106,6 +109,8 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module) -> Trace:
     (<class 'numinit.initializers.variance_scaling.KaimingUniform'>, (2,))
     """
     recorder = Recorder()
+    if isinstance(make, str | Path):
+        make = functools.partial(model_of_config, make)
     if isinstance(make, torch.nn.Module):
         named = named_tensors(make)
         with on_meta(make):

@@ -1,5 +1,7 @@
 """A checkpoint that was never stored, and a module's file: the values of `init_module`."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,11 @@ import pytest
 from helpers_torch import Model, _StridedShard, digest, in_processes, torch
 
 import numinit as ni
+from numinit import cli
 from numinit.models.formats.safetensors import read_header
 from numinit.models.provenance import Mismatch, given_of
 from numinit.models.recipes import parse
+from numinit.models.sources import load_model
 from numinit.models.untrusted import InputError
 from numinit.models.verify import verify
 from numinit.torch import SeedCheckpoint, init_module, save, trace
@@ -228,9 +232,124 @@ def test_the_command_line_takes_a_factory(tmp_path, whole):
     assert digest(*(torch.from_numpy(found[name].copy()) for name in whole)) == digest(
         *whole.values()
     )
+    plan = run("plan", "own:Kinds.plain")
+    assert plan.returncode == 0 and f"{len(found)} tensors" in plan.stdout, plan.stderr
     for source, message in (("own:nope", "nope"), ("missing_package:x", "missing_package")):
         failed = run("init", source)
         assert failed.returncode == 2 and message in failed.stderr
+
+
+def test_a_module_in_several_files(tmp_path):
+    def data(path):
+        _, entries, offset = read_header(path)
+        return {
+            n: path.read_bytes()[offset + e.start : offset + e.stop] for n, e in entries.items()
+        }
+
+    traced, one = trace(Computed), tmp_path / "one.safetensors"
+    save(traced, one, 3)
+    expected, found = data(one), {}
+    for part in (2, 1):
+        summary = save(traced, tmp_path / "set", 3, max_shard_size=60, shard=(part, 2))
+        assert 0 < summary.tensors < len(expected)
+    assert verify(tmp_path / "set").given == verify(one).given > 0
+    for path in (tmp_path / "set").glob("*.safetensors"):
+        verify(path)
+        found |= data(path)
+    assert found == expected
+
+
+LLAMA = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 16,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 40,
+    "torch_dtype": "bfloat16", "auto_map": {"AutoModelForCausalLM": "own--modeling.Own"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    """A function that writes a configuration of transformers."""
+    monkeypatch.chdir(tmp_path)
+    Path("llama").mkdir()
+
+    def write(**changes):
+        table = {key: value for key, value in (LLAMA | changes).items() if value is not None}
+        Path("llama/config.json").write_text(json.dumps(table))
+
+    write()
+    return write
+
+
+def test_a_configuration_of_transformers_is_a_model(configured, capsys):
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    command = ["init", "llama/config.json", "--seed", "4", "--max-shard-size", "3KB", "-q"]
+    assert cli.main(command) == cli.main(command) == 0  # into the directory of that name
+    assert len(list(Path("llama").glob("model-*-of-*.safetensors"))) > 2
+    assert cli.main(["verify", "llama"]) == 0
+    assert ", bit for bit" in capsys.readouterr().out
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        "llama", output_loading_info=True, local_files_only=True, trust_remote_code=False
+    )
+    assert not any(info.values()), info  # nothing missing, unexpected or of another shape
+    assert model.dtype == torch.bfloat16
+    traced = trace("llama/config.json")
+    expected = init_module(traced.module, traced, seed=4).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    Path("other").mkdir()
+    shutil.copy("llama/config.json", "other")
+    assert cli.main(["plan", "other"]) == 2
+    assert "without .safetensors files; a config.json has to be named" in capsys.readouterr().err
+    assert cli.main(["plan", "other/config.json"]) == 0
+    assert "model.layers.{0-1}.self_attn.q_proj.weight" in capsys.readouterr().out
+    assert (
+        cli.main(["init", "other/config.json", "--recipe", "llama", "-o", "own.safetensors", "-q"])
+        == 0
+    )
+    assert verify("own.safetensors").tensors == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "lama"}, "has no model_type 'lama'"),
+        ({"architectures": ["LlamaForNothing"]}, "has no model 'LlamaForNothing'"),
+        ({"architectures": ["AutoConfig"]}, "has no model 'AutoConfig'"),
+        ({"architectures": [3]}, "has no model 3"),
+        ({"architectures": {"a": 1}}, "has no model {'a': 1}"),
+        ({"hidden_size": "many"}, "config.json: transformers refuses it: "),
+        ({"torch_dtype": "float31"}, "config.json: transformers refuses it: "),
+    ],
+)
+def test_configurations_that_are_refused(configured, capsys, changes, message):
+    pytest.importorskip("transformers", reason="needs transformers")
+    configured(**changes)
+    assert cli.main(["plan", "llama/config.json"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_configuration_without_a_class_is_the_bare_model(configured):
+    pytest.importorskip("transformers", reason="needs transformers")
+    configured(architectures=None)
+    assert type(trace(Path("llama/config.json")).module).__name__ == "LlamaModel"
+
+
+def test_configurations_without_transformers(configured, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(
+        ImportError, match=r"config.json needs transformers: pip install transformers"
+    ):
+        trace("llama/config.json")
+    assert cli.main(["plan", "llama/config.json"]) == 2
+    assert "needs transformers: pip install transformers" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "numinit.torch.saving")
+    assert cli.main(["plan", "llama/config.json"]) == 2
+    assert "llama/config.json needs torch: pip install 'numinit[torch]'" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"numinit\.torch\.trace makes its names and shapes"):
+        load_model("llama/config.json")
+    with pytest.raises(InputError, match=r"^nowhere: accepted: the config.json of a model"):
+        trace("nowhere")
 
 
 def test_no_public_name_is_hidden_by_a_module():
