@@ -65,8 +65,8 @@ def _reflect(q: np.ndarray, begin: int, end: int) -> None:
     # x becomes v = x - target, and is reflected to target = -phase |x| e_k.
     first = top.diagonal().astype(wide)
     size = np.abs(first)
-    phase = first / size
-    phase[size == 0] = 1
+    none = size == 0
+    phase = (first + none) / (size + none)
     norm = np.sqrt(gram.diagonal().real)
     half = norm * (norm + size)  # of |v|**2
     half += half == 0  # for a vector of zeros, which no stream has
@@ -74,9 +74,9 @@ def _reflect(q: np.ndarray, begin: int, end: int) -> None:
     turn = phase.astype(q.dtype)
     top.reshape(-1)[:: width + 1] += lift.astype(q.dtype)
     adjoint = top.conj().T
-    # In row k, all vectors before k are those of x.
-    np.subtract(adjoint * -lift, gram, out=gram)
-    inverse = _inverse(gram, half).astype(q.dtype)
+    # S^H: in row k, all vectors before k are those of x.
+    np.subtract(top * -lift.conj()[:, None], gram, out=gram)
+    inverse = _inverse(gram, half).astype(q.dtype).conj().T
     made = inverse @ adjoint * turn
     np.matmul(top, made, out=q[begin:end, begin:end])
     np.einsum("ii->i", q[begin:end, begin:end])[:] -= turn
@@ -96,10 +96,10 @@ def _reflect(q: np.ndarray, begin: int, end: int) -> None:
 
 
 def _inverse(minus: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-    """Return the inverse of an upper triangle, of its diagonal and of minus what lies above it.
+    """Return the inverse of a lower triangle, of its diagonal and of minus what lies below it.
 
-    `minus` is in C order.
-    [A B; 0 D]^-1 = [A^-1 -A^-1 B D^-1; 0 D^-1], for all blocks of a size at once.
+    [A 0; C D]^-1 = [A^-1 0; -D^-1 C A^-1 D^-1], for all blocks of a size at once. `minus` is in C
+    order.
     """
     width = len(minus)
     size = 1 << (width - 1).bit_length()
@@ -116,8 +116,8 @@ def _inverse(minus: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         steps = 2 * (right + down), size * item, item
         a = np.ndarray(shape, kind, made, 0, steps)
         d = np.ndarray(shape, kind, made, right + down, steps)
-        b = np.ndarray(shape, kind, minus, right, steps)
-        np.matmul(a, b @ d, out=np.ndarray(shape, kind, made, right, steps))
+        c = np.ndarray(shape, kind, minus, down, steps)
+        np.matmul(d, c @ a, out=np.ndarray(shape, kind, made, down, steps))
         half *= 2
     return made[:width, :width]
 

@@ -58,7 +58,7 @@ def test_only_the_vectors_are_read(dtype):
 def test_inverses_of_triangles(width):
     s = np.random.default_rng(0).normal(size=(width, width)) / 8
     diagonal = 2 + np.abs(s[0])
-    expected = np.linalg.inv(np.triu(-s, 1) + np.diag(diagonal))
+    expected = np.linalg.inv(np.tril(-s, -1) + np.diag(diagonal))
     np.testing.assert_allclose(haar._inverse(s, diagonal), expected, rtol=0, atol=1e-13)
 
 
