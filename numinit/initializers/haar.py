@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 128  # columns whose reflections are applied together
+BLOCK = 128  # columns whose reflections are applied together: twice as many of a large matrix,
+LARGE = 1536  # from so many columns on, because passes over the other columns take longer then
 SUM = 1 << 12  # rows that are summed in the precision of the matrix
 CHUNK = 1 << 20  # elements that are made at a time, so that no copy of the matrix is needed
 
@@ -36,8 +37,9 @@ def haar(q: np.ndarray) -> np.ndarray:
         The same; max abs(Q^H Q - I) is about 1e-6 in single and 1e-15 in double precision.
     """
     n = q.shape[1]
-    for begin in range((n - 1) // BLOCK * BLOCK, -1, -BLOCK):
-        _reflect(q, begin, min(begin + BLOCK, n))
+    block = BLOCK if n < LARGE else 2 * BLOCK
+    for begin in range((n - 1) // block * block, -1, -block):
+        _reflect(q, begin, min(begin + block, n))
     return q
 
 

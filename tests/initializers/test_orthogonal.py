@@ -39,7 +39,7 @@ def test_against_explicit_reflections(m, n, dtype, monkeypatch):
     assert abs(q - by_reflections(g)).max() <= ERROR[dtype]
     assert abs(q.conj().T @ q - np.eye(n)).max() <= ERROR[dtype]
     # Neither the blocks nor the chunks of rows are seen in the result.
-    for name, size in (("BLOCK", 5), ("CHUNK", 50), ("SUM", 11)):
+    for name, size in (("BLOCK", 5), ("LARGE", 20), ("CHUNK", 50), ("SUM", 11)):
         monkeypatch.setattr(haar, name, size)
     assert abs(haar.haar(g.copy()) - q).max() <= ERROR[dtype]
 
