@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 128  # columns whose reflections are applied together: twice as many of a large matrix,
-LARGE = 1536  # from so many columns on, because passes over the other columns take longer then
+BLOCK = 128  # columns whose reflections are applied together
+LARGE = 1536  # columns of a matrix for which twice as many save more passes than they cost work
 SUM = 1 << 12  # rows that are summed in the precision of the matrix
 CHUNK = 1 << 20  # elements that are made at a time, so that no copy of the matrix is needed
 
