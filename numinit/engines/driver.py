@@ -75,8 +75,7 @@ def prepared(
     elif isinstance(plan, Joined):
         fill = joined.fill_of(plan, whole, dtype, view, prepared)
     else:
-        fill = _whole_fill(plan, whole, dtype, view)
-    fill = _undisturbed(fill)
+        fill = by_index.undisturbed(_whole_fill(plan, whole, dtype, view))
     if on_gpu:
         fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
     return fill, draws(plan, dtype)
@@ -89,20 +88,6 @@ def draws(plan: Plan, dtype: DType) -> bool:
     if isinstance(plan, Sampled):
         return plan.distribution.transform(dtype)[0].draws
     return isinstance(plan, Whole)
-
-
-def _undisturbed(fill: Filler) -> Filler:
-    """Run a fill by NumPy in the default floating-point mode, without NumPy's warnings.
-
-    Which warnings NumPy would give depends on the instructions that it chooses.
-    """
-
-    @default_mode()
-    def undisturbed(*where: int) -> None:
-        with np.errstate(all="ignore"):
-            fill(*where)
-
-    return undisturbed
 
 
 def _check_values(plan: ByIndex, dtype: DType) -> None:
@@ -139,9 +124,11 @@ def _whole_fill(plan: Whole, whole: tuple[int, ...], dtype: DType, view: View) -
     if math.prod(view.shape) < math.prod(whole):
         return by_index.cut_of(values, whole, dtype, view)
 
+    kind = np.dtype(work)
+
     def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
         target = by_index.view(address, view.shape, view.strides, dtype).reshape(whole)
-        place = target if target.dtype == work and target.flags.c_contiguous else None
+        place = target if target.dtype == kind and target.flags.c_contiguous else None
         made = values(seed, stream, place)
         if place is not None and made is place:
             return

@@ -103,29 +103,44 @@ def clear_sparse(out, parts, skip, index, taken, seed, stream, m):
 
     Row r is cleared if the column's permutation moves it to a place below `m.zeros`. The keys of
     the permutation of column c are the words of block c in plane 2.
+
+    The last half of the last round moves a place within the `m.right` places that share the digit
+    `left`. It is left out where all of these are cleared, or none, and all are rows.
     """
     key0, key1, key2, key3 = words(), words(), words(), words()
-    left, right = words(), words()
+    left, right, unsure = words(), words(), words()
     rows, columns, cleared, rounds = np.uint64(m.rows), m.columns, np.uint64(m.zeros), m.rounds
     a, b = np.uint64(m.left), np.uint64(m.right)
+    split, full = cleared // b, rows // b
+    below = split if split < full else full
     row = index // columns
     column = index - row * columns
     while taken > 0:
         count = columns - column
         count = taken if taken < count else count
         count = COLUMNS if count > COLUMNS else count
+        x, y = np.uint64(row) // b, np.uint64(row) % b
         for j in range(count):
             block = np.uint64(column + j)
             key0[j], key1[j], key2[j], key3[j] = block_words(
                 block & np.uint64(0xFFFFFFFF), counter_high(block, PLANE), seed, stream
             )
-            left[j], right[j] = np.uint64(row) // b, np.uint64(row) % b
-        for number in range(rounds):
+            left[j], right[j] = shifted(x, a, y, key0[j], key1[j], 0), y
+        for number in range(1, rounds):
             for j in range(count):
+                right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number - 1)
                 left[j] = shifted(left[j], a, right[j], key0[j], key1[j], number)
-                right[j] = shifted(right[j], b, left[j], key2[j], key3[j], number)
         for j in range(count):
-            place = left[j] * b + right[j]
+            for part in range(parts):
+                if left[j] < below:
+                    out[(skip + j) * parts + part] = 0
+        few = 0
+        for j in range(count):
+            unsure[few] = np.uint64(j)
+            few += left[j] == split or left[j] >= full
+        for i in range(few):
+            j = np.int64(unsure[i])
+            place = left[j] * b + shifted(right[j], b, left[j], key2[j], key3[j], rounds - 1)
             # If another thread overwrites the parameters, `row` may be no row, and the walk endless.
             while place >= rows and np.uint64(row) < rows:
                 place = permuted(place, a, b, rounds, key0[j], key1[j], key2[j], key3[j])

@@ -4,104 +4,132 @@ The Q of a Gaussian matrix's QR decomposition, with R's diagonal positive, has t
 (Mezzadri, "How to generate random matrices from the classical compact groups", Notices AMS 54,
 2007). Its Householder vectors are independent: the k-th follows from a Gaussian vector of m - k
 numbers (Stewart, "The efficient generation of random orthogonal matrices", SIAM J. Numer. Anal. 17,
-1980). So this module draws the vectors, and factorizes nothing. That takes half of the work of QR,
-and all of it is matrix products. Vectors are applied in blocks: H_1 H_2 ... H_b = I - V S^-1 V^H,
-where S is the upper triangle of V^H V with its diagonal halved (Puglisi, "Modification of the
-Householder method based on the compact WY representation", SIAM J. Sci. Stat. Comput. 13, 1992).
+1980). So the vectors are drawn, and nothing is factorized. That takes half of the work of QR, and
+all of it is matrix products. Vectors are applied in blocks: H_1 H_2 ... H_b = I - V S^-1 V^H, where
+S is the upper triangle of V^H V with its diagonal halved (Puglisi, "Modification of the Householder
+method based on the compact WY representation", SIAM J. Sci. Stat. Comput. 13, 1992).
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 BLOCK = 128  # columns whose reflections are applied together
-CHUNK = 1 << 18  # elements of V made at a time, so that no copy of the matrix is needed
+LARGE = 1536  # columns of a matrix for which twice as many save more passes than they cost work
+SUM = 1 << 12  # rows that are summed in the precision of the matrix
+CHUNK = 1 << 20  # elements that are made at a time, so that no copy of the matrix is needed
 
-Draw = Callable[[np.ndarray, int, int], Any]
 
-
-def haar(m: int, n: int, dtype: Any, draw: Draw, out: np.ndarray | None = None) -> np.ndarray:
-    """Make a random matrix of n <= m orthonormal columns.
+def haar(q: np.ndarray) -> np.ndarray:
+    """Turn a Gaussian matrix into a random one with orthonormal columns, in place.
 
     Parameters
     ----------
-    m, n : int
-        Rows and columns; m >= n.
-    dtype : dtype
-        float32, float64, complex64 or complex128.
-    draw : callable
-        ``draw(out, i, j)`` fills `out` with the window at row i, column j of an m x n matrix of
-        independent standard normal numbers, the same ones each time. Column k gives the k-th
-        vector, from row k down.
-    out : ndarray, optional
-        The array to fill, of shape (m, n) and that dtype.
+    q : ndarray
+        IN independent standard normal numbers, of shape (m, n), m >= n, and of float32, float64,
+        complex64 or complex128; OUT the matrix. Column k has the k-th vector, from row k down.
 
     Returns
     -------
     ndarray
-        Of shape (m, n); max abs(Q^H Q - I) is about 1e-6 in single and 1e-15 in double precision.
+        The same; max abs(Q^H Q - I) is about 1e-6 in single and 1e-15 in double precision.
     """
-    q = np.empty((m, n), dtype) if out is None else out
-    for begin in range((n - 1) // BLOCK * BLOCK, -1, -BLOCK):
-        _reflect(q, begin, min(begin + BLOCK, n), draw)
+    n = q.shape[1]
+    block = BLOCK if n < LARGE else 2 * BLOCK
+    for begin in range((n - 1) // block * block, -1, -block):
+        _reflect(q, begin, min(begin + block, n))
     return q
 
 
-def _reflect(q: np.ndarray, begin: int, end: int, draw: Draw) -> None:
+def _reflect(q: np.ndarray, begin: int, end: int) -> None:
     """Apply the reflections of columns `begin` to `end` - 1 to all columns from `begin` on.
 
-    Z is the columns from `end` on, which the later reflections have made. E is the identity's
-    columns `begin` to `end` - 1. [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Each row of V is drawn
-    twice, which saves the memory to keep it. Finally the columns of E are multiplied by the phase
+    Z is the columns from `end` on, which the later reflections have made. It is zero in the rows
+    before `end`, which were not written yet. E is the identity's columns `begin` to `end` - 1.
+    [E Z] becomes [E Z] - V S^-1 V^H [E Z]. Finally the columns of E are multiplied by the phase
     that makes R's diagonal positive.
     """
     m, n = q.shape
     width = end - begin
-    step = max(CHUNK // width, width)
-    chunks = [(row, min(row + step, m)) for row in range(begin, m, step)]
-    buffer = np.empty((min(step, m - begin), width), q.dtype)
-    wide = np.result_type(q, np.float64)  # the type of sums over many rows
-
-    def vectors(row: int, stop: int) -> np.ndarray:
-        """Return rows `row` to `stop` - 1 of the Gaussian matrix, with zeros above its diagonal."""
-        x = buffer[: stop - row]
-        draw(x, row, begin)
-        if row == begin:
-            x[:width] = np.tril(x[:width])
-        return x
-
-    gram = np.zeros((width, width), wide)
-    product = np.zeros((width, n - end), wide)  # X^H Z
-    for row, stop in chunks:
-        x = vectors(row, stop)
-        if row == begin:
-            top = x[:width].astype(wide)
-        adjoint = x.conj().T
-        gram += adjoint @ x
-        product += adjoint @ q[row:stop, end:]
-    # x becomes v = (x - target) / scale, |v|**2 = 2, and is reflected to target = -phase |x| e_k.
-    first = np.diagonal(top)
-    size = np.abs(first)
-    phase = np.where(size > 0, first / np.where(size > 0, size, 1), 1)
-    norm = np.sqrt(np.diagonal(gram).real)
-    scale = np.sqrt(norm * (norm + size))
-    scale[scale == 0] = 1  # a vector of zeros, which no stream has
-    lift = phase * norm  # v - x in row k, before scaling
-    # In row k, all vectors before k are those of x; in the product, Z has only rows from `end` on.
-    s = np.triu((gram + top.conj().T * lift) / np.outer(scale, scale), 1) + np.eye(width)
-    head = ((top + np.diag(lift)) / scale).conj().T
-    rest = np.concatenate([head, product / scale[:, None]], axis=1)
-    rest = np.linalg.solve(s, rest) / scale[:, None]
-    made = (rest[:, :width] * phase).astype(q.dtype)
-    factor = rest[:, width:].astype(q.dtype)
-    diagonal = np.arange(width)
-    q[:begin, begin:end] = 0
-    for row, stop in chunks:
-        x = vectors(row, stop)
-        if row == begin:
-            x[diagonal, diagonal] += lift.astype(q.dtype)
-        np.matmul(x, made, out=q[row:stop, begin:end])
+    wide = np.promote_types(q.dtype, np.float64)  # the type of sums over many rows
+    x, z = q[end:, begin:end], q[end:, end:]
+    top = q[begin:end, begin:end] * _lower(width, q.dtype)
+    gram = (top.conj().T @ top).astype(wide)
+    product: Any = 0  # X^H Z
+    for rows in _runs(m - end, SUM):
+        adjoint = x[rows].conj().T
+        gram += adjoint @ x[rows]
         if end < n:
-            q[row:stop, end:] -= x @ factor
-    q[begin + diagonal, begin + diagonal] -= phase.astype(q.dtype)
+            part = adjoint @ z[rows]
+            product = np.add(product, part, out=part) if rows.start else part
+    # x becomes v = x - target, and is reflected to target = -phase |x| e_k.
+    first = top.diagonal().astype(wide)
+    size = np.abs(first)
+    none = size == 0
+    phase = (first + none) / (size + none)
+    norm = np.sqrt(gram.diagonal().real)
+    half = norm * (norm + size)  # of |v|**2
+    half += half == 0  # for a vector of zeros, which no stream has
+    lift = phase * norm  # v - x in row k
+    turn = phase.astype(q.dtype)
+    top.reshape(-1)[:: width + 1] += lift.astype(q.dtype)
+    adjoint = top.conj().T
+    # S^H: in row k, all vectors before k are those of x.
+    np.subtract(top * -lift.conj()[:, None], gram, out=gram)
+    inverse = _inverse(gram, half).astype(q.dtype).conj().T
+    made = inverse @ adjoint * turn
+    np.matmul(top, made, out=q[begin:end, begin:end])
+    np.einsum("ii->i", q[begin:end, begin:end])[:] -= turn
+    if end < n:
+        factor = -inverse @ product
+        np.matmul(top, factor, out=q[begin:end, end:])
+    if end < m:
+        step = min(max(CHUNK // (n - begin), 2 * width), m - end)
+        vectors, change = np.empty((step, width), q.dtype), np.empty((step, n - end), q.dtype)
+        for rows in _runs(m - end, step):
+            count = rows.stop - rows.start
+            v = vectors[:count]
+            np.copyto(v, x[rows])
+            np.matmul(v, made, out=x[rows])
+            if end < n:
+                z[rows] += np.matmul(v, factor, out=change[:count])
+
+
+def _inverse(minus: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """Return the inverse of a lower triangle, of its diagonal and of minus what lies below it.
+
+    [A 0; C D]^-1 = [A^-1 0; -D^-1 C A^-1 D^-1], for all blocks of a size at once. `minus` is in C
+    order.
+    """
+    width = len(minus)
+    size = 1 << (width - 1).bit_length()
+    if size > width:  # more columns, of the identity
+        more = 0, size - width
+        minus, diagonal = np.pad(minus, more), np.pad(diagonal, more, constant_values=1)
+    made = np.zeros((size, size), minus.dtype)
+    made.reshape(-1)[:: size + 1] = 1 / diagonal
+    kind, item = made.dtype, made.itemsize
+    half = 1
+    while half < size:
+        # Views of the quarters of all blocks on the diagonal.
+        shape, right, down = (size // (2 * half), half, half), half * item, half * size * item
+        steps = 2 * (right + down), size * item, item
+        a = np.ndarray(shape, kind, made, 0, steps)
+        d = np.ndarray(shape, kind, made, right + down, steps)
+        c = np.ndarray(shape, kind, minus, down, steps)
+        np.matmul(d, c @ a, out=np.ndarray(shape, kind, made, down, steps))
+        half *= 2
+    return made[:width, :width]
+
+
+@functools.lru_cache(8)
+def _lower(width: int, dtype: Any) -> np.ndarray:
+    """Return ones in the lower triangle and its diagonal, and zeros elsewhere."""
+    return np.tri(width, dtype=dtype)
+
+
+def _runs(count: int, most: int) -> Iterator[slice]:
+    """Cut rows into runs."""
+    return (slice(row, min(row + most, count)) for row in range(0, count, most))

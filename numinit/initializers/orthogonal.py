@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,44 +44,50 @@ def _orthonormal(
     m: int, n: int, dtype: str, key: Key, place: np.ndarray | None = None
 ) -> np.ndarray:
     """Make an m x n matrix with orthonormal columns if m >= n, else with orthonormal rows."""
-    long, short = max(m, n), min(m, n)
-
-    def draw(out: np.ndarray, i: int, j: int) -> None:
-        _NORMAL.fill_(out, shape=(long, short), offset=(i, j), seed=key)
-
     if m < n:
-        return haar(n, m, dtype, draw).T
-    return haar(m, n, dtype, draw, place)
+        return _orthonormal(n, m, dtype, key).T
+    q = np.empty((m, n), dtype) if place is None else place
+    return haar(_NORMAL.fill_(q, seed=key))
+
+
+class _Order(NamedTuple):
+    """How a weight's axes are arranged as matrices."""
+
+    batch: tuple[int, ...]
+    """The sizes of the axes of the batch."""
+    rows: int
+    columns: int
+    sizes: tuple[int, ...]
+    """The sizes of the axes of the batch, of the rows and of the columns."""
+    places: tuple[int, ...]
+    """Where the weight's axes are among those."""
+
+
+def _order(shape: tuple[int, ...], *axes: list[int]) -> _Order:
+    """Arrange a weight's axes, given those of the batch, of one side and of the other."""
+    batch, out, rest = (tuple(shape[axis] for axis in some) for some in axes)
+    order = [axis for some in axes for axis in some]
+    places = tuple(order.index(axis) for axis in range(len(shape)))
+    return _Order(batch, math.prod(out), math.prod(rest), (*batch, *out, *rest), places)
 
 
 def _stacked(
-    shape: tuple[int, ...],
-    axes: tuple[list[int], list[int], list[int]],
-    dtype: str,
-    seed: int,
-    stream: int,
-    place: np.ndarray | None,
-    gain: float,
+    order: _Order, dtype: str, seed: int, stream: int, place: np.ndarray | None, gain: float
 ) -> np.ndarray:
-    """Make a weight, given the axes of the batch, of one side of its matrices and of the other."""
+    """Make a weight."""
+    batch, m, n, sizes, places = order
     key = Key(seed, stream)
-    batch, out, rest = axes
-    size = [[shape[axis] for axis in axes] for axes in (batch, out, rest)]
-    m, n = math.prod(size[1]), math.prod(size[2])
-    order = [*batch, *out, *rest]
-    if m < n or order != sorted(order) or batch:
-        place = None
     if batch:
-        values = np.empty((math.prod(size[0]), m, n), dtype)
+        values = np.empty((math.prod(batch), m, n), dtype)
         for b in range(len(values)):
             values[b] = _orthonormal(m, n, dtype, key.fold_in(b))
-    else:
-        values = _orthonormal(m, n, dtype, key, None if place is None else place.reshape(m, n))
-    _multiply(values, gain)
-    if place is not None:
+    elif place is not None and m >= n and places == tuple(range(len(places))):
+        _multiply(_orthonormal(m, n, dtype, key, place.reshape(m, n)), gain)
         return place
-    places = [order.index(axis) for axis in range(len(shape))]
-    return values.reshape([*size[0], *size[1], *size[2]]).transpose(places)
+    else:
+        values = _orthonormal(m, n, dtype, key)
+    _multiply(values, gain)
+    return values.reshape(sizes).transpose(places)
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class Orthogonal(Initializer):
                 "Only tensors with 2 or more dimensions are supported: shape "
                 f"{shape} was given{beside}"
             )
-        make = functools.partial(_stacked, shape, self._axes(shape))
+        make = functools.partial(_stacked, _order(shape, *self._axes(shape)))
         return Whole("Orthogonal", make, self.gain, ERRORS, compile=_compile)
 
 

@@ -16,7 +16,8 @@ import math
 import numpy as np
 
 from numinit.compiler.inline import inline
-from numinit.stream.philox import LOW, M0, M1, SHIFT, W0, W1
+from numinit.compiler.intrinsics import product_of_words
+from numinit.stream.philox import M0, M1, SHIFT, W0, W1
 
 
 def network(n: int) -> tuple[int, int, int]:
@@ -29,9 +30,9 @@ def network(n: int) -> tuple[int, int, int]:
 def shifted(digit, size, other, key0, key1, number):
     """`digit` plus a pseudo-random function of `other`, modulo `size` <= 2**16; all uint64."""
     step = np.uint64(number)
-    mixed = ((other ^ (key0 + step * W0)) & LOW) * M0
-    mixed = (((mixed >> SHIFT) ^ mixed ^ (key1 + step * W1)) & LOW) * M1
-    moved = digit + (((mixed >> SHIFT) * size) >> SHIFT)
+    mixed = product_of_words(other ^ (key0 + step * W0), M0)
+    mixed = product_of_words((mixed >> SHIFT) ^ mixed ^ (key1 + step * W1), M1)
+    moved = digit + (product_of_words(mixed >> SHIFT, size) >> SHIFT)
     return moved - size if moved >= size else moved
 
 

@@ -15,10 +15,6 @@ SIZES = [(1, 1), (2, 1), (2, 2), (7, 7), (40, 33), (129, 129), (300, 150), (260,
 ERROR = {"float32": 3e-6, "float64": 2e-14, "complex64": 3e-6, "complex128": 2e-14}
 
 
-def drawn(g):
-    return lambda out, i, j: out.__setitem__(..., g[i : i + out.shape[0], j : j + out.shape[1]])
-
-
 def by_reflections(g):
     """Stewart's algorithm as it is written: one reflection after another, in double precision."""
     m, n = g.shape
@@ -39,20 +35,37 @@ def by_reflections(g):
 @pytest.mark.parametrize(("m", "n"), SIZES)
 def test_against_explicit_reflections(m, n, dtype, monkeypatch):
     g = ni.Normal()((m, n), dtype, seed=1)
-    q = haar.haar(m, n, dtype, drawn(g))
-    assert q.dtype == dtype and q.shape == (m, n)
+    q = haar.haar(g.copy())
     assert abs(q - by_reflections(g)).max() <= ERROR[dtype]
     assert abs(q.conj().T @ q - np.eye(n)).max() <= ERROR[dtype]
     # Neither the blocks nor the chunks of rows are seen in the result.
-    monkeypatch.setattr(haar, "BLOCK", 5)
-    monkeypatch.setattr(haar, "CHUNK", 50)
-    assert abs(haar.haar(m, n, dtype, drawn(g)) - q).max() <= ERROR[dtype]
+    for name, size in (("BLOCK", 5), ("LARGE", 20), ("CHUNK", 50), ("SUM", 11)):
+        monkeypatch.setattr(haar, name, size)
+    assert abs(haar.haar(g.copy()) - q).max() <= ERROR[dtype]
+
+
+@pytest.mark.parametrize("dtype", ERROR)
+def test_only_the_vectors_are_read(dtype):
+    """What lies above the diagonal is overwritten, not used, and part of an array is enough."""
+    g = ni.Normal()((150, 140), dtype, seed=1)
+    other = np.full((160, 150), np.nan, dtype)
+    other[:150, :140] = np.tril(g)
+    np.testing.assert_array_equal(haar.haar(other[:150, :140]), haar.haar(g))
+    assert np.isnan(other[150:]).all() and np.isnan(other[:, 140:]).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8, 13, 64, 100])
+def test_inverses_of_triangles(width):
+    s = np.random.default_rng(0).normal(size=(width, width)) / 8
+    diagonal = 2 + np.abs(s[0])
+    expected = np.linalg.inv(np.tril(-s, -1) + np.diag(diagonal))
+    np.testing.assert_allclose(haar._inverse(s, diagonal), expected, rtol=0, atol=1e-13)
 
 
 def test_it_is_the_q_of_a_decomposition():
     """Q^H A is upper triangular with a positive diagonal for the A that these reflections solve."""
     g = ni.Normal()((6, 6), "float64", seed=4)
-    q = haar.haar(6, 6, "float64", drawn(g))
+    q = haar.haar(g.copy())
     norms = [np.linalg.norm(g[k:, k]) for k in range(6)]
     r = np.triu(np.random.default_rng(0).normal(size=(6, 6)), 1) + np.diag(norms)
     theirs, triangle = np.linalg.qr(q @ r)
@@ -61,9 +74,8 @@ def test_it_is_the_q_of_a_decomposition():
 
 def test_degenerate_vectors_make_no_nan():
     for value in (0.0, 1e-30):
-        q = haar.haar(4, 3, "float32", lambda out, i, j, v=value: out.fill(v))
-        assert np.isfinite(q).all()
-    assert haar.haar(3, 0, "float32", drawn(np.zeros((3, 0)))).shape == (3, 0)
+        assert np.isfinite(haar.haar(np.full((4, 3), value, np.float32))).all()
+    assert haar.haar(np.zeros((3, 0))).shape == (3, 0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numinit as ni
+from numinit.engines import by_index
 from numinit.engines.by_index import boxes
 from numinit.models import recipes
 from numinit.models import verify as verifying
@@ -374,6 +375,40 @@ def test_windows_of_any_layout(name, data):
     np.testing.assert_array_equal(view, init(shape)[window])
     view[...] = 77
     assert (base == 77).all()  # nothing was written between the elements
+
+
+LINES = {
+    "Eye": (lambda gain: ni.Eye(gain), (9, 70)),
+    "stack": (lambda gain: ni.Eye(gain, batch_axis=-1), (6, 5, 3)),
+    "one": (lambda gain: ni.Eye(gain), (1, 5)),
+    "Dirac": (lambda gain: ni.Dirac(), (8, 5, 3)),
+    "Dirac last": (lambda gain: ni.Dirac(in_axis=-2, out_axis=-1), (3, 1, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_of_values_is_put_by_a_kernel(name, dtype, monkeypatch):
+    """NumPy makes the rows, and computes a value for each element; the bits are the same."""
+    make, shape = LINES[name]
+    kind = numpy_type(dtype)
+    tiny = 1.3 * 2.0 ** (DTYPES[dtype].min_exponent - 1)
+    for gain in (0.3, -(1 + 2.0**-8 + 2.0**-40), -0.0, tiny, NAN, INF):
+        init = make(gain)
+        with monkeypatch.context() as patch:
+            if math.isfinite(gain):
+                for road in ("_write", "_select"):
+                    patch.setattr(by_index, road, None)
+            whole = init(shape, kind)
+            spread = np.zeros([2 * n for n in shape[::-1]], kind).T
+            view = init.fill_(spread[tuple(slice(None, None, 2) for _ in shape)])
+        rows = init.rows(shape, np.arange(shape[0]), kind)
+        for got in (whole, view):
+            np.testing.assert_array_equal(
+                np.ascontiguousarray(got).view(np.uint8), rows.view(np.uint8)
+            )
+        spread[tuple(slice(None, None, 2) for _ in shape)] = 0
+        assert not spread.any()
 
 
 @every

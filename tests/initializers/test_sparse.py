@@ -26,10 +26,12 @@ def test_the_count_is_exact_in_each_column(rows, columns, sparsity, seed):
     np.testing.assert_array_equal(values, np.where(zeros, 0, dense))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (2, 3), (3, 4), (5, 3), (17, 9), (64, 300), (257, 31)])  # fmt: skip
-def test_the_choice_is_that_of_the_definition(rows, columns):
-    zeros = ni.Sparse(0.37)((rows, columns), seed=KEY) == 0
-    count = math.ceil(0.37 * rows)
+@pytest.mark.parametrize("sparsity", [0.0, 0.25, 0.37, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (2, 3), (3, 4), (5, 3), (16, 40), (17, 9), (64, 300), (257, 31)])  # fmt: skip
+def test_the_choice_is_that_of_the_definition(rows, columns, sparsity):
+    """Also where the zeros, or the rows, end with a digit of the network."""
+    zeros = ni.Sparse(sparsity)((rows, columns), seed=KEY) == 0
+    count = math.ceil(sparsity * rows)
     for column in range(columns):
         keys = oracle.block_words(column, 2, KEY.seed, KEY.stream)
         expected = [oracle.place(row, rows, keys) < count for row in range(rows)]
