@@ -56,11 +56,13 @@ class Parameters(NamedTuple):
 def radius_float32(word):
     """sqrt(-2 ln u), float32, with u = (word + 1/2) / 2**32, for a uint32 word."""
     near_one = word >= ROOT_WORD32
-    # t is u, or 1 - u where u is near 1. Either is exact but for one rounding.
-    t = fma(np.float32(np.uint32(~word) if near_one else word), ULP32, HALF_ULP32)
-    exponent, f = reduced_float32(t)
+    # Each is exact but for one rounding. Both are made, because Intel's processors with AVX-512 are
+    # slow to choose between the words.
+    u = fma(np.float32(word), ULP32, HALF_ULP32)
+    rest = fma(np.float32(np.uint32(~word)), ULP32, HALF_ULP32)  # 1 - u
+    exponent, f = reduced_float32(u)
     if near_one:
-        exponent, f = np.float32(0.0), -t
+        exponent, f = np.float32(0.0), -rest
     return root(minus_2_log_float32(exponent, f))
 
 
