@@ -104,7 +104,7 @@ def both(wide: float, narrow: float) -> dict[str, float]:
 
 
 PROMISES = [
-    Promise("uniform_, float32", "torch", both(9, 6), pair("uniform", "float32", "torch")),
+    Promise("uniform_, float32", "torch", both(9, 5), pair("uniform", "float32", "torch")),
     Promise("normal_, float32", "torch", both(6, 4), pair("normal", "float32", "torch")),
     Promise("trunc_normal_, float32", "torch", both(80, 50), pair("truncated", "float32", "torch")),
     Promise(
