@@ -10,7 +10,7 @@ from what this process runs, such as a stale .pyc. It goes where the compiler go
 to its constants, its closure and the globals that it names, and on through every function found
 there. Nothing is read from disk, so that it also works for a frozen program or one in a zip file.
 
-A saved kernel is unpickled, which can run any code. So it is kept in a folder of this user alone.
+A saved kernel is machine code, which can do anything. So it is kept in a folder of this user alone.
 """
 
 import contextlib
@@ -221,7 +221,10 @@ def _places() -> Iterator[Path]:
         yield Path(told)
         return
     yield Path(__file__).parent / "__pycache__"
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without one, as in some containers
+        return
     if sys.platform == "win32":
         yield Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "numinit"
     elif sys.platform == "darwin":

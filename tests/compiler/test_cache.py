@@ -236,7 +236,7 @@ DAMAGE = {
     "garbage": lambda data: bytes(range(256)) * 8,
     "a bit of the seal": lambda data: flipped(data, 5),
     "a bit of the code": lambda data: flipped(data, len(data) // 2),
-    "a pickle that raises": lambda data: b"cbuiltins\nexec\n(Vraise SystemExit\ntR.",
+    "no machine code": lambda data: b"cbuiltins\nexec\n(Vraise SystemExit\ntR.",
 }
 
 
@@ -258,6 +258,18 @@ def test_a_file_serves_only_its_own_kernel_sources_and_versions(cache, monkeypat
     assert plus(5, "mine") == (45, False)
     monkeypatch.setattr(numba, "__version__", "0")
     assert plus(5, "mine") == (45, False)
+
+
+def test_a_user_without_a_home(monkeypatch, tmp_path):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    nowhere = tmp_path / "file"
+    nowhere.write_bytes(b"")
+    monkeypatch.setattr(sealed, "__file__", str(nowhere / "cache.py"))
+    assert sealed.directory() is None
 
 
 def function(text="return x + A", name="f", file="a.py", **names):
