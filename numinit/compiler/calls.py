@@ -19,7 +19,7 @@ PYTHON = (
     "PyEval_RestoreThread",
     "PyLong_FromLongLong",
 )
-ARGUMENTS = 9  # of a kernel
+ARGUMENTS = 9  # of a function that Python calls
 
 
 def _module() -> str:

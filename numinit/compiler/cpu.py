@@ -9,7 +9,7 @@ from numinit.compiler.machine import host, known, linked, loaded, target
 SYMBOL = "kernel"
 
 
-def address(function: Callable[..., int], name: str, arguments: int) -> int:
+def address(function: Callable[..., int], name: str) -> int:
     """The address of a kernel's machine code: loaded from the cache, or compiled.
 
     Parameters
@@ -18,8 +18,6 @@ def address(function: Callable[..., int], name: str, arguments: int) -> int:
         The Python function. It takes int64 numbers and returns one.
     name : str
         A name for the kernel's file; see `numinit.compiler.cache`.
-    arguments : int
-        How many it takes.
 
     Raises
     ------
@@ -28,13 +26,13 @@ def address(function: Callable[..., int], name: str, arguments: int) -> int:
     """
 
     def make() -> bytes:
-        module, machine = compiled(function, arguments)
+        module, machine = compiled(function)
         outside = [x.name for x in module.functions if x.is_declaration]
         called = ",".join(name for name in outside if not name.startswith("llvm."))
         return called.encode() + b"\0" + bytes(machine.emit_object(module))
 
     sources = function, compiled, target, linked
-    called, _, code = cached(name, ".o", make, sources, arguments, host()).partition(b"\0")
+    called, _, code = cached(name, ".o", make, sources, host()).partition(b"\0")
     if called and not all(map(known, called.decode().split(","))):
         from numba.core.registry import cpu_target
 
@@ -42,7 +40,7 @@ def address(function: Callable[..., int], name: str, arguments: int) -> int:
     return loaded(code, SYMBOL)[0]
 
 
-def compiled(function: Callable[..., int], arguments: int) -> tuple[Any, Any]:
+def compiled(function: Callable[..., int]) -> tuple[Any, Any]:
     """Compile a kernel: LLVM's module, with the function `SYMBOL`, and LLVM's machine.
 
     Numba compiles it without a wrapper for Python, which would take as long again.
@@ -61,14 +59,14 @@ def compiled(function: Callable[..., int], arguments: int) -> tuple[Any, Any]:
     typing, context = cpu_target.typing_context, cpu_target.target_context
     typing.refresh()
     context.refresh()
-    int64s = (types.int64,) * arguments
+    int64s = (types.int64,) * function.__code__.co_argcount
     made = compile_extra(typing, context, function, int64s, types.int64, flags, {})
 
     library = made.library
     module = library.create_ir_module(SYMBOL)
     inner = context.declare_function(module, made.fndesc)
     word = ir.IntType(64)
-    outer = ir.Function(module, ir.FunctionType(word, [word] * arguments), SYMBOL)
+    outer = ir.Function(module, ir.FunctionType(word, [word] * len(int64s)), SYMBOL)
     builder = ir.IRBuilder(outer.append_basic_block())
     _, result = context.call_conv.call_function(builder, inner, types.int64, int64s, outer.args)
     builder.ret(result)

@@ -33,7 +33,6 @@ SERIAL = 1 << 17  # elements that one thread fills before a second one would be 
 SERIAL_BYTES = 4 << 20  # the same for a constant in contiguous memory
 LEAST_STREAMED = 4096  # bytes of a row: fewer have too many lines that are stored in parts
 SLICE = 0.02  # seconds, about, after which the calling thread lets Python handle signals
-ARGUMENTS = 9  # of drivers and of kernels
 NO_MORE = 1 << 62  # a counter beyond every number of chunks
 
 
@@ -187,7 +186,7 @@ def _kernel(
     from numinit.compiler.cpu import address  # late: it imports LLVM
 
     name = kernel_name(transform, dtype, pattern)
-    made = address(run_function(transform, dtype, pattern), name, ARGUMENTS)
+    made = address(run_function(transform, dtype, pattern), name)
     return _driver(dtype.itemsize // dtype.parts, dtype.parts), made
 
 
@@ -196,7 +195,7 @@ def _driver(part: int, parts: int) -> Callable[..., int]:
     from numinit.compiler.calls import function
     from numinit.compiler.cpu import address
 
-    return function(address(drive_function(part, parts), f"drive_{parts}x{part}", ARGUMENTS))
+    return function(address(drive_function(part, parts), f"drive_{parts}x{part}"))
 
 
 class _Workers:

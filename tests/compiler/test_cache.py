@@ -216,7 +216,7 @@ def plus(number, name="plus"):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jit, "compiled", compiled)
-        place = jit.address(kernel, name, 1)
+        place = jit.address(kernel, name)
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(place)(40), not made
 
 

@@ -27,7 +27,7 @@ kind = DTYPES["float32"]
 found = {}
 for init in ni.Uniform(), ni.Normal(), ni.TruncNormal():
     transform, _ = init.plan((3, 5), kind).distribution.transform(kind)
-    module, machine = compiled(run_function(transform, kind, None), 9)
+    module, machine = compiled(run_function(transform, kind, None))
     found[transform.name] = machine.emit_assembly(module)
 print(json.dumps(found))
 """
