@@ -41,7 +41,7 @@ PROCESSORS = {
         "zmm",
         {"words": 44, "uniform": 21, "normal": 48, "truncated": 82},
     ),
-    "znver3": ("", "ymm", {"words": 90, "uniform": 30, "normal": 100, "truncated": 182}),
+    "znver3": ("", "ymm", {"words": 90, "uniform": 30, "normal": 106, "truncated": 182}),
     "x86-64-v2": ("", "xmm", {"words": 210}),
 }
 
