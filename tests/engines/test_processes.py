@@ -177,9 +177,14 @@ def hold():
     with preparing.preparing:
         held.set()
         release.wait()
-thread = threading.Thread(target=hold); thread.start(); held.wait()
+def interrupt():
+    while sys._current_frames()[main].f_code is not preparing.prepared.__code__:
+        time.sleep(0.01)
+    signal.raise_signal(signal.SIGINT)
+main = threading.get_ident()
+thread = threading.Thread(target=hold, daemon=True); thread.start(); held.wait()
 for _ in range(3):
-    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     try:
         preparing.prepared(lambda: done.append("left"))
     except KeyboardInterrupt:
