@@ -181,6 +181,7 @@ def interrupt():
     while sys._current_frames()[main].f_code is not preparing.prepared.__code__:
         time.sleep(0.01)
     signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 main = threading.get_ident()
 thread = threading.Thread(target=hold, daemon=True); thread.start(); held.wait()
 for _ in range(3):
