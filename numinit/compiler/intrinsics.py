@@ -204,32 +204,18 @@ def larger(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return _extreme(builder, args, ">", "max")
 
 
-def _cast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+def cast(source: str, target: str) -> Primitive:
+    """An operation that takes the bits of a number of one type of Numba's for another's."""
+
+    @primitive(lambda types, x: getattr(types, target)(getattr(types, source)))
+    def bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return bits
 
 
-@primitive(lambda types, x: types.uint32(types.float32))
-def float32_bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """The bits of a float32 as uint32."""
-    return _cast(context, builder, signature, args)
-
-
-@primitive(lambda types, x: types.float32(types.uint32))
-def bits_float32(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """The float32 of the bits in a uint32."""
-    return _cast(context, builder, signature, args)
-
-
-@primitive(lambda types, x: types.uint64(types.float64))
-def float64_bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """The bits of a float64 as uint64."""
-    return _cast(context, builder, signature, args)
-
-
-@primitive(lambda types, x: types.float64(types.uint64))
-def bits_float64(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """The float64 of the bits in a uint64."""
-    return _cast(context, builder, signature, args)
+float32_bits, bits_float32 = cast("float32", "uint32"), cast("uint32", "float32")
+float64_bits, bits_float64 = cast("float64", "uint64"), cast("uint64", "float64")
 
 
 def pointer_to(element: str) -> Primitive:
@@ -261,7 +247,7 @@ def scratch(element: str, count: int) -> Primitive:
 @primitive(lambda types, words: types.CPointer(types.uint32)(words))
 def as_uint32(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     """A pointer to uint64 numbers as a pointer to their uint32 halves, in memory order."""
-    return _cast(context, builder, signature, args)
+    return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
 
 @primitive(lambda types, place: types.int64(place))

@@ -109,11 +109,8 @@ class Fill:
             np.array(parameters, np.float64),
             np.array(zeros.parameters if zeros else NO_ZEROS, np.int64),
         )
-        work = Work(
-            run, layout.chunks, layout.grain, layout.units, layout.inner, layout.inner_stride,
-            layout.segment, layout.tile, len(layout.outer),
-            *(array.ctypes.data for array in numbers),
-        )  # fmt: skip
+        places = (array.ctypes.data for array in numbers)
+        work = Work(run, *layout[1:-1], len(layout.outer), *places)
         self._kept = np.array(work, np.int64), *numbers
         self._work = self._kept[0].ctypes.data
         self._streamed = streamed(layout, dtype.itemsize)

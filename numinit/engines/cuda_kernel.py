@@ -1,6 +1,6 @@
 """CUDA kernels: fill any strided view; a thread makes a few blocks of the stream at a time.
 
-A view is a set of *rows* as in `numinit.engines.cpu_kernel`. A *unit* is what a thread makes at a
+A view is a set of *rows* as in `numinit.engines.cpu_drive`. A *unit* is what a thread makes at a
 time: whole blocks of the stream that belong to one row, as many as fill 16 bytes or more.
 Neighbouring threads take units that are neighbours in memory. So units are counted along a row
 first, then along the outer dimensions. In a transposed view, they are counted along the dense outer

@@ -1,6 +1,6 @@
 """Layouts: a strided view as the rows, tiles and chunks that kernels take.
 
-See `numinit.engines.cpu_kernel` for the terms.
+See `numinit.engines.cpu_drive` for the terms.
 """
 
 import functools
@@ -36,7 +36,7 @@ class View(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A view as the kernels take it; see `numinit.engines.cpu_kernel.fill_kernel`."""
+    """A view as the kernels take it; see `numinit.engines.cpu_drive`."""
 
     elements: int
     chunks: int

@@ -124,12 +124,7 @@ assert ni.Uniform()(4).size
 """)
 
 
-@needs_fork
-def test_a_handler_forks_late_while_the_main_thread_waits_for_a_kernel():
-    """A queue's `get` would wait for ever after a handler that outlasts it, up to Python 3.12."""
-    run("""
-run_soon = preparing._run
-preparing._run = lambda *arguments: (time.sleep(1), run_soon(*arguments))
+FORKS_LATE = """
 def handler(*_):
     global child
     time.sleep(0.3)
@@ -138,35 +133,44 @@ def handler(*_):
         signal.alarm(20)  # a child that hangs dies
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.2)
-assert preparing.prepared(lambda: 7) == 7
+"""
+
+
+@needs_fork
+def test_a_handler_forks_late_while_the_main_thread_waits_for_a_kernel():
+    """A queue's `get` would wait for ever after a handler that outlasts it, up to Python 3.12."""
+    run(
+        """
+run_soon = preparing._run
+preparing._run = lambda *arguments: (time.sleep(1), run_soon(*arguments))
+"""
+        + FORKS_LATE
+        + """assert preparing.prepared(lambda: 7) == 7
 if not child:
     os._exit(0)
 child_ends_well(child)
-""")
+"""
+    )
 
 
 @needs_fork
 def test_a_handler_forks_late_while_the_main_thread_waits_for_its_workers():
-    run("""
+    run(
+        """
 from numinit.engines.cpu import _Workers
 workers = _Workers(None, lambda *_: time.sleep(1), 0, 1, ())
 workers.call(1)
 while not workers._busy:
     time.sleep(0.01)
-def handler(*_):
-    global child
-    time.sleep(0.3)
-    if not (child := os.fork()):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)  # a child that hangs dies
-signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.2)
-workers.dismiss()
+"""
+        + FORKS_LATE
+        + """workers.dismiss()
 if not child:
     os._exit(0)
 assert not workers._busy
 child_ends_well(child)
-""")
+"""
+    )
 
 
 def test_who_is_interrupted_leaves_no_work_behind():
