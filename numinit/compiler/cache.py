@@ -60,6 +60,14 @@ SETTINGS = (
     "SLP_VECTORIZE",
 )
 
+#: Those of numba-cuda, which Numba has not before that is imported.
+UNSET = {
+    "CUDA_DEBUG_POLY": True,
+    "CUDA_DEBUG_POLY_USE_TYPED_CONST": True,
+    "CUDA_ENABLE_NRT": False,
+    "CUDA_NRT_STATS": False,
+}
+
 #: Packages whose functions are described by name only: their versions are in the name of each file.
 VERSIONED = sys.stdlib_module_names | {"cuda", "llvmlite", "numba", "numpy"}
 
@@ -82,8 +90,9 @@ def _settings() -> list[Any]:
     config = sys.modules.get(_CONFIG)
     if hasattr(config, "reload_config"):  # wholly imported
         plain = _plain_config()
-        now = [(name, getattr(config, name, None)) for name in SETTINGS]
-        found += [(name, repr(x)) for name, x in now if x != getattr(plain, name, None)]
+        for name in SETTINGS:
+            now, unset = (getattr(x, name, UNSET.get(name)) for x in (config, plain))
+            found += [(name, repr(now))] if now != unset else []
     return found
 
 

@@ -159,9 +159,10 @@ def _toolkit() -> list[Any]:
                 "pip install 'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA"
             ) from None
         found += _file(path)
-        # NVVM's own library of functions, which lies beside it.
-        for beside in sorted(path.parents[1].glob("libdevice/*.bc")) if path.name else ():
-            found += _file(beside)
+        # NVVM's own library of functions: beside it in the toolkit, a folder away in wheels.
+        for place in ("libdevice/*.bc", "nvvm/libdevice/*.bc") if path.name else ():
+            for beside in sorted(path.parents[1].glob(place)):
+                found += _file(beside)
     return found
 
 

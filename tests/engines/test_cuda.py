@@ -371,6 +371,20 @@ for capability in (8, 0), (9, 0), (9, 0):
 """
 
 
+CACHED_IMAGE = """
+import sys
+from numinit.compiler.cuda import _toolkit, image
+from numinit.engines.cuda_kernel import Variant, fill_function
+from numinit.stream.constant import CONSTANT
+from numinit.stream.dtypes import DTYPES
+
+assert any("libdevice" in str(part) for part in _toolkit())
+variant = Variant(CONSTANT, DTYPES["float16"])
+assert image(fill_function(variant), variant.signature, (9, 0)).code[:4] == b"\\x7fELF"
+assert "numba" not in sys.modules
+"""
+
+
 WITHOUT_ROW_STACK = """
 import numba.np.arrayobj
 import numpy as np
@@ -396,6 +410,7 @@ def test_machine_code_is_cached(compiler, tmp_path):
     assert made == [1, 2, 2]
     assert codes[0] != codes[1] == codes[2]
     assert images() == ([0, 0, 0], codes)
+    run("-c", CACHED_IMAGE, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     for file in tmp_path.rglob("*.cubin"):
         file.write_bytes(file.read_bytes()[:-1])
     assert [images()[0], images()[0]] == [made, [0, 0, 0]]
