@@ -11,7 +11,14 @@ import math
 import numpy as np
 
 from numinit.compiler.inline import inline
-from numinit.compiler.intrinsics import bits_float32, bits_float64, float32_bits, float64_bits, fma
+from numinit.compiler.intrinsics import (
+    bits_float32,
+    bits_float64,
+    float32_bits,
+    float64_bits,
+    fma,
+    overlap,
+)
 
 # sqrt(1/2) as float32 bits and as float64 bits.
 ROOT_BITS32 = np.uint32(0x3F3504F3)
@@ -127,7 +134,7 @@ def cos_sin_float32(word):
     z = x * x
     sin = fma(fma(fma(S2, z, S1), z, S0) * z, x, x)
     cos = fma(fma(fma(fma(C2, z, C1), z, C0), z, np.float32(-0.5)), z, F1)
-    if turned & QUARTER32:
+    if overlap(turned, QUARTER32):
         cos, sin = sin, cos
     # The cosine is negative in quadrants 1 and 2, the sine in 2 and 3.
     cos_sign = np.uint32(turned + QUARTER32) & SIGN32

@@ -61,8 +61,8 @@ def radius_float32(word):
     u = fma(np.float32(word), ULP32, HALF_ULP32)
     rest = fma(np.float32(np.uint32(~word)), ULP32, HALF_ULP32)  # 1 - u
     exponent, f = reduced_float32(u)
-    if near_one:
-        exponent, f = np.float32(0.0), -rest
+    if near_one:  # the exponent is 0
+        f = -rest
     return root(minus_2_log_float32(exponent, f))
 
 

@@ -91,8 +91,8 @@ def test_uniform_is_one_rounding_from_exact(precision, low, high):
 
 def all_float32_near_half_precision():
     """Every float16 value, its neighbours in float32 and the ties between two of them."""
-    exact = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
-    finite = np.sort(exact[np.isfinite(exact)])
+    exact = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = np.sort(exact[np.isfinite(exact)].astype(np.float32))
     ties = (finite[1:] + finite[:-1]) / 2
     values = np.concatenate([finite, ties])
     return np.concatenate([values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf)])
