@@ -126,3 +126,16 @@ def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> 
             f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
         )
     return sum(map(operator.mul, begin, c_steps(whole)))
+
+
+def run_start(count: int, whole: tuple[int, ...], start: Any) -> int:
+    """Return the index in the whole weight, in C order, of the first element of a run inside it."""
+    begin = as_shape(start, "start")
+    if len(begin) != 1:
+        raise TypeError(f"start: {show(start)} was given; one integer is accepted")
+    if begin[0] + count > math.prod(whole):
+        raise ValueError(
+            f"start: {count} elements from {begin[0]} on reach beyond the {math.prod(whole)} of "
+            f"shape {whole}"
+        )
+    return begin[0]
