@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numinit.arrays.frameworks import framework_of
+from numinit.arrays.frameworks import values_of
 from numinit.engines.layout import c_steps
 from numinit.show import show
 
@@ -92,11 +92,7 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     """Return row numbers as an array of integers, checked against a weight's shape."""
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
-    try:
-        values = framework_of(rows).values  # also of an array on a GPU
-    except TypeError:
-        values = np.asarray
-    ids: np.ndarray = values(rows)
+    ids = values_of("ids", rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     if ids.size:

@@ -378,7 +378,8 @@ def test_rows_take_what_numpy_takes():
     [([5], IndexError), ([-6], IndexError), ([0, 99, 1], IndexError), (7, IndexError),
      (np.array([2**64 - 1], np.uint64), IndexError), (np.array([-(2**63)]), IndexError),
      ([2**70], (TypeError, IndexError)), ([1.0], TypeError), ([True], TypeError), ("a", TypeError),
-     (None, TypeError), ([None], TypeError), ([1j], TypeError), (["1"], TypeError)],
+     (None, TypeError), ([None], TypeError), ([1j], TypeError), (["1"], TypeError),
+     ([[1], [1, 2]], ValueError), (np.ma.array([1, 2], mask=[0, 1]), TypeError)],
 )  # fmt: skip
 def test_bad_rows(ids, error):
     with pytest.raises(error, match=r"^ids: "):

@@ -627,6 +627,7 @@ FIELDS = [
     (ni.Assign, {"value": [2**53 + 1]}, ValueError, "value"),
     (ni.Assign, {"value": np.array([-(2**63)])}, ValueError, "value"),
     (ni.Assign, {"value": [2**70]}, TypeError, "value"),
+    (ni.Assign, {"value": np.ma.array([1.0, 2.0], mask=[0, 1])}, TypeError, "value"),
 ]
 
 
