@@ -29,8 +29,8 @@ class Assign(Initializer):
     Parameters
     ----------
     value : array_like or torch.Tensor
-        An array of the weight's shape, or of one that broadcasts to it, as in NumPy. Its elements are bools, integers up to 2**53, or of a type
-        of `numinit.stream.dtypes.DTYPES`.
+        An array of the weight's shape, or of one that broadcasts to it, as in NumPy. Its elements
+        are bools, integers up to 2**53, or of a type of `numinit.stream.dtypes.DTYPES`.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Keys, which name streams of values, and generators, which return keys.
 
-One integer for many layers gives equal values to equal layers, here as in JAX, Keras and MLX. Give
-each layer a name, and so a stream of its own, that no other layer changes::
+One integer, or one key, is one stream of words. Weights that are made from it share their words
+element by element, whatever their shapes and distributions: equal layers are equal, and others are
+correlated. Give each layer a name, and so a stream of its own, that no other layer changes::
 
     key = ni.Key(0)
     for n in range(12):
