@@ -587,6 +587,12 @@ def test_a_shape_may_be_one_integer():
     assert init_params({"w": 3, "b": np.int64(2)}, {"*": Normal()})["w"].shape == (3,)
 
 
+def test_a_string_is_one_glob_of_a_rule():
+    rule = recipes.Rule("*.bias", Normal())
+    assert rule == recipes.Rule(("*.bias",), Normal())
+    assert rule.matches("a.bias") and not rule.matches("a")
+
+
 def test_init_params_refuses_before_it_draws():
     with pytest.raises(RecipeError, match="'scalar'"):
         init_params({"huge.w": (1 << 20, 1 << 20), "scalar": ()}, {"*.w": Normal()})
