@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numinit.initializers as init
 from numinit.arrays.frameworks import framework_of
-from numinit.initializers.distributions import real
+from numinit.initializers.distributions import is_complex, real
 from numinit.stream.dtypes import RangeError
 
 Array = TypeVar("Array")
@@ -163,7 +163,7 @@ def sparse_(
     return _fill(tensor, _sparse, (_real("sparsity", sparsity), _real("std", std)), generator, seed)  # type: ignore[no-any-return]
 
 
-def constant_(tensor: Array, val: float) -> Array:
+def constant_(tensor: Array, val: complex) -> Array:
     """Fill with the value `val`, as `Constant` does.
 
     Examples
@@ -171,6 +171,8 @@ def constant_(tensor: Array, val: float) -> Array:
     >>> ni.constant_(np.empty(2), 0.5)
     array([0.5, 0.5])
     """
+    if is_complex(val):
+        return _fill(tensor, init.Constant, (val,), None, None)  # type: ignore[no-any-return]
     number = _real("val", val)
     return _fill(tensor, _constant, (number, math.copysign(1, number)), None, None)  # type: ignore[no-any-return]
 
@@ -318,8 +320,8 @@ mean, std : float
     The mean and the standard deviation.
 a, b : float
     The lower and the upper bound.
-val : float
-    The value of every element.
+val : float or complex
+    The value of every element. A complex number needs a complex tensor.
 groups : int
     The number of groups of output channels. Each group copies the inputs.
 gain : float

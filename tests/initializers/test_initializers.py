@@ -214,6 +214,8 @@ FIELDS = [  # class, arguments, exception, the name it must give
     ("Constant", {"value": None}, TypeError, "value"),
     ("Constant", {"value": [1.0, 2.0]}, TypeError, "value"),
     ("Constant", {"value": 10**400}, (TypeError, ValueError), "value"),
+    ("Normal", {"mean": np.complex64(1 + 1j)}, TypeError, "mean"),
+    ("Normal", {"std": np.complex128(1)}, TypeError, "std"),
     ("Uniform", {"low": 1, "high": 0}, ValueError, "low, high"),
     ("Uniform", {"low": NAN}, ValueError, "low, high"),
     ("Uniform", {"high": NAN}, ValueError, "low, high"),
