@@ -443,6 +443,8 @@ class _Planning:
         """Refuse rules, their globs and entries of [base] that match nothing."""
         recipe = self._recipe
         hint = "mend it, or say optional = true"
+        if not recipe.text:  # a mapping cannot say so
+            hint = "mend it, or give a Recipe whose Rule has optional=True"
         used = {self._globs[first][1] for first in self._first.values()}
         for place, (glob, number) in enumerate(self._globs):
             rule = recipe.rules[number]
