@@ -702,6 +702,19 @@ def test_tensors_without_memory_are_refused():
     assert done.returncode == 0
 
 
+def test_tensors_of_transforms_are_named():
+    for transform in (torch.func.vmap, torch.func.functionalize):
+        with pytest.raises(TypeError, match=r"^tensor: .*torch\.func"):
+            transform(lambda tensor: ni.ones_(tensor))(torch.zeros(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(TypeError, match=r"^tensor: it is nested"):
+        ni.normal_(nested)
+
+
 def test_bfloat16_tensors_need_no_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     tensor = ni.normal_(torch.zeros(5, dtype=torch.bfloat16), seed=3)
