@@ -1,4 +1,4 @@
-"""The command line: ``numinit init``, ``plan``, ``verify`` and ``info``."""
+"""The command line: ``numinit init``, ``plan``, ``verify``, ``compile`` and ``info``."""
 
 import argparse
 import contextlib

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numinit.initializers as init
 from numinit.arrays.frameworks import framework_of
-from numinit.initializers.distributions import real
+from numinit.initializers.distributions import is_complex, real
 from numinit.stream.dtypes import RangeError
 
 Array = TypeVar("Array")
@@ -35,6 +35,13 @@ _kaiming_uniform, _kaiming_normal = _cached(init.KaimingUniform), _cached(init.K
 @_cached
 def _constant(value: float, sign: float) -> init.Constant:
     return init.Constant(value)  # `sign` tells 0.0 from -0.0, which are equal
+
+
+def _real(name: str, value: Any) -> float:
+    try:
+        return real(name, value)
+    except RangeError as error:
+        raise _torchs(error) from None
 
 
 def _fill(tensor: Any, make: _Make, fields: Any, generator: Any, seed: Any) -> Any:
@@ -84,7 +91,7 @@ def uniform_(
     >>> bool((w >= 2.0).all() and (w < 2.5).all())
     True
     """
-    return _fill(tensor, _uniform, (real("a", a), real("b", b)), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _uniform, (_real("a", a), _real("b", b)), generator, seed)  # type: ignore[no-any-return]
 
 
 def normal_(
@@ -97,7 +104,7 @@ def normal_(
     >>> round(float(ni.normal_(np.empty((1000, 1000)), std=0.5, seed=0).std()), 2)
     0.5
     """
-    return _fill(tensor, _normal, (real("mean", mean), real("std", std)), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _normal, (_real("mean", mean), _real("std", std)), generator, seed)  # type: ignore[no-any-return]
 
 
 def trunc_normal_(
@@ -119,7 +126,7 @@ def trunc_normal_(
     >>> bool(abs(ni.trunc_normal_(np.empty((3, 4)), a=-0.5, b=0.5, seed=0)).max() <= 0.5)
     True
     """
-    mean, std, a, b = fields = real("mean", mean), real("std", std), real("a", a), real("b", b)
+    mean, std, a, b = fields = _real("mean", mean), _real("std", std), _real("a", a), _real("b", b)
     if (mean < a - 2 * std or mean > b + 2 * std) and _accepted(_trunc_normal, fields):
         warnings.warn(
             f"mean is more than 2 std from [a, b] in trunc_normal_: mean {mean}, std {std}, "
@@ -140,7 +147,7 @@ def orthogonal_(
     >>> bool(np.allclose(w @ w.T, np.eye(3)))
     True
     """
-    return _fill(tensor, _orthogonal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _orthogonal, (_real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def sparse_(
@@ -153,10 +160,10 @@ def sparse_(
     >>> (ni.sparse_(np.empty((10, 3)), sparsity=0.25, seed=0) == 0).sum(axis=0).tolist()
     [3, 3, 3]
     """
-    return _fill(tensor, _sparse, (real("sparsity", sparsity), real("std", std)), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _sparse, (_real("sparsity", sparsity), _real("std", std)), generator, seed)  # type: ignore[no-any-return]
 
 
-def constant_(tensor: Array, val: float) -> Array:
+def constant_(tensor: Array, val: complex) -> Array:
     """Fill with the value `val`, as `Constant` does.
 
     Examples
@@ -164,7 +171,9 @@ def constant_(tensor: Array, val: float) -> Array:
     >>> ni.constant_(np.empty(2), 0.5)
     array([0.5, 0.5])
     """
-    number = real("val", val)
+    if is_complex(val):
+        return _fill(tensor, init.Constant, (val,), None, None)  # type: ignore[no-any-return]
+    number = _real("val", val)
     return _fill(tensor, _constant, (number, math.copysign(1, number)), None, None)  # type: ignore[no-any-return]
 
 
@@ -223,7 +232,7 @@ def xavier_uniform_(
     >>> bool(abs(ni.xavier_uniform_(np.empty((2, 4)), seed=0)).max() <= 1)
     True
     """
-    return _fill(tensor, _xavier_uniform, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _xavier_uniform, (_real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def xavier_normal_(
@@ -236,7 +245,7 @@ def xavier_normal_(
     >>> round(float(ni.xavier_normal_(np.empty((100, 100)), seed=0).std()), 2)
     0.1
     """
-    return _fill(tensor, _xavier_normal, (real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
+    return _fill(tensor, _xavier_normal, (_real("gain", gain),), generator, seed)  # type: ignore[no-any-return]
 
 
 def kaiming_uniform_(
@@ -311,8 +320,8 @@ mean, std : float
     The mean and the standard deviation.
 a, b : float
     The lower and the upper bound.
-val : float
-    The value of every element.
+val : float or complex
+    The value of every element. A complex number needs a complex tensor.
 groups : int
     The number of groups of output channels. Each group copies the inputs.
 gain : float

@@ -53,10 +53,11 @@ a drawn type that is no float           values on some backends           ``Type
 Keras' own tests of its initializers pass with these classes in the place of Keras'.
 
 Numinit's own initializers are here under their own names, of which Keras' strings are the likes of
-"kaiming_normal", with the axes of Keras as defaults and the argument `seed`: `KaimingNormal`, `KaimingUniform`, `XavierNormal`, `XavierUniform`,
-`EmbeddingUniform`, `TruncNormal`, `Sparse`, `Eye`, `Dirac`, `Bilinear`, `DeltaOrthogonal`, and
-`DepthScaled`, `MuP`, `Padded` around another one of this module. (An array is an initializer in Keras
-already, so that `numinit.Assign` is not needed.)
+"kaiming_normal", with the axes of Keras as defaults and the argument `seed`: `KaimingNormal`,
+`KaimingUniform`, `XavierNormal`, `XavierUniform`, `EmbeddingUniform`, `TruncNormal`, `Sparse`,
+`Eye`, `Dirac`, `Bilinear`, `DeltaOrthogonal`, and `DepthScaled`, `MuP`, `Padded` around another one
+of this module. (An array is an initializer in Keras already, so that `numinit.Assign` is not
+needed.)
 
 Examples
 --------

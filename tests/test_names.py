@@ -26,7 +26,7 @@ WRONG = {
     "seed": ["x", -1, 1 << 64, 1.5],
     "mean": ["x", None, 1j, 10**400],
     "std": ["x", -1.0, None],
-    "gain": ["x", None, 1j],
+    "gain": ["x", None, 1j, np.nan],
     "sparsity": ["x", -0.5, 1.5, None],
     "val": ["x", None, 1j, 1e40, 10**400],
     "groups": ["x", 0, -1, 1.5],
@@ -39,8 +39,9 @@ OWN = {
     ("uniform_", "b"): ["x", -1.0, np.inf, 1e40, None],
     ("trunc_normal_", "a"): ["x", 3.0, np.inf, None],
     ("trunc_normal_", "b"): ["x", -3.0, -np.inf, None],
-    ("kaiming_uniform_", "a"): ["x", True, [1], 1j, np.zeros(2)],
-    ("kaiming_normal_", "a"): ["x", True, [1], 1j, np.zeros(2)],
+    ("orthogonal_", "gain"): ["x", None, 1j],  # NaN is a factor, as in torch
+    ("kaiming_uniform_", "a"): ["x", True, [1], 1j, np.zeros(2), np.nan],
+    ("kaiming_normal_", "a"): ["x", True, [1], 1j, np.zeros(2), np.nan],
 }
 #: by function: shapes of too few axes, and of too many where there is a limit
 SHAPES = {
@@ -103,6 +104,15 @@ def test_torchs_message_of_fans():
         ni.normal_(np.empty(3), seed="x")
     with pytest.raises(RuntimeError, match=r"^val: 1e\+40 was given; float32"):
         ni.constant_(np.empty(3, np.float32), 1e40)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_numbers_beyond_float64_are_errors_of_torchs_kind(name):
+    numbers = {"a", "b", "mean", "std", "gain", "sparsity", "val"}
+    for argument in numbers & inspect.signature(getattr(ni, name)).parameters.keys():
+        given = {"tensor": np.zeros((4, 4), np.float32), **NEEDED.get(name, {}), argument: 10**400}
+        with pytest.raises(RuntimeError, match=rf"^{argument}: .*float64"):
+            getattr(ni, name)(**given)
 
 
 def test_trunc_normal_of_a_complex_tensor():

@@ -150,6 +150,7 @@ CALLS += [
     for value in [1, True, NAN, INF, -INF, -0.0, 1e38, None, "1", "x", torch.tensor(2.0), np.float32(3)]
 ]  # fmt: skip
 CALLS += [("constant_", HALF, (65504,), {})]
+CALLS += [("constant_", of(3, dtype=torch.complex64), (value,), {}) for value in (1, 1j, 2 - 3j)]
 KERNEL = of(4, 2, 3)
 CALLS += [
     ("dirac_", make, (), {})
@@ -404,6 +405,20 @@ def test_a_parameter_tensor_is_read_at_every_call():
     del std
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize("val", [1j, 2 - 3j, np.complex64(1j)])
+def test_complex_constants(val):
+    found, expected = (torch.zeros(3, dtype=torch.complex64) for _ in range(2))
+    assert torch.equal(ni.constant_(found, val), theirs.constant_(expected, complex(val)))
+    with pytest.raises(TypeError, match=r"^val: .* for float32; a real number is accepted"):
+        ni.constant_(torch.zeros(3), val)
+
+
+def test_a_tensor_that_is_no_number_is_named():
+    for std in (torch.empty((), device="meta"), torch.tensor(1j), torch.ones(2)):
+        with pytest.raises(TypeError, match=r"^std: tensor\("):
+            ni.normal_(torch.zeros(3), std=std)
 
 
 # The same distributions as torch's.
@@ -685,6 +700,19 @@ def test_tensors_without_memory_are_refused():
     )
     assert done.stdout.splitlines() == list(WITHOUT_MEMORY), done.stderr
     assert done.returncode == 0
+
+
+def test_tensors_of_transforms_are_named():
+    for transform in (torch.func.vmap, torch.func.functionalize):
+        with pytest.raises(TypeError, match=r"^tensor: .*torch\.func"):
+            transform(lambda tensor: ni.ones_(tensor))(torch.zeros(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(TypeError, match=r"^tensor: it is nested"):
+        ni.normal_(nested)
 
 
 def test_bfloat16_tensors_need_no_ml_dtypes(monkeypatch):

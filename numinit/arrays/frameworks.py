@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from numinit.arrays.memory import Framework
 
 #: Package, or a part of one -> the module whose ``FRAMEWORK`` is its `Framework`.
@@ -57,6 +59,25 @@ def of_ancestry(kind: Any) -> Iterator[Framework]:
             package = package.rpartition(".")[0]
         if package:
             yield _imported(FRAMEWORKS[package])
+
+
+def values_of(name: str, given: Any) -> np.ndarray:
+    """The values of an argument that is an array of any framework, or what NumPy makes one of.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has none; the message has the argument's `name`.
+    """
+    try:
+        values = framework_of(given).values
+    except TypeError:
+        values = np.asarray
+    try:
+        return values(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last one of a meta tensor
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: {str(error).removeprefix('array: ')}") from None
 
 
 def in_use() -> Iterator[Framework]:

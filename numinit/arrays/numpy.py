@@ -32,6 +32,35 @@ def memory(array: np.ndarray) -> Memory:
     return address, dtype, array.shape, array.strides, ()
 
 
+def memory_of_bytes(array: np.ndarray, dtype: DType) -> Memory:
+    """The memory of elements of a type in an array of their raw bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such array, is read-only, or ends within an element.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(
+            f"array: {kind} was given with a dtype; a numpy.ndarray of uint8 is accepted then"
+        )
+    if array.ndim != 1 or not array.flags.c_contiguous:
+        raise ValueError(
+            f"array: shape {array.shape} and strides {array.strides} were given with a dtype; a "
+            "contiguous array of one axis is accepted then"
+        )
+    if not array.flags.writeable:
+        raise ValueError("array: it is read-only; a writable array is accepted")
+    if array.size % dtype.itemsize:
+        raise ValueError(
+            f"array: {array.size} bytes were given; a multiple of {dtype.itemsize} is accepted for "
+            f"{dtype.name}"
+        )
+    part = (array.size // dtype.itemsize,)
+    return array.ctypes.data, dtype, part, (dtype.itemsize,), ()
+
+
 def numpy_dtype(dtype: DType) -> np.dtype:
     """The NumPy dtype of an element type.
 

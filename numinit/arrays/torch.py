@@ -52,9 +52,13 @@ def memory(tensor: torch.Tensor) -> Memory:
         address = 0
     if address == 0 and tensor.numel():
         raise TypeError(
-            "tensor: its memory was freed, or it stands for another; neither is accepted"
+            "tensor: its memory was freed, or a transform of torch.func, such as vmap or grad, has put "
+            "it in another's place; a plain tensor is accepted"
         )
-    shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
+    try:
+        shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
+    except RuntimeError:
+        raise TypeError("tensor: it is nested; dense strided ones are accepted") from None
     if where:
         refuse_misaligned(address or 0, dtype, shape, strides)
     return address, dtype, shape, strides, where

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from numinit.arrays.frameworks import framework_of
+from numinit.arrays.frameworks import values_of
 from numinit.engines.by_index import CHUNK
 from numinit.engines.spec import ByIndex, Index, Plan
 from numinit.initializers.base import Initializer
@@ -29,8 +29,8 @@ class Assign(Initializer):
     Parameters
     ----------
     value : array_like or torch.Tensor
-        An array of the weight's shape, or of one that broadcasts to it, as in NumPy. Its elements are bools, integers up to 2**53, or of a type
-        of `numinit.stream.dtypes.DTYPES`.
+        An array of the weight's shape, or of one that broadcasts to it, as in NumPy. Its elements
+        are bools, integers up to 2**53, or of a type of `numinit.stream.dtypes.DTYPES`.
 
     Raises
     ------
@@ -113,15 +113,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def _copy(value: Any) -> np.ndarray:
     """Return a read-only copy in C order."""
-    try:
-        framework = framework_of(value)
-    except TypeError:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ValueError(f"value: it is no array: {error}") from None
-    else:
-        array = framework.values(value)
+    array = values_of("value", value)
     kind = array.dtype.kind
     if kind not in "biu":
         try:

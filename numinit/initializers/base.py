@@ -1,7 +1,6 @@
 """The base of all initializers: the ways to ask for values, checked and handed to the engines."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from operator import add
 from typing import Any, ClassVar
@@ -11,6 +10,8 @@ import numpy as np
 from numinit.arrays.frameworks import framework_of
 from numinit.arrays.memory import Framework
 from numinit.arrays.new import empty, maker_of
+from numinit.arrays.numpy import FRAMEWORK as NUMPY
+from numinit.arrays.numpy import memory_of_bytes
 from numinit.engines import cuda, driver
 from numinit.engines.driver import Filler
 from numinit.engines.floats import default_mode
@@ -22,7 +23,14 @@ from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.transform import Transform
 from numinit.weights.keys import Key, as_key
-from numinit.weights.shapes import as_rows, as_shape, check_rows, parse_index, window_start
+from numinit.weights.shapes import (
+    as_rows,
+    as_shape,
+    check_rows,
+    parse_index,
+    run_start,
+    window_start,
+)
 
 ROWS = 1 << 18  # rows that `rows` makes at a time; their numbers take 2 MiB
 
@@ -297,23 +305,16 @@ class Initializer:
         >>> bool((run == ni.Normal()((4, 2), "float64", seed=0).reshape(-1)[3:]).all())
         True
         """
-        if dtype is not None:
-            fill = self.prepare_flat(array.size, array.size if shape is None else shape, dtype)
-            if fill is not None:
-                key = as_key(seed)
-                fill(array.ctypes.data, start, 0, key.seed, key.stream)
-            return array
-        framework = framework_of(array)
-        address, kind, part, strides, where = framework.memory(array)
-        whole = part if shape is None else as_shape(shape)
+        if dtype is None:
+            framework = framework_of(array)
+            address, kind, part, strides, where = framework.memory(array)
+        else:
+            framework = NUMPY
+            address, kind, part, strides, where = memory_of_bytes(array, as_dtype(dtype))
         if len(part) != 1:
             raise ValueError(f"array: its shape is {part}; an array of one axis is accepted")
-        first = as_shape(start, "start")[0]
-        if first + part[0] > math.prod(whole):
-            raise ValueError(
-                f"start: {part[0]} elements from {first} on reach beyond the {math.prod(whole)} of "
-                f"shape {whole}"
-            )
+        whole = part if shape is None else as_shape(shape)
+        first = run_start(part[0], whole, start)
         ready, draws = self._ready(whole, kind, part, strides, (1,), False, bool(where))
         if address is not None:
             _run(framework, array, ready, draws, seed, address, first, where)
@@ -339,7 +340,8 @@ class Initializer:
         kind = as_dtype(dtype)
         size = kind.itemsize
         fill: Filler | None
-        fill, _ = self._ready(as_shape(shape), kind, (nbytes // size,), (size,), (1,))
+        whole, part = as_shape(shape), (nbytes // size,)
+        fill, _ = self._ready(whole, kind, part, (size,), (1,), False, False)  # as `fill_flat` asks
         return fill
 
     def _new(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from typing import Any, ClassVar
 
+import numpy as np
+
 from numinit.initializers.base import Distribution
 from numinit.show import show
 from numinit.stream.constant import CONSTANT
@@ -19,14 +21,20 @@ from numinit.stream.uniform import UNIFORM
 
 def real(name: str, value: Any) -> float:
     """Return `value` as a float; an error names the parameter."""
-    if not hasattr(value, "__float__"):  # a string, which float() would parse
+    # float() would parse a string, and drop the imaginary part of a complex number of NumPy's.
+    if not hasattr(value, "__float__") or isinstance(value, np.complexfloating):
         raise TypeError(f"{name}: {show(value)} was given; a real number is accepted")
     try:
         return float(value)
     except OverflowError:
         raise RangeError(f"{name}: the number is beyond the largest float64") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last one by torch
         raise TypeError(f"{name}: {show(value)} was given; a real number is accepted") from None
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a value is a number that is not real."""
+    return isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real)
 
 
 def set_real(initializer: Any, name: str) -> float:
@@ -73,11 +81,8 @@ class Constant(Distribution):
     value: complex = 0.0
 
     def __post_init__(self) -> None:
-        value: complex = self.value
-        if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
-            value = complex(value)
-        else:
-            value = real("value", value)
+        value = self.value
+        value = complex(value) if is_complex(value) else real("value", value)
         object.__setattr__(self, "value", value)
 
     def transform(self, dtype: DType) -> tuple[Transform, tuple[float, ...]]:

@@ -113,8 +113,8 @@ class Orthogonal(Initializer):
     Raises
     ------
     ValueError
-        If fewer than 2 axes are left beside those of `batch_axis`, or a part of a weight is
-        asked for.
+        If fewer than 2 axes are left beside those of `batch_axis`, or rows of a weight are asked
+        for.
 
     Examples
     --------
@@ -180,8 +180,8 @@ class DeltaOrthogonal(Initializer):
     Raises
     ------
     ValueError
-        If the weight has fewer than 3 or more than 5 axes, or fewer outputs than inputs, or a part
-        of a weight is asked for.
+        If the weight has fewer than 3 or more than 5 axes, or fewer outputs than inputs, or rows of
+        it are asked for.
 
     Examples
     --------

@@ -67,12 +67,15 @@ class Parts(Initializer):
         for number, (size, init) in enumerate(parts):
             if not isinstance(init, Initializer):
                 raise TypeError(f"parts: part {number}: {show(init)} is no initializer")
-            if size is not None and (not isinstance(size, int) or isinstance(size, bool)):
+            if size is not None and (
+                not isinstance(size, int | np.integer) or isinstance(size, bool)
+            ):
                 raise TypeError(f"parts: part {number}: {show(size)} is no size; an integer is")
             if size is not None and size < 1:
                 raise ValueError(
                     f"parts: part {number} has size {show(size)}; at least 1 is accepted"
                 )
+        parts = tuple((None if size is None else int(size), init) for size, init in parts)
         object.__setattr__(self, "parts", parts)
         _set_integer(self, "axis")
 

@@ -138,12 +138,12 @@ class Dirac(Initializer):
 class Bilinear(Initializer):
     """Kernels with which a transposed convolution upsamples bilinearly.
 
-    The weight has the shape (in, out, k, k), or another order of these axes. Each kernel is the product of two triangles. With
-    ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the value at (y, x) is
-    ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and Paddle's
-    ``nn.initializer.Bilinear``. (Paddle's kernels are not symmetric, because it adds x / k to the
-    row number y; the division was meant to be one of integers.) To upsample each channel by an
-    integer s, use k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many groups as
+    The weight has the shape (in, out, k, k), or another order of these axes. Each kernel is the
+    product of two triangles. With ``f = ceil(k / 2)`` and ``c = (2 f - 1 - f % 2) / (2 f)`` the
+    value at (y, x) is ``(1 - |y / f - c|) (1 - |x / f - c|)``, as in Caffe's bilinear filler and
+    Paddle's ``nn.initializer.Bilinear``. (Paddle's kernels are not symmetric, because it adds x / k
+    to the row number y; the division was meant to be one of integers.) To upsample each channel by
+    an integer s, use k = 2 s - s % 2, stride s, padding ceil((s - 1) / 2) and as many groups as
     channels.
 
     Parameters

@@ -14,7 +14,7 @@ from numinit.initializers.distributions import Normal, Uniform, set_real, set_sc
 from numinit.initializers.truncated_normal import TruncNormal
 from numinit.show import show
 from numinit.stream.complex_disk import DISK, TRUNCATED_DISK
-from numinit.stream.dtypes import DType, quotient
+from numinit.stream.dtypes import DType, RangeError, quotient
 from numinit.stream.transform import Transform
 from numinit.weights.fans import MODES, fan, fans
 from numinit.weights.gains import PARAMETERS, calculate_gain, is_parameter
@@ -227,6 +227,8 @@ class _Kaiming(_Fans):
             set_real(self, "a")  # its errors name the field
         leaky = isinstance(self.nonlinearity, str) and self.nonlinearity == "leaky_relu"
         gain = calculate_gain(self.nonlinearity, self.a if leaky or self.a != 0 else None)
+        if math.isnan(gain):
+            raise RangeError(f"a: {show(self.a)} not a valid number")
         object.__setattr__(self, "_gain", gain)
         if self.a is not None:
             set_real(self, "a")

@@ -11,6 +11,7 @@ from numinit.initializers import Initializer
 from numinit.show import show
 from numinit.stream.dtypes import as_dtype
 from numinit.weights.keys import as_key
+from numinit.weights.shapes import as_shape
 
 if TYPE_CHECKING:
     from numinit.models.recipes import Recipe
@@ -76,16 +77,25 @@ def init_params(
         specs = load_shapes(shapes)
         shapes = {name: spec.shape for name, spec in specs.items()}
         owns = {name: spec.dtype for name, spec in specs.items()}
+    elif not isinstance(shapes, Mapping):
+        raise TypeError(
+            f"shapes: {show(shapes)} was given; a mapping of names to shapes, or the name or path of "
+            "a model, is accepted"
+        )
+    for name in shapes:
+        if not isinstance(name, str):
+            raise TypeError(f"shapes: the name {show(name)} was given; a string is accepted")
+    sizes = {name: as_shape(given, f"shapes[{show(name)}]") for name, given in shapes.items()}
     # Everything that can be refused is refused before the first tensor is drawn.
     rules = as_recipe(recipe)
-    said = dict(rules.dtypes(shapes))
+    said = dict(rules.dtypes(sizes))
     for name, own in owns.items():
         if (own in INTEGERS and said.get(name, "keep") == "keep") or (
             said.get(name) == "keep" and own is not None
         ):  # it counts, whatever `dtype`
             said[name] = own
     kept = {name: INTEGERS[kind] for name, kind in said.items() if kind in INTEGERS}
-    drawn = [name for name in shapes if name not in kept]
+    drawn = [name for name in sizes if name not in kept]
     if isinstance(dtype, Mapping):
         for name in drawn:
             if name not in dtype:
@@ -99,23 +109,23 @@ def init_params(
             name: asked if said.get(name, "keep") == "keep" else as_dtype(said[name])
             for name in drawn
         }
-    plans = rules.made(shapes, dtypes)
+    plans = rules.made(sizes, dtypes)
     key = as_key(seed)
     made = Plans(plans)  # alike tensors share what is prepared
     for name, integer in kept.items():
-        check_integers(name, made[name], tuple(map(int, shapes[name])), integer)
+        check_integers(name, made[name], sizes[name], integer)
     for name, kind in dtypes.items():
-        shape = tuple(map(int, shapes[name]))
+        shape = sizes[name]
         strides = tuple(step * kind.itemsize for step in c_steps(shape))
         try:  # as the call below asks for it
             made.ready(name, shape, kind)._ready(shape, kind, shape, strides, None, False, False)
         except ValueError as error:
             raise RecipeError(f"tensor {show(name)}: {error}") from error
     return {
-        name: integers(name, made[name], tuple(map(int, shapes[name])), kept[name])
+        name: integers(name, made[name], sizes[name], kept[name])
         if name in kept
-        else made.ready(name, tuple(map(int, shapes[name])), dtypes[name])(
-            shapes[name], dtypes[name], seed=made.key(name, key)
+        else made.ready(name, sizes[name], dtypes[name])(
+            sizes[name], dtypes[name], seed=made.key(name, key)
         )
         for name in plans
     }

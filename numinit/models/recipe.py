@@ -42,7 +42,7 @@ class Rule:
     Attributes
     ----------
     match : tuple of str
-        Globs, matched against a tensor's whole name, case and all.
+        Globs, matched against a tensor's whole name, case and all. A string is one glob.
     init : Initializer or None
         The initializer.
     depth_scaled : bool
@@ -77,6 +77,10 @@ class Rule:
     norm_of: str | None = None
     dtype: str | None = None
     optional: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.match, str):
+            object.__setattr__(self, "match", (self.match,))
 
     def matches(self, name: str) -> bool:
         """Whether any glob matches `name`."""
@@ -439,6 +443,8 @@ class _Planning:
         """Refuse rules, their globs and entries of [base] that match nothing."""
         recipe = self._recipe
         hint = "mend it, or say optional = true"
+        if not recipe.text:  # a mapping cannot say so
+            hint = "mend it, or give a Recipe whose Rule has optional=True"
         used = {self._globs[first][1] for first in self._first.values()}
         for place, (glob, number) in enumerate(self._globs):
             rule = recipe.rules[number]

@@ -58,6 +58,8 @@ class Piece(NamedTuple):
 
 def checked(specs: Specs) -> dict[str, TensorSpec]:
     """Names, shapes and dtypes, the first two checked."""
+    if not isinstance(specs, Mapping):
+        raise InputError(f"names must be mapped to shapes, got {show(specs)}")
     if not specs:
         raise InputError("no tensors: at least one name and shape is needed")
     made = {}

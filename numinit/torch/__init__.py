@@ -19,12 +19,13 @@ numinit; what draws nothing, such as a table of positions, is made by torch on t
     numinit.torch.init_module(traced.module, traced, seed=0)
     Path("recipe.toml").write_text(traced.toml())         # for ``numinit init --recipe recipe.toml``
 
-What a constructor copies stays a copy: the layers of a torch.nn.TransformerEncoder begin alike. Fills
-that others overwrite are left out, so that no tensor is filled twice. Three things cannot be recorded, and give a warning that names the module: draws that
-numinit has no fill for (``exponential_``, ``randperm``), which torch makes from a seed that follows
-from the tensor's name; random values that Python code reads (``w.norm().item()``), which are drawn
-while the code runs; and operations on random values that torch cannot describe without carrying them
-out (``geqrf``), which are treated in the same way.
+What a constructor copies stays a copy: the layers of a torch.nn.TransformerEncoder begin alike.
+Fills that others overwrite are left out, so that no tensor is filled twice. Three things cannot be
+recorded, and give a warning that names the module: draws that numinit has no fill for
+(``exponential_``, ``randperm``), which torch makes from a seed that follows from the tensor's name;
+random values that Python code reads (``w.norm().item()``), which are drawn while the code runs; and
+operations on random values that torch cannot describe without carrying them out (``geqrf``), which
+are treated in the same way.
 
 `patched` is for code that should stay as it is: inside of it, torch's own initialization runs at
 numinit's speed, and ``torch.manual_seed`` governs it as before.

@@ -28,6 +28,9 @@ _DRAWS: dict[Any, tuple[Callable[..., Tensor], Initializer]] = {
     torch.randn: (torch.empty, Normal()),
     torch.randn_like: (torch.empty_like, Normal()),
 }
+#: numinit's errors, and torch's own, as in a vmap whose randomness differs. Then torch's function is
+#: called, which does it, or has its own error.
+_REFUSALS = (ImportError, TypeError, ValueError, RuntimeError)
 _EMPTY = {torch.empty, torch.empty_like, torch.empty_strided, Tensor.new_empty}
 
 
@@ -68,8 +71,8 @@ def _init_function(
         return original(*args, **kwargs)
     try:
         return getattr(functional, name)(*args, **kwargs)
-    except (ImportError, TypeError, ValueError, RuntimeError):
-        return original(*args, **kwargs)  # which does it, or has its own error
+    except _REFUSALS:
+        return original(*args, **kwargs)
 
 
 def _accepted(tensor: Any) -> bool:
@@ -107,8 +110,8 @@ def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = {_PLAIN.get(key, key): value for key, value in kwargs.items() if key != "generator"}
     try:
         return _FILLS[func](*args, **given).fill_(args[0], seed=kwargs.get("generator"))
-    except (ImportError, TypeError, ValueError):
-        return func(*args, **kwargs)  # which does it, or has its own error
+    except _REFUSALS:
+        return func(*args, **kwargs)
 
 
 #: torch's names of arguments that Python has for something else.
@@ -126,6 +129,6 @@ def _drawn(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     use_huge_pages(tensor)
     try:
         init.fill_(tensor, seed=kwargs.get("generator"))
-    except (ImportError, TypeError, ValueError):
+    except _REFUSALS:
         return func(*args, **kwargs)
     return tensor.requires_grad_(kwargs.get("requires_grad", False))

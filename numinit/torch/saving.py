@@ -53,7 +53,7 @@ def save(
         `numinit.torch.trace` returned. Of tied tensors the file has the first name.
     path : str or Path
         Ends in ``.safetensors``; or, with `max_shard_size`, a directory.
-    seed : int or Key, default 0
+    seed : int, Key or any other seed, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     recipe : Recipe, str, Path or mapping of str to Initializer, optional
         As in `numinit.torch.init_module`; if left out, the module's own code is traced.
@@ -91,12 +91,13 @@ def save(
     ...     save(module, f"{folder}/linear.safetensors", seed=0)
     Summary(tensors=2, nbytes=2600, within=())
     """
-    specs, rules, given = _written(module, recipe, as_key(seed))
+    key = as_key(seed)  # once, because a generator advances
+    specs, rules, given = _written(module, recipe, key)
     return write(
         path,
         specs,
         rules,
-        seed,
+        key,
         dtype,
         progress,
         overwrite,

@@ -1,7 +1,8 @@
 """Keys, which name streams of values, and generators, which return keys.
 
-One integer for many layers gives equal values to equal layers, here as in JAX, Keras and MLX. Give
-each layer a name, and so a stream of its own, that no other layer changes::
+One integer, or one key, is one stream of words. Weights that are made from it share their words
+element by element, whatever their shapes and distributions: equal layers are equal, and others are
+correlated. Give each layer a name, and so a stream of its own, that no other layer changes::
 
     key = ni.Key(0)
     for n in range(12):
@@ -104,13 +105,13 @@ class Key:
         if isinstance(data, str):
             tail = b"s" + data.encode("utf-8", "surrogatepass")
         else:
-            tail = b"i" + _word("data", data).to_bytes(8, "little")
+            tail = b"i" + _word("data", data, "a string or ").to_bytes(8, "little")
         digest = hashlib.blake2b(_PAIR.pack(self.seed, self.stream) + tail, digest_size=16)
         return Key(*_PAIR.unpack(digest.digest()))
 
 
-def _word(name: str, value: Any) -> int:
-    """Return `value` as an int of 64 bits."""
+def _word(name: str, value: Any, also: str = "") -> int:
+    """Return `value` as an int of 64 bits; an error says what is `also` accepted."""
     if type(value) is int and 0 <= value < LIMIT:
         return value
     is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -119,13 +120,11 @@ def _word(name: str, value: Any) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < LIMIT:
-        raise _refused(name, value, is_int)
+        kind = ValueError if is_int else TypeError
+        raise kind(
+            f"{name}: {show(value)} was given; {also}an integer from 0 to 2**64 - 1 is accepted"
+        )
     return number
-
-
-def _refused(name: str, value: Any, is_int: bool) -> Exception:
-    kind = ValueError if is_int else TypeError
-    return kind(f"{name}: {show(value)} was given; an integer from 0 to 2**64 - 1 is accepted")
 
 
 class Generator:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numinit.arrays.frameworks import framework_of
+from numinit.arrays.frameworks import values_of
 from numinit.engines.layout import c_steps
 from numinit.show import show
 
@@ -92,11 +92,7 @@ def as_rows(rows: Any, whole: tuple[int, ...]) -> np.ndarray:
     """Return row numbers as an array of integers, checked against a weight's shape."""
     if not whole:
         raise ValueError("shape: () has no rows; at least one axis is accepted")
-    try:
-        values = framework_of(rows).values  # also of an array on a GPU
-    except TypeError:
-        values = np.asarray
-    ids: np.ndarray = values(rows)
+    ids = values_of("ids", rows)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids: {ids.dtype} values were given; integers are accepted")
     if ids.size:
@@ -126,3 +122,16 @@ def window_start(part: tuple[int, ...], whole: tuple[int, ...], offset: Any) -> 
             f"offset: a window of shape {part} at {begin} reaches beyond the whole shape {whole}"
         )
     return sum(map(operator.mul, begin, c_steps(whole)))
+
+
+def run_start(count: int, whole: tuple[int, ...], start: Any) -> int:
+    """Return the index in the whole weight, in C order, of the first element of a run inside it."""
+    begin = as_shape(start, "start")
+    if len(begin) != 1:
+        raise TypeError(f"start: {show(start)} was given; one integer is accepted")
+    if begin[0] + count > math.prod(whole):
+        raise ValueError(
+            f"start: {count} elements from {begin[0]} on reach beyond the {math.prod(whole)} of "
+            f"shape {whole}"
+        )
+    return begin[0]

@@ -198,6 +198,17 @@ def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path
     assert caught.value.tensor == "steps"
 
 
+@pytest.mark.parametrize(
+    "generator", [ni.Generator, np.random.default_rng, lambda n: torch.Generator().manual_seed(n)]
+)
+def test_a_generator_is_one_seed_for_a_whole_file(tmp_path, generator):
+    path, traced = tmp_path / "computed.safetensors", trace(Computed)
+    save(traced, path, generator(5))
+    found = pytest.importorskip("safetensors.torch").load_file(path)
+    for name, tensor in init_module(Computed(), traced, seed=generator(5)).state_dict().items():
+        assert torch.equal(found[name], tensor), name
+
+
 def test_a_digest_of_nothing_is_refused(tmp_path):
     path = tmp_path / "computed.safetensors"
     save(trace(Computed), path, 1)

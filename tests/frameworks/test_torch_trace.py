@@ -877,6 +877,17 @@ def test_patched_errors_and_autograd():
             assert torch.randn(4, 3, dtype=torch.float64).dtype == torch.float64
 
 
+def test_patched_in_a_vmap():
+    def noisy(tensor):
+        return tensor + torch.randn(2), torch.zeros_like(tensor).normal_()
+
+    with patched():
+        for values in torch.func.vmap(noisy, randomness="different")(torch.zeros(3, 2)):
+            assert values.unique().numel() == values.numel()
+        with pytest.raises(RuntimeError, match="randomness"):
+            torch.func.vmap(noisy)(torch.zeros(3, 2))
+
+
 def test_patched_makes_traces_and_modules():
     with patched():
         traced = trace(lambda: nn.Linear(3, 2))

@@ -214,6 +214,8 @@ FIELDS = [  # class, arguments, exception, the name it must give
     ("Constant", {"value": None}, TypeError, "value"),
     ("Constant", {"value": [1.0, 2.0]}, TypeError, "value"),
     ("Constant", {"value": 10**400}, (TypeError, ValueError), "value"),
+    ("Normal", {"mean": np.complex64(1 + 1j)}, TypeError, "mean"),
+    ("Normal", {"std": np.complex128(1)}, TypeError, "std"),
     ("Uniform", {"low": 1, "high": 0}, ValueError, "low, high"),
     ("Uniform", {"low": NAN}, ValueError, "low, high"),
     ("Uniform", {"high": NAN}, ValueError, "low, high"),
@@ -378,7 +380,8 @@ def test_rows_take_what_numpy_takes():
     [([5], IndexError), ([-6], IndexError), ([0, 99, 1], IndexError), (7, IndexError),
      (np.array([2**64 - 1], np.uint64), IndexError), (np.array([-(2**63)]), IndexError),
      ([2**70], (TypeError, IndexError)), ([1.0], TypeError), ([True], TypeError), ("a", TypeError),
-     (None, TypeError), ([None], TypeError), ([1j], TypeError), (["1"], TypeError)],
+     (None, TypeError), ([None], TypeError), ([1j], TypeError), (["1"], TypeError),
+     ([[1], [1, 2]], ValueError), (np.ma.array([1, 2], mask=[0, 1]), TypeError)],
 )  # fmt: skip
 def test_bad_rows(ids, error):
     with pytest.raises(error, match=r"^ids: "):
@@ -460,6 +463,43 @@ def test_bad_windows_leave_the_array_alone(window, error, name):
         with pytest.raises(error, match=f"^{name}"):
             init.fill_(array, **{"seed": 0, **window})
     assert (array == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("raw", "arguments", "error", "name"),
+    [
+        (lambda base: base.view(np.float32), {}, TypeError, "array: float32"),
+        (memoryview, {}, TypeError, "array: memoryview"),
+        (lambda base: base[::4], {}, ValueError, "array: .*contiguous"),
+        (lambda base: base[::-1], {}, ValueError, "array: .*contiguous"),
+        (lambda base: base.reshape(4, 16), {}, ValueError, "array: .*one axis"),
+        (
+            lambda base: np.frombuffer(base.tobytes(), np.uint8),
+            {},
+            ValueError,
+            "array: .*read-only",
+        ),
+        (lambda base: base[:63], {}, ValueError, "array: 63 bytes"),
+        (lambda base: base, {"start": 5, "shape": (4, 5)}, ValueError, "start: 16 elements from 5"),
+        (lambda base: base, {"shape": (15,)}, ValueError, "start: 16 elements from 0"),
+        (lambda base: base, {"start": -1}, ValueError, "start: "),
+        (lambda base: base, {"start": 0.5}, TypeError, "start: "),
+        (lambda base: base, {"start": (0, 1)}, TypeError, "start: "),
+        (lambda base: base, {"start": ()}, TypeError, "start: "),
+    ],
+)
+def test_what_is_no_memory_for_raw_bytes_is_left_alone(raw, arguments, error, name):
+    base = np.full(64, 7, np.uint8)
+    given = raw(base)
+    with pytest.raises(error, match=f"^{name}"):
+        ni.Normal().fill_flat(given, **{"dtype": "float32", "seed": 0, **arguments})
+    assert (base == 7).all() and (np.asarray(given).view(np.uint8) == 7).all()
+
+
+def test_raw_bytes_have_the_fans_of_their_elements():
+    raw = np.empty(48, np.uint8)
+    same(ni.EmbeddingUniform().fill_flat(raw, dtype="float32", seed=KEY).view(np.float32),
+         whole(ni.EmbeddingUniform(), (12,)))  # fmt: skip
 
 
 def read_only():

@@ -91,6 +91,12 @@ def test_a_scaled_part():
         ni.DepthScaled(ni.Parts([(None, ni.Normal()), (1, ni.Ones())]), 8)((4, 5))
 
 
+def test_sizes_may_be_numpys_integers():
+    init = ni.Parts([(np.int64(1), ni.Ones()), (None, ni.Zeros())])
+    assert init == ni.Parts([(1, ni.Ones()), (None, ni.Zeros())])
+    assert init((3,)).tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("parts", "axis", "shape", "error", "message"),
     [

@@ -593,7 +593,7 @@ SHAPES = [
 def test_shapes_that_have_no_such_values(init, shapes, message):
     for shape in shapes:
         array = np.full(shape, 7, np.float32)
-        out = np.full(4, 7, np.uint8)
+        out = np.full(4 * min(1, array.size), 7, np.uint8)
         for method, arguments in (
             (init, (shape,)),
             (init.fill_, (array,)),
@@ -627,6 +627,7 @@ FIELDS = [
     (ni.Assign, {"value": [2**53 + 1]}, ValueError, "value"),
     (ni.Assign, {"value": np.array([-(2**63)])}, ValueError, "value"),
     (ni.Assign, {"value": [2**70]}, TypeError, "value"),
+    (ni.Assign, {"value": np.ma.array([1.0, 2.0], mask=[0, 1])}, TypeError, "value"),
 ]
 
 
@@ -652,10 +653,10 @@ def test_what_a_type_cannot_hold():
         (ni.STFT(window=[1e5, 1.0], scaling=None), (2, 1, 3), "float16"),
     ]:
         with pytest.raises(ValueError, match=f"^dtype: .*{dtype} holds numbers up to"):
-            init.fill_flat(np.zeros(1, np.uint8), 0, shape, dtype, ni.Key(0))
+            init.fill_flat(np.zeros(DTYPES[dtype].itemsize, np.uint8), 0, shape, dtype, ni.Key(0))
     for dtype in REAL:
         with pytest.raises(TypeError, match=f"^dtype: Assign has complex values; {dtype}"):
-            ni.Assign([1j]).fill_flat(np.zeros(8, np.uint8), 0, (1,), dtype, ni.Key(0))
+            ni.Assign([1j]).fill_flat(np.zeros(0, np.uint8), 0, (1,), dtype, ni.Key(0))
     assert np.isposinf(ni.Eye(INF)((2, 2), "float16")).sum() == 2
 
 

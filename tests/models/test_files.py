@@ -209,6 +209,8 @@ def test_resident_memory_is_bounded(tmp_path):
     ("specs", "kwargs", "message"),
     [
         ({}, {}, "no tensors"),
+        ([("w", (1,))], {}, r"mapped to shapes, got \[\('w'"),
+        (None, {}, "mapped to shapes, got None"),
         ({"w": (2**40, 2**40)}, {}, r"'w'.*more than 2\*\*63"),
         ({"w": (2**62,)}, {}, r"'w'.*beyond 2\*\*63 bytes"),
         ({"v": (2**60,), "w": (2**60,)}, {"dtype": "float64"}, r"'v'.*beyond 2\*\*63 bytes"),

@@ -565,6 +565,34 @@ def test_init_params_refuses_what_is_no_recipe(recipe):
         init_params(SHAPES, recipe)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "error", "message"),
+    [
+        ([("w", (2,))], TypeError, r"^shapes: .*mapping"),
+        (None, TypeError, r"^shapes: None"),
+        ({3: (2,)}, TypeError, r"^shapes: the name 3"),
+        ({"w": np.zeros((2, 2))}, TypeError, r"^shapes\['w'\]: array"),  # a state dict
+        ({"w": None}, TypeError, r"^shapes\['w'\]: None"),
+        ({"w": "ab"}, TypeError, r"^shapes\['w'\]: 'ab'"),
+        ({"w": (2.0,)}, TypeError, r"^shapes\['w'\]: \(2\.0,\)"),
+        ({"w": (2, -1)}, ValueError, r"^shapes\['w'\]: \(2, -1\)"),
+    ],
+)
+def test_init_params_refuses_what_are_no_shapes(shapes, error, message):
+    with pytest.raises(error, match=message):
+        init_params(shapes, {"*": Normal()})
+
+
+def test_a_shape_may_be_one_integer():
+    assert init_params({"w": 3, "b": np.int64(2)}, {"*": Normal()})["w"].shape == (3,)
+
+
+def test_a_string_is_one_glob_of_a_rule():
+    rule = recipes.Rule("*.bias", Normal())
+    assert rule == recipes.Rule(("*.bias",), Normal())
+    assert rule.matches("a.bias") and not rule.matches("a")
+
+
 def test_init_params_refuses_before_it_draws():
     with pytest.raises(RecipeError, match="'scalar'"):
         init_params({"huge.w": (1 << 20, 1 << 20), "scalar": ()}, {"*.w": Normal()})

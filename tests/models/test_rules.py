@@ -459,8 +459,12 @@ def test_what_matches_nothing_is_an_error(text, message):
 
 
 def test_slips_of_a_mapping():
-    with pytest.raises(RecipeError, match=r"'mapping', rule 1: the glob '\*.bais' matches no"):
-        init_params({"a.bias": (2,)}, {"*.bais": ni.Zeros(), "*": ni.Ones()})
+    mapping = {"*.bais": ni.Zeros(), "*": ni.Ones()}
+    message = r"'mapping', rule 1: the glob '\*.bais' matches no .* Rule has optional=True$"
+    with pytest.raises(RecipeError, match=message):
+        init_params({"a.bias": (2,)}, mapping)
+    rules = tuple(Rule(glob, init, optional=True) for glob, init in mapping.items())
+    assert init_params({"a.bias": (2,)}, Recipe("mine", "", "", rules))["a.bias"].tolist() == [1, 1]
     assert init_params({}, {"a": ni.Ones()}) == {}
 
 
