@@ -70,7 +70,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite.binding
-import numba
 import numpy as np
 
 import numinit as ni
@@ -346,13 +345,13 @@ def first_call(bench: Bench) -> str:
 
 def scaling(bench: Bench, count: int) -> str:
     """The CPU engine's rates with some threads, beside `ndarray.fill` and `memset` in as many."""
-    if count > min(os.cpu_count() or 1, numba.config.NUMBA_NUM_THREADS):
+    if count > (os.cpu_count() or 1):
         return f"| {count} | more than this machine has | | | | | | |"
-    before = numba.get_num_threads()
+    before = ni.get_num_threads()
     array = np.ones(bench.sizes.nbytes // 4, np.float32)
     parts = np.array_split(array, count)
     repeat = max(2, bench.sizes.repeat // 3)
-    numba.set_num_threads(count)
+    ni.set_num_threads(count)
     try:
         with ThreadPoolExecutor(count) as pool:
 
@@ -373,7 +372,7 @@ def scaling(bench: Bench, count: int) -> str:
                     if turn:
                         found.append(time.perf_counter() - begin)
     finally:
-        numba.set_num_threads(before)
+        ni.set_num_threads(before)
     rates = [array.nbytes / statistics.median(found) / 1e9 for found in times]
     ratios = ", ".join(f"{rate / rates[1]:.2f}" for rate in rates[3:])
     return f"| {count} | {' | '.join(f'{rate:.1f}' for rate in rates)} | {ratios} |"

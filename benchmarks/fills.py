@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import numinit as ni
-from numinit.engines.threads import num_threads
+from numinit.engines.threads import get_num_threads
 
 from .cases import MIB, numpy_dtype
 
@@ -35,7 +35,7 @@ FILLS: dict[tuple[str, str], Callable[[Any], Any]] = {
 
 def memset(array: np.ndarray) -> None:
     """Fill memory by C's memset, by as many threads as numinit uses."""
-    count = num_threads()
+    count = get_num_threads()
     size = -(-array.nbytes // count)
     begins = range(0, array.nbytes, size)
     address = array.ctypes.data

@@ -2,7 +2,7 @@
 
 import os
 
-import numba
+import numinit as ni
 
 from .cases import FAMILIES, KERNELS, MIB, cell
 from .measure import seconds
@@ -54,9 +54,9 @@ class EveryThreadCount:
     param_names = ("initializer", "threads")
 
     def setup(self, initializer, threads):
-        if threads > min(os.cpu_count() or 1, numba.config.NUMBA_NUM_THREADS):
+        if threads > (os.cpu_count() or 1):
             raise NotImplementedError(f"this machine has fewer than {threads} threads")
-        numba.set_num_threads(threads)
+        ni.set_num_threads(threads)
         self.cell = cell(initializer, "float32", 128 * MIB)
 
     def time_fill(self, initializer, threads):

@@ -16,6 +16,7 @@ True
 from typing import TYPE_CHECKING, NoReturn
 
 from numinit._version import STREAM_VERSION, __version__
+from numinit.engines.threads import get_num_threads, set_num_threads
 from numinit.functional import (
     constant_,
     dirac_,
@@ -120,6 +121,7 @@ __all__ = [
     "dirac_",
     "eye_",
     "fans",
+    "get_num_threads",
     "init_params",
     "kaiming_normal_",
     "kaiming_uniform_",
@@ -127,6 +129,7 @@ __all__ = [
     "normal_",
     "ones_",
     "orthogonal_",
+    "set_num_threads",
     "sparse_",
     "trunc_normal_",
     "uniform_",

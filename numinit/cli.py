@@ -337,7 +337,7 @@ def _info(arguments: argparse.Namespace) -> int:
     lines = {
         "numinit": f"{__version__}, stream version {STREAM_VERSION}",
         "python": ", ".join([python_version(), *versions]),
-        "threads": f"{threads.num_threads()} of {os.cpu_count()} CPUs ({threads.source()})",
+        "threads": f"{threads.get_num_threads()} of {os.cpu_count()} CPUs ({threads.source()})",
         "threading": "numinit's own threads without the GIL; none of Numba's threading layers",
         "cpu": f"{llvm.get_host_cpu_name()}: {' '.join(present) or 'no wide vectors'}",
         "vectors": f"{width} bits" if width else "unknown",

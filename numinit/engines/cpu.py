@@ -24,7 +24,7 @@ from numinit.engines.layout import Layout, View, laid_out
 from numinit.engines.pages import touched
 from numinit.engines.preparing import prepared
 from numinit.engines.spec import Spec
-from numinit.engines.threads import num_threads
+from numinit.engines.threads import get_num_threads
 from numinit.engines.zeros import NO_ZEROS, Pattern
 from numinit.stream.dtypes import DType
 from numinit.stream.transform import Transform
@@ -143,7 +143,7 @@ class Fill:
             # parent's workers and does not know which chunks they have filled.
             workers = _Workers(self, kernel, self._work, chunks, work)
             try:
-                workers.call(min(num_threads(), chunks) - 1)
+                workers.call(min(get_num_threads(), chunks) - 1)
                 limit, begin = 1, time.monotonic()
                 while kernel(self._work, workers.place, limit, *work):
                     # Between two slices Python handles signals: Ctrl-C is raised here.

@@ -1,27 +1,75 @@
-"""How many threads a fill may use: as set for Numba, else as many as the process has CPUs."""
+"""How many threads a fill may use: as set, else as many as the process has CPUs."""
 
 import functools
 import math
+import operator
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from numinit.show import show
 
-def num_threads() -> int:
-    """The number of threads that a fill may use now.
+_set: list[int] = []  # the number by `set_num_threads`, if one was set
 
-    It is that of ``numba.set_num_threads`` or NUMBA_NUM_THREADS if one was set, else `default`'s.
+
+def set_num_threads(number: int) -> None:
+    """Set the number of threads that fills of this process use from now on.
+
+    Values do not depend on it. Small arrays are filled by the calling thread alone.
+
+    Parameters
+    ----------
+    number : int
+        At least 1; it includes the calling thread.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `number` is no integer, or less than 1.
+
+    Examples
+    --------
+    >>> before = ni.get_num_threads()
+    >>> ni.set_num_threads(1)
+    >>> ni.get_num_threads()
+    1
+    >>> ni.set_num_threads(before)
+    """
+    try:
+        count = operator.index(number)
+    except TypeError:
+        count = None
+    if count is None or isinstance(number, bool):
+        raise TypeError(f"number: {show(number)} was given; an integer is accepted")
+    if count < 1:
+        raise ValueError(f"number: {show(number)} was given; 1 thread or more are accepted")
+    _set[:] = [count]
+
+
+def get_num_threads() -> int:
+    """The number of threads that a fill of a large array may use now.
+
+    The first of these that is set: `set_num_threads`, ``numba.set_num_threads``, the variables
+    NUMBA_NUM_THREADS and OMP_NUM_THREADS. Else the number of CPUs that the process may run on, or
+    that its container's quota is worth, whichever is smaller.
+
+    Examples
+    --------
+    >>> ni.get_num_threads() >= 1
+    True
     """
     return _chosen()[0]
 
 
 def source() -> str:
-    """The setting that `num_threads` comes from, in words."""
+    """The setting that the number of threads comes from, in words."""
     return _chosen()[1]
 
 
 def _chosen() -> tuple[int, str]:
+    for number in _set:
+        return number, "numinit.set_num_threads"
     config = sys.modules.get("numba.core.config")
     if config is None or not hasattr(config, "NUMBA_NUM_THREADS"):  # not, or not wholly imported
         told = os.environ.get("NUMBA_NUM_THREADS", "")
@@ -43,9 +91,8 @@ def _chosen() -> tuple[int, str]:
     return default()
 
 
-@functools.cache
 def default(root: str = "/") -> tuple[int, str]:
-    """The number of threads where none was set for Numba, and where that number comes from.
+    """The number of threads where none was set, and where that number comes from.
 
     It is the first number in OMP_NUM_THREADS, if there is one. Else it is the number of CPUs that
     the process may run on, or that its container's quota is worth, whichever is smaller.
@@ -58,19 +105,22 @@ def default(root: str = "/") -> tuple[int, str]:
     told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if told.isascii() and told.isdigit() and int(told) > 0:
         return int(told), "OMP_NUM_THREADS"
-    count = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # from Python 3.13
-    source = "CPUs"
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-        if allowed < (os.cpu_count() or 1):
-            source = "CPU affinity"
-        count = min(count, allowed)
-    elif count < (os.cpu_count() or 1):
-        source = "PYTHON_CPU_COUNT"
-    quota = min(_quotas(Path(root)), default=math.inf)
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13: by PYTHON_CPU_COUNT or the affinity
+        count = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = _quota_of(root)
     if quota < count:
         return max(1, math.ceil(quota)), "CPU quota of the container"
-    return count, source
+    return count, "CPUs of the process"
+
+
+@functools.cache
+def _quota_of(root: str) -> float:
+    """The least quota, in CPUs, of the control groups around the process."""
+    return min(_quotas(Path(root)), default=math.inf)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -21,7 +21,7 @@ __all__ = ["init_params"]
 
 def init_params(
     shapes: Mapping[str, Sequence[int]] | str | Path,
-    recipe: "Recipe | str | Path | Mapping[str, Initializer]",
+    recipe: "Recipe | str | Path | Mapping[str, Initializer] | None" = None,
     seed: Any = 0,
     dtype: Any = "float32",
 ) -> dict[str, np.ndarray]:
@@ -38,7 +38,8 @@ def init_params(
         the recipe must make them constants, or integers by their indices.
     recipe : Recipe, str, Path or mapping of str to Initializer
         A recipe, the name of a shipped one, the path of a TOML file; or globs and their
-        initializers, of which the first glob that matches a name wins.
+        initializers, of which the first glob that matches a name wins. If left out, it is the
+        source's own: a shipped model names one, and a JSON file may.
     seed : int, Key or any other seed, default 0
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``; one that follows from
         another, as the recipe says, from that one's key.
@@ -54,7 +55,7 @@ def init_params(
     Raises
     ------
     RecipeError
-        If the recipe cannot be read, leaves a tensor without a rule, does not fit a shape, or has a
+        If there is no recipe, or it cannot be read, leaves a tensor without a rule, does not fit a shape, or has a
         rule or a glob that matches nothing and is not optional.
 
     Examples
@@ -69,12 +70,13 @@ def init_params(
     from numinit.models.integers import INTEGERS, check_integers, integers
     from numinit.models.recipe import RecipeError
     from numinit.models.recipes import as_recipe
-    from numinit.models.sources import load_shapes
+    from numinit.models.sources import load_model
     from numinit.models.tensors import Plans
 
     owns: dict[str, str | None] = {}
     if isinstance(shapes, str | Path):
-        specs = load_shapes(shapes)
+        model = load_model(shapes)
+        recipe, specs = model.recipe if recipe is None else recipe, model.tensors
         shapes = {name: spec.shape for name, spec in specs.items()}
         owns = {name: spec.dtype for name, spec in specs.items()}
     elif not isinstance(shapes, Mapping):
@@ -87,6 +89,11 @@ def init_params(
             raise TypeError(f"shapes: the name {show(name)} was given; a string is accepted")
     sizes = {name: as_shape(given, f"shapes[{show(name)}]") for name, given in shapes.items()}
     # Everything that can be refused is refused before the first tensor is drawn.
+    if recipe is None:
+        raise RecipeError(
+            "recipe: none was given, and the shapes name none; a Recipe, the name of a shipped one, the "
+            "path of a TOML file, or a mapping of globs to initializers is accepted"
+        )
     rules = as_recipe(recipe)
     said = dict(rules.dtypes(sizes))
     for name, own in owns.items():

@@ -1,8 +1,11 @@
 """The element types: their names, sizes and limits."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from numinit.compiler.inline import Inline
 from numinit.show import show
@@ -156,20 +159,15 @@ def as_dtype(dtype: Any) -> DType:
     """
     if isinstance(dtype, DType):
         return dtype
-    if getattr(dtype, "isnative", True) is False:
+    known = dtype
+    if isinstance(dtype, str | type) and dtype not in DTYPES:
+        with contextlib.suppress(TypeError):
+            known = np.dtype(dtype)  # by another name of NumPy's or Python's, such as "f4" or float
+    if getattr(known, "isnative", True) is False:
         raise TypeError(
             f"dtype: {show(dtype)} is byte-swapped; only the machine's own byte order is accepted"
         )
-    if isinstance(dtype, str):
-        name = dtype
-    else:
-        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
-    name = {
-        "float": "float64",
-        "double": "float64",
-        "half": "float16",
-        "complex": "complex128",
-    }.get(name, name)
+    name = getattr(known, "name", None) or getattr(known, "__name__", None) or str(known)
     try:
         return DTYPES[name.removeprefix("torch.")]
     except KeyError:

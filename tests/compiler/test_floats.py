@@ -124,7 +124,7 @@ def test_values_do_not_depend_on_the_mode(name, dtype):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["constant", "uniform", "normal", "truncated", "eye"])
 def test_all_threads_of_a_large_fill(name, threads, monkeypatch):
-    monkeypatch.setattr("numinit.engines.cpu.num_threads", lambda: threads)
+    monkeypatch.setattr("numinit.engines.cpu.get_num_threads", lambda: threads)
     init, shape = INITIALIZERS[name], (1 << 11, (1 << 11) + 1)
     expected = init(shape, seed=5)
     for mode in modes():

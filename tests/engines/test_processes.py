@@ -516,7 +516,7 @@ def own_groups(root, text):
 def many_cpus(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "process_cpu_count", lambda: 64, raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 48, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(48)), raising=False)
 
 
@@ -581,6 +581,11 @@ def test_omp_num_threads(told, want, tmp_path, many_cpus, monkeypatch):
             "import numba; numba.set_num_threads(2)",
             (2, "numba.set_num_threads"),
         ),
+        (
+            {"NUMBA_NUM_THREADS": "5"},
+            "import numba, numinit; numba.set_num_threads(2); numinit.set_num_threads(7)",
+            (7, "numinit.set_num_threads"),
+        ),
     ],
 )
 def test_who_says_how_many_threads(environment, code, want):
@@ -590,7 +595,7 @@ def test_who_says_how_many_threads(environment, code, want):
             sys.executable,
             "-c",
             f"{code}\nfrom numinit import cli\nfrom numinit.engines import threads\n"
-            "cli.main(['info'])\nprint(threads.num_threads(), threads.source())",
+            "cli.main(['info'])\nprint(threads.get_num_threads(), threads.source())",
         ],
         env=clean | environment,
         capture_output=True,
@@ -609,15 +614,26 @@ def test_who_says_how_many_threads(environment, code, want):
 def test_cpu_affinity():
     script = """
 import os
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from numinit.engines import threads
-assert threads.num_threads() == 1
+before = threads.get_num_threads()  # also where the affinity changes later
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+assert threads.get_num_threads() == 1
 """
     clean = {n: v for n, v in os.environ.items() if not n.endswith("_NUM_THREADS")}
     subprocess.run([sys.executable, "-c", script], env=clean, check=True, timeout=60)
 
 
-def test_the_number_is_found_once():
+@pytest.mark.parametrize(
+    ("number", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)]
+)
+def test_a_wrong_number_of_threads(number, error):
+    before = threads.get_num_threads()
+    with pytest.raises(error, match=f"^number: {number} was given"):
+        ni.set_num_threads(number)
+    assert threads.get_num_threads() == before
+
+
+def test_the_number_is_found_fast():
     threads.default()
     begin = time.process_time()
     for _ in range(1000):

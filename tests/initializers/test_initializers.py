@@ -599,7 +599,15 @@ def test_bad_shapes(shape, error):
 
 
 DTYPES = {
-    "float32": ["float32", np.float32, np.dtype("f4"), np.dtype(np.float32)],
+    "float32": [
+        "float32",
+        "f4",
+        "=f4",
+        "single",
+        np.float32,
+        np.dtype("f4"),
+        np.dtype(np.float32),
+    ],
     "float64": ["float64", "double", "float", float, np.float64, np.dtype("f8"), np.double],
     "float16": ["float16", "half", np.float16, np.half],
 }

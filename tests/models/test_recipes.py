@@ -280,6 +280,14 @@ def rule(init, *fields):
 NORMAL = rule("Normal")
 
 
+def test_a_source_names_its_own_recipe():
+    own, told = init_params("resnet-50"), init_params("resnet-50", "resnet")
+    assert own.keys() == told.keys()
+    assert all(np.array_equal(own[name], told[name]) for name in own)
+    with pytest.raises(RecipeError, match=r"^recipe: none was given"):
+        init_params({"w": (2, 3)})
+
+
 def test_first_match_wins_and_defaults():
     recipe = recipes.parse('[[rules]]\nmatch = ["a.*", "b"]\ninit = "Ones"\n' + NORMAL, "mine")
     assert (recipe.name, recipe.source, recipe.layers) == ("mine", "", ())
