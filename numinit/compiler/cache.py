@@ -39,8 +39,6 @@ SETTINGS = (
     "CPU_FEATURES",
     "CPU_NAME",
     "CUDA_DEBUGINFO_DEFAULT",
-    "CUDA_DEBUG_POLY",
-    "CUDA_DEBUG_POLY_USE_TYPED_CONST",
     "CUDA_ENABLE_NRT",
     "CUDA_NRT_STATS",
     "DEBUGINFO_DEFAULT",
@@ -62,8 +60,6 @@ SETTINGS = (
 
 #: Those of numba-cuda, which Numba has not before that is imported.
 UNSET = {
-    "CUDA_DEBUG_POLY": True,
-    "CUDA_DEBUG_POLY_USE_TYPED_CONST": True,
     "CUDA_ENABLE_NRT": False,
     "CUDA_NRT_STATS": False,
 }
