@@ -47,13 +47,15 @@ def fill_of(
 
     def ready(number: int, sizes: tuple[int, ...], apart: tuple[int, ...]) -> Any:
         what = number, sizes, apart
-        if what not in kept:
-            if len(kept) >= KEPT:
-                kept.clear()
+        found = kept.get(what)  # looked up once: another thread may clear it at any time
+        if found is None:
             part = plan.parts[number]
             layout = View(sizes, apart, c_steps(part.shape))
-            kept[what], _ = prepare(part.plan, part.shape, dtype, layout)
-        return kept[what]
+            found, _ = prepare(part.plan, part.shape, dtype, layout)
+            if len(kept) >= KEPT:
+                kept.clear()
+            kept[what] = found
+        return found
 
     def fill_window(
         address: int, low: tuple[int, ...], sizes: tuple[int, ...], apart: tuple[int, ...], key: Key
