@@ -60,7 +60,10 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
 
 def _named(typestr: str, array: Any) -> DType:
     """The type that a typestr says. It cannot say bfloat16 and float8: then the array's dtype."""
-    return _of_typestr(typestr) or as_dtype(getattr(array, "dtype", typestr))
+    named, own = _of_typestr(typestr), getattr(array, "dtype", typestr)
+    if named is not None and named.name == "float16" and "bfloat16" in str(own).lower():
+        return DTYPES["bfloat16"]  # PaddlePaddle says float16 of both
+    return named or as_dtype(own)
 
 
 @functools.lru_cache(64)

@@ -500,6 +500,12 @@ def test_the_interface_as_memory(on_a_gpu):
     for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         narrow = np.zeros(3, getattr(pytest.importorskip("ml_dtypes"), name))
         assert memory(Exported(narrow))[1] is DTYPES[name]
+    # PaddlePaddle, and what wraps torch's memory, say float16 of both types of 16 bits.
+    half = Exported(np.zeros(3, np.float16))
+    assert memory(half)[1] is DTYPES["float16"]
+    for own in ("paddle.bfloat16", SimpleNamespace(name="BFLOAT16")):
+        half.dtype = own
+        assert memory(half)[1] is DTYPES["bfloat16"]
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
     # The end of somebody's memory, or the beginning of another's.
