@@ -81,6 +81,12 @@ def _driver() -> Any:
         return driver
 
 
+#: What a user can do about some of the driver's errors.
+_HINTS = {
+    "CUDA_ERROR_NOT_INITIALIZED": "; a forked child cannot use its parent's GPUs: start it by spawn",
+}
+
+
 def checked(result: tuple[Any, ...]) -> Any:
     """The result of a call of the driver without its error code: None, one value, or a tuple.
 
@@ -91,7 +97,8 @@ def checked(result: tuple[Any, ...]) -> Any:
     """
     error, *values = result
     if int(error):
-        raise RuntimeError(f"CUDA: {error.name}")
+        why = _HINTS.get(error.name, "")
+        raise RuntimeError(f"CUDA: {error.name}{why}")
     return tuple(values) if len(values) > 1 else values[0] if values else None
 
 
@@ -117,21 +124,33 @@ def current(device: int) -> Iterator[None]:
 
 
 @functools.cache
-def _pointer_attribute() -> Any:
+def _pointer_attributes() -> Any:
     """The driver's function itself, because its bindings read some attributes wrongly.
 
     See NVIDIA/cuda-python#2928. The runtime's function would create a context and leave it behind.
     """
-    address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttribute", 12000, 0))
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64)
+    address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttributes", 12000, 0))
+    pointer = ctypes.c_void_p
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint, pointer, pointer, ctypes.c_uint64)
     return kind(address)
 
 
-def _of_pointer(attribute: Any, address: int) -> int | None:
-    """An attribute of the memory at an address, None if the driver does not know that memory."""
-    value = ctypes.c_uint64(0)  # the driver writes 32 bits or 64
-    error = _pointer_attribute()(ctypes.addressof(value), int(attribute), address)
-    return None if error else value.value
+# CU_POINTER_ATTRIBUTE_CONTEXT, _MEMORY_TYPE, _IS_MANAGED and _DEVICE_ORDINAL
+_ATTRIBUTES = array("i", (1, 2, 8, 9))
+UNKNOWN = (1, 201)  # CUDA_ERROR_INVALID_VALUE and _INVALID_CONTEXT
+
+
+def _of_pointer(address: int) -> "array[int]":
+    """The attributes of the memory at an address; zeros if the driver does not know that memory."""
+    values = array("Q", (0, 0, 0, 0))  # the driver writes 32 bits or 64
+    first = values.buffer_info()[0]
+    places = array("Q", (first, first + 8, first + 16, first + 24))
+    error = _pointer_attributes()(4, _ATTRIBUTES.buffer_info()[0], places.buffer_info()[0], address)
+    if error in UNKNOWN:
+        return array("Q", (0, 0, 0, 0))
+    if error:
+        checked((_driver().CUresult(error),))
+    return values
 
 
 def device_of(address: int, queue: int) -> int:
@@ -148,26 +167,23 @@ def device_of(address: int, queue: int) -> int:
     ------
     ValueError
         If the memory is not a GPU's or of another context than the primary one, or the stream is
-        another GPU's.
+        another GPU's or context's.
+    RuntimeError
+        If the driver fails, as after an error of a kernel.
     """
     driver = _driver()
     if driver is None:
         return 0
-    names = driver.CUpointer_attribute
-    device = _of_pointer(names.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
-    on_gpu = _of_pointer(names.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == DEVICE
-    if device is None or not (
-        on_gpu or _of_pointer(names.CU_POINTER_ATTRIBUTE_IS_MANAGED, address)
-    ):
+    owner, kind, managed, device = _of_pointer(address)
+    if kind != DEVICE and not managed:
         raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
     primary = int(_primary(device))
-    owner = _of_pointer(names.CU_POINTER_ATTRIBUTE_CONTEXT, address)
     if owner and owner != primary:  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
     if queue not in DEFAULT_STREAMS and int(checked(driver.cuStreamGetCtx(queue))) != primary:
         raise ValueError(
-            f"array: it is on GPU {device}, and the stream that it exports is another GPU's; make "
-            "its device the current one"
+            f"array: it is on GPU {device}, and the stream that it exports is another GPU's, or of "
+            "another context than the primary one; make its device the current one"
         )
     return device
 

@@ -7,6 +7,7 @@ directory of its own: of a kernel that is cached there is no PTX.
 
 import ctypes
 import itertools
+import re
 import threading
 
 import numpy as np
@@ -261,6 +262,11 @@ def refusals(stand_in, array):
     address = int(ours.checked(bindings.cuMemAlloc(4096)))
     refused(Exported(host, data=(address, False)), "another context")
     ours.checked(bindings.cuCtxPopCurrent())
+    # What the driver says of each call after a kernel failed, and in a forked child.
+    for error, why in (700, "ILLEGAL_ADDRESS"), (3, "NOT_INITIALIZED.*forked child.*spawn"):
+        stand_in.library.stand_in_fails(error)
+        refused(array, f"^CUDA: CUDA_ERROR_{why}", RuntimeError)
+    stand_in.library.stand_in_fails(0)
     before = context()
     try:
         with ours.current(1):
@@ -270,12 +276,12 @@ def refusals(stand_in, array):
     print("refusals")
 
 
-def refused(array, why):
+def refused(array, why, kind=ValueError):
     before = context()
     try:
         ni.normal_(array, generator=1)
-    except ValueError as error:
-        assert why in str(error), error
+    except kind as error:
+        assert re.search(why, str(error)), error
     else:
         raise AssertionError(why)
     assert context() == before

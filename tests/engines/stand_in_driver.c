@@ -35,6 +35,7 @@ static __thread int depth;
 static Block *blocks;
 static Launched launched;
 static char record[1 << 16];
+static int failure;
 
 #define CURRENT (depth ? stack[depth - 1] : NULL)
 #define RECORD note(__func__)
@@ -61,6 +62,7 @@ char *stand_in_record(void) { return record; }
 void stand_in_forget(void) { *record = 0; }
 void stand_in_launched(Launched function) { launched = function; }
 void *stand_in_foreign_context(void) { return &foreign; }
+void stand_in_fails(int error) { failure = error; } /* until it is called with 0 */
 
 static Block *block_of(uint64_t at)
 {
@@ -200,12 +202,21 @@ int cuPointerGetAttribute(void *value, int attribute, uint64_t at)
 {
     enum { CONTEXT = 1, MEMORY_TYPE = 2, IS_MANAGED = 8, ORDINAL = 9 };
     Block *b = block_of(at);
-    if (!b) return INVALID_VALUE;
+    if (failure || !b) return failure ? failure : INVALID_VALUE;
     if (attribute == CONTEXT) *(Context **)value = b->owner;
     else if (attribute == MEMORY_TYPE) *(unsigned *)value = b->type == DEVICE ? DEVICE : HOST;
     else if (attribute == IS_MANAGED) *(unsigned *)value = b->type == MANAGED;
     else if (attribute == ORDINAL) *(int *)value = b->device;
     else return INVALID_VALUE;
+    return OK;
+}
+
+int cuPointerGetAttributes(unsigned count, const int *attributes, void **values, uint64_t at)
+{
+    /* Of memory that it does not know it says 0, and no error. */
+    if (failure) return failure;
+    for (unsigned i = 0; i < count; i++)
+        if (cuPointerGetAttribute(values[i], attributes[i], at)) *(unsigned *)values[i] = 0;
     return OK;
 }
 
