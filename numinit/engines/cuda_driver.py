@@ -220,10 +220,18 @@ def properties(device: int) -> Properties:
 
 
 def load(name: bytes, code: bytes) -> int:
-    """Load a kernel on the current GPU, for the rest of the process; returns its handle."""
+    """Load a kernel on the current GPU, for the rest of the process; returns its handle.
+
+    Also while a stream is captured, where the driver would else refuse what may allocate.
+    """
     driver = _driver()
-    module = checked(driver.cuModuleLoadData(code))
-    return int(checked(driver.cuModuleGetFunction(module, name)))
+    relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    before = checked(driver.cuThreadExchangeStreamCaptureMode(relaxed))
+    try:
+        module = checked(driver.cuModuleLoadData(code))
+        return int(checked(driver.cuModuleGetFunction(module, name)))
+    finally:
+        checked(driver.cuThreadExchangeStreamCaptureMode(before))
 
 
 def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:
@@ -273,25 +281,37 @@ def copy(
         Where the rows begin, in bytes after `address` and after `host`: once for each.
     device, queue : int
         The ordinal of the GPU and the handle of the stream.
+
+    Raises
+    ------
+    RuntimeError
+        If the stream is being captured in a graph, or the driver fails.
     """
     driver = _driver()
     width, height, pitch = rows
     with current(device):
-        for offset in offsets:
-            to, at = address + offset, host + offset
-            if driver is not None and height > 1 and pitch <= MOST_PITCH:
-                both = driver.CUDA_MEMCPY2D()
-                both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
-                both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
-                both.srcHost, both.dstDevice = at, to
-                both.srcPitch = both.dstPitch = pitch
-                both.WidthInBytes, both.Height = width, height
-                checked(driver.cuMemcpy2DAsync(both, queue))
-                continue
-            for row in range(0, height * pitch, pitch):
-                if driver is None:
-                    ctypes.memmove(to + row, at + row, width)
-                else:
-                    checked(driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
-        if driver is not None:
-            checked(driver.cuStreamSynchronize(queue))
+        if driver is not None and int(checked(driver.cuStreamIsCapturing(queue))):
+            raise RuntimeError(
+                "array: its values are made on the host and copied, and a graph that is being captured "
+                "holds no such copy; fill it before the capture"
+            )
+        try:
+            for offset in offsets:
+                to, at = address + offset, host + offset
+                if driver is not None and height > 1 and pitch <= MOST_PITCH:
+                    both = driver.CUDA_MEMCPY2D()
+                    both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
+                    both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+                    both.srcHost, both.dstDevice = at, to
+                    both.srcPitch = both.dstPitch = pitch
+                    both.WidthInBytes, both.Height = width, height
+                    checked(driver.cuMemcpy2DAsync(both, queue))
+                    continue
+                for row in range(0, height * pitch, pitch):
+                    if driver is None:
+                        ctypes.memmove(to + row, at + row, width)
+                    else:
+                        checked(driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
+        finally:  # also after an error, because the caller frees the host's memory
+            if driver is not None:
+                checked(driver.cuStreamSynchronize(queue))

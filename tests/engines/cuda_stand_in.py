@@ -63,6 +63,7 @@ class StandIn:
         self.library.stand_in_record.restype = ctypes.c_char_p
         self.library.stand_in_foreign_context.restype = ctypes.c_void_p
         self.library.stand_in_device.argtypes = (ctypes.c_uint64,)
+        self.library.stand_in_captures.argtypes = (ctypes.c_void_p,)
         self.device_of = self.library.stand_in_device
         self._launched = CALLBACK(self.launch)
         self.library.stand_in_launched(self._launched)
@@ -123,6 +124,7 @@ def main():
     streams_and_devices(stand_in)
     grids(stand_in)
     copies(stand_in)
+    captures(stand_in)
     refusals(stand_in, array)
     assert not stand_in.failures, stand_in.failures
     print("OK")
@@ -242,7 +244,32 @@ def copies(stand_in):
         assert set(copied) == {f"{name}:{stream}"}
         assert waited == f"cuStreamSynchronize:{stream}"
         ours.MOST_PITCH = before
+    stand_in.calls()
+
+    def interrupted():
+        yield 0
+        raise KeyboardInterrupt
+
+    try:
+        ours.copy(address, whole.ctypes.data, ours.Rows(8, 1, 8), interrupted(), 1, stream)
+    except KeyboardInterrupt:  # the host's memory is not freed before it is read
+        assert stand_in.calls()[-1] == f"cuStreamSynchronize:{stream}"
     print("copies")
+
+
+def captures(stand_in):
+    """A graph holds launches, also the first one of a kernel, but no copies."""
+    stream = cuda.stream()
+    array = cuda.device_array(SHAPE, np.float16, stream=stream)
+    stand_in.library.stand_in_captures(int(stream.handle))
+    for _ in range(2):
+        ni.constant_(array, 1.5)
+    stand_in.calls()
+    refused(array, "^array: .* made on the host .* capture", RuntimeError, ni.eye_)
+    assert stand_in.calls() == []
+    stand_in.library.stand_in_captures(0)
+    assert (array.copy_to_host() == 1.5).all()
+    print("captures")
 
 
 def refusals(stand_in, array):
@@ -276,10 +303,10 @@ def refusals(stand_in, array):
     print("refusals")
 
 
-def refused(array, why, kind=ValueError):
+def refused(array, why, kind=ValueError, fill=ni.normal_):
     before = context()
     try:
-        ni.normal_(array, generator=1)
+        fill(array)
     except kind as error:
         assert re.search(why, str(error)), error
     else:
