@@ -134,7 +134,8 @@ _DLPACK = {
 def _exported(array: Any) -> Memory:
     """The memory of an array with DLPack."""
     name = type(array).__name__
-    kind, device = map(int, array.__dlpack_device__())
+    where = getattr(array, "__dlpack_device__", None)
+    kind, device = map(int, where()) if where else (0, 0)
     if kind not in (CUDA, MANAGED):
         raise TypeError(
             f"array: a {name} that is not in a CUDA GPU's memory was given; a NumPy array, a torch "

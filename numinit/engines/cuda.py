@@ -84,9 +84,10 @@ class Fill:
         around = tuple(itertools.chain(*outer)) or (0,)
         cleared = zeros.parameters if zeros else NO_ZEROS
         self._fixed = (*inner, around, parameters, cleared)
-        self._words = array("q", (*inner, *around))
-        self._words.frombytes(array("d", parameters).tobytes())
-        self._words.extend(cleared)
+        words = array("q", (*inner, *around))
+        words.frombytes(array("d", parameters).tobytes())
+        words.extend(cleared)
+        self._words = array("Q", words.tobytes())
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
@@ -106,16 +107,13 @@ class Fill:
         skip = 3 if self._loose else first & 3
         per_row = -(-(skip + self._inner) // self._span)
         units = per_row * self._outer
-        seed = seed - (1 << 64) if seed >> 63 else seed
-        stream = stream - (1 << 64) if stream >> 63 else stream
-        own = address, first, rows, seed, stream, units, per_row
+        own = array("Q", (address, first, rows, seed, stream, units, per_row))
         with current(device):
             kernel, threads, most = _loaded(self._variant, device)
             if most == 0:
-                kernel[2, 3](*own, *self._fixed)
+                kernel[2, 3](*array("q", own.tobytes()), *self._fixed)
                 return
-            blocks = min(-(-units // threads), most)
-            launch(kernel, blocks, threads, queue, array("q", own) + self._words)
+            launch(kernel, min(-(-units // threads), most), threads, queue, own + self._words)
 
 
 @functools.cache

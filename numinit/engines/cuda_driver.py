@@ -4,12 +4,11 @@ The context is always the primary one of the GPU, which the CUDA runtime, torch,
 share. Under Numba's simulator there is no driver, and device memory is the process's own.
 """
 
-import contextlib
 import ctypes
 import functools
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from numinit.engines.preparing import preparing
@@ -103,24 +102,33 @@ def checked(result: tuple[Any, ...]) -> Any:
 
 
 @functools.cache
-def _primary(device: int) -> Any:
-    """The primary context of a GPU."""
+def _primary(device: int) -> int:
+    """The handle of the primary context of a GPU."""
     driver = _driver()
-    return checked(driver.cuDevicePrimaryCtxRetain(checked(driver.cuDeviceGet(device))))
+    return int(checked(driver.cuDevicePrimaryCtxRetain(checked(driver.cuDeviceGet(device)))))
 
 
-@contextlib.contextmanager
-def current(device: int) -> Iterator[None]:
+class current:
     """Make a GPU's primary context the current one, and leave what was current as it was."""
-    driver = _driver()
-    if driver is None:
-        yield
-        return
-    checked(driver.cuCtxPushCurrent(_primary(device)))
-    try:
-        yield
-    finally:
-        checked(driver.cuCtxPopCurrent())
+
+    # Not by contextlib, which takes longer than the driver.
+    __slots__ = ("_device", "_pushed")
+
+    def __init__(self, device: int) -> None:
+        self._device, self._pushed = device, False
+
+    def __enter__(self) -> None:
+        driver = _driver()
+        if driver is None:
+            return
+        primary = _primary(self._device)
+        if int(checked(driver.cuCtxGetCurrent())) != primary:
+            checked(driver.cuCtxPushCurrent(primary))
+            self._pushed = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._pushed:
+            checked(_driver().cuCtxPopCurrent())
 
 
 @functools.cache
@@ -177,7 +185,7 @@ def device_of(address: int, queue: int) -> int:
     owner, kind, managed, device = _of_pointer(address)
     if kind != DEVICE and not managed:
         raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
-    primary = int(_primary(device))
+    primary = _primary(device)
     if owner and owner != primary:  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
     if queue not in DEFAULT_STREAMS and int(checked(driver.cuStreamGetCtx(queue))) != primary:
@@ -249,11 +257,11 @@ def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int
         The arguments side by side, 64 bits each.
     """
     address, count = words.buffer_info()
-    size = array("q", (words.itemsize * count,))
-    # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END
-    extra = array("q", (1, address, 2, size.buffer_info()[0], 0))
-    grid, block = (blocks, 1, 1), (threads, 1, 1)
-    checked(_driver().cuLaunchKernel(kernel, *grid, *block, 0, queue, 0, extra.buffer_info()[0]))
+    # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END; behind them the size
+    extra = array("q", (1, address, 2, 0, 0, 8 * count))
+    place = extra.buffer_info()[0]
+    extra[3] = place + 40
+    checked(_driver().cuLaunchKernel(kernel, blocks, 1, 1, threads, 1, 1, 0, queue, 0, place))
 
 
 class Rows(NamedTuple):

@@ -545,9 +545,19 @@ def test_dlpack_of_other_devices_is_refused(on_a_gpu):
         def __dlpack__(self, *, stream):
             raise AssertionError
 
+    class Host:
+        shape = (3,)
+
+        @property
+        def __cuda_array_interface__(self):
+            raise AttributeError  # as a CPU's array of a class that GPUs share
+
     array = np.zeros(3, np.float32)
-    with pytest.raises(TypeError, match=r"^tensor: a Elsewhere that is not in a CUDA GPU's memory"):
-        ni.normal_(Elsewhere(array))
+    for elsewhere in Elsewhere(array), Host():
+        said = rf"^tensor: a {type(elsewhere).__name__} that is not in a CUDA GPU's memory"
+        for fill in ni.normal_, ni.kaiming_normal_:
+            with pytest.raises(TypeError, match=said):
+                fill(elsewhere)
     with pytest.raises(TypeError, match=r"^tensor: Older does not say whether"):
         ni.normal_(Older(array))
 
@@ -679,6 +689,7 @@ def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
 
 def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     torch = pytest.importorskip("torch")
+    from numinit.arrays import torch as own
     from numinit.arrays.torch import memory
 
     class Tensor(SimpleNamespace):
@@ -691,6 +702,7 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     )  # fmt: skip
     streams = {2: SimpleNamespace(cuda_stream=77)}
     monkeypatch.setattr(torch.cuda, "current_stream", streams.__getitem__)
+    monkeypatch.setattr(own, "_stream", own._object_stream)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert memory(tensor) == (4096, DTYPES["bfloat16"], (4, 5), (2, 8), (2, 77))
     tensor.data_ptr = lambda: 4097
@@ -699,6 +711,21 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)  # a build for ROCm says "cuda" too
     with pytest.raises(TypeError, match=r"^tensor: it is on cuda:2; CPU and CUDA tensors"):
         memory(tensor)
+
+
+def test_a_fake_tensor_asks_for_no_stream(monkeypatch):
+    """There may be no GPU where one is traced."""
+    torch = pytest.importorskip("torch")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from numinit.arrays import torch as own
+
+    with FakeTensorMode():
+        fake = torch.empty(3, device="cuda")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(own, "_stream", None)
+    with pytest.raises(TypeError, match=r"^tensor: a FakeTensor has no memory of its own"):
+        ni.normal_(fake, generator=0)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", 0])
