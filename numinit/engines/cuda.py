@@ -23,7 +23,7 @@ from numinit.engines.cuda_driver import (
     properties,
 )
 from numinit.engines.layout import View, laid_out
-from numinit.engines.preparing import preparing
+from numinit.engines.preparing import prepared, preparing
 from numinit.engines.spec import Spec
 from numinit.engines.zeros import NO_ZEROS
 from numinit.stream.dtypes import DType
@@ -118,12 +118,12 @@ class Fill:
 
 @functools.cache
 def _loaded(variant: Any, device: int) -> tuple[Any, int, int]:
-    """A kernel, loaded on the current GPU, threads in a block, and the most blocks to launch.
+    """A kernel, loaded on a GPU, threads in a block, and the most blocks to launch.
 
     Under the simulator it is Numba's kernel, and zeros.
     """
-    with preparing:  # as for the CPU: Numba has one compiler lock for both
-        return _load(variant, device)
+    # As for the CPU: Numba has one compiler lock for both.
+    return prepared(functools.partial(_load, variant, device))
 
 
 @functools.cache  # looked up inside the lock, so that only the first of several threads loads it
@@ -134,7 +134,9 @@ def _load(variant: Any, device: int) -> tuple[Any, int, int]:
     if SIMULATED:
         return simulated(fill_function(variant), variant.signature), 0, 0
     gpu, shape = properties(device), NARROW if variant.narrow else WIDE
-    kernel = load(*_image(variant, gpu.capability))
+    made = _image(variant, gpu.capability)
+    with current(device):  # of a thread of its own
+        kernel = load(*made)
     return kernel, shape.threads, shape.blocks * gpu.multiprocessors
 
 

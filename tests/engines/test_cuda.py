@@ -508,6 +508,9 @@ def test_the_interface_as_memory(on_a_gpu):
         assert memory(half)[1] is DTYPES["bfloat16"]
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
+    # NumPy's integers would be found in caches where Python's are expected.
+    for numbers in memory(Exported(array, shape=np.array((4, 5)), strides=np.array((24, 4))))[2:4]:
+        assert {type(number) for number in numbers} == {int}
     # The end of somebody's memory, or the beginning of another's.
     assert memory(Exported(empty, data=(4097, False)))[4] == (0, 0)
 
@@ -670,6 +673,13 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         cuda._loaded("a kernel of its own", 0)
 
 
+def test_a_kernel_that_is_wanted_amid_a_compilation_is_refused(monkeypatch):
+    """Of a destructor, say, in the thread that compiles: LLVM would end the process."""
+    monkeypatch.setattr(cuda, "_load", lambda name, device: cuda._loaded("another kernel", 0))
+    with pytest.raises(RuntimeError, match=r"in the middle of a compilation"):
+        cuda._loaded("a kernel of its own", 0)
+
+
 def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
     made, variant = [], named("normal", "float32", "range")  # no other test loads it
 
@@ -681,6 +691,7 @@ def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
     monkeypatch.setattr(cuda, "_image", functools.cache(image))
     monkeypatch.setattr(cuda, "load", lambda *image: made.append(image) or 7)
     monkeypatch.setattr(cuda, "properties", lambda device: Properties((9, 0), 2))
+    monkeypatch.setattr(cuda, "current", lambda device: contextlib.nullcontext())
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(cuda._loaded, [variant] * 8, [0, 1] * 4))
     assert found == [(7, cuda.NARROW.threads, 2 * cuda.NARROW.blocks)] * 8
@@ -748,6 +759,10 @@ def test_a_device_without_a_maker_of_its_arrays(monkeypatch):
     )
     for name in hidden:
         monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch"):
+        ni.Normal()((3, 4), device="cuda")
+    for name in hidden:
+        monkeypatch.setitem(sys.modules, name, None)  # what keeps a package from being imported
     with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch"):
         ni.Normal()((3, 4), device="cuda")
 
