@@ -47,11 +47,11 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
     if interface.get("mask") is not None:
         raise TypeError("array: it is masked; a plain array is accepted")
     dtype = _named(interface["typestr"], array)
-    shape = tuple(interface["shape"])
+    shape = tuple(map(int, interface["shape"]))
     strides = interface.get("strides")
     if strides is None:
         strides = (step * dtype.itemsize for step in c_steps(shape))
-    strides = tuple(strides)
+    strides = tuple(map(int, strides))
     check_installed()
     address, queue = address or 0, interface.get("stream") or 0
     where = _device(address, dtype, shape, strides, queue), queue
