@@ -154,11 +154,12 @@ class Copied:
     Parameters
     ----------
     fill : callable
-        Fills host memory of this layout; called as `numinit.engines.cpu.Fill` is.
+        Fills host memory of the layout that `without_gaps` makes of this one; called as
+        `numinit.engines.cpu.Fill` is.
     shape : tuple of int
         Without a zero.
     strides : tuple of int
-        In bytes.
+        In bytes, in the GPU's memory.
     itemsize : int
         Bytes of an element.
 
@@ -168,7 +169,7 @@ class Copied:
         If the packages that compile for GPUs are missing.
     """
 
-    __slots__ = ("_before", "_fill", "_outer", "_rows", "_size")
+    __slots__ = ("_before", "_fill", "_first", "_outer", "_rows", "_size")
 
     def __init__(
         self,
@@ -178,27 +179,46 @@ class Copied:
         itemsize: int,
     ) -> None:
         check_installed()
-        reach = [stride * (size - 1) for stride, size in zip(strides, shape, strict=True)]
-        self._fill = fill
-        self._before = -sum(min(0, r) for r in reach)  # bytes at lower addresses than element 0
-        self._size = sum(map(abs, reach)) + itemsize
+        self._fill, self._size = fill, math.prod(shape) * itemsize
+        # Bytes at lower addresses than element 0, in the GPU's memory and in the host's.
+        self._before = _below(shape, strides)
+        self._first = _below(shape, without_gaps(shape, strides, itemsize))
         width, outer = itemsize, list[tuple[int, int]]()
         for pitch, size in sorted(
             (abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1
         ):
             if pitch == width:
                 width *= size  # no gap: one longer row
+            elif outer and pitch == math.prod(outer[-1]):
+                outer[-1] = outer[-1][0], outer[-1][1] * size
             else:
                 outer.append((pitch, size))
         pitch, height = outer.pop(0) if outer else (width, 1)
         self._rows = Rows(width, height, pitch)
-        self._outer = [range(0, pitch * size, pitch) for pitch, size in outer]
+        self._outer = [range(0, pitch * size, pitch) for pitch, size in reversed(outer)]
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
         """Fill the memory at `address`, and wait until the values are copied. See `Fill`."""
         host = np.empty(self._size, np.uint8)
-        self._fill(host.ctypes.data + self._before, first, rows, seed, stream)
+        self._fill(host.ctypes.data + self._first, first, rows, seed, stream)
         offsets = map(sum, itertools.product(*self._outer))
         copy(address - self._before, host.ctypes.data, self._rows, offsets, device, queue)
+
+
+def without_gaps(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[int, ...]:
+    """The strides of an array whose elements lie in the same order in memory, side by side."""
+    found, width = list(strides), itemsize
+    for axis in sorted(range(len(shape)), key=lambda axis: abs(strides[axis])):
+        if shape[axis] > 1:
+            found[axis] = width if strides[axis] > 0 else -width
+            width *= shape[axis]
+    return tuple(found)
+
+
+def _below(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """How many bytes below the first element an array begins."""
+    return -sum(min(0, s * (n - 1)) for s, n in zip(strides, shape, strict=True))

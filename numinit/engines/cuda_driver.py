@@ -6,6 +6,7 @@ share. Under Numba's simulator there is no driver, and device memory is the proc
 
 import ctypes
 import functools
+import itertools
 import re
 from array import array
 from collections.abc import Iterable
@@ -275,7 +276,7 @@ class Rows(NamedTuple):
 def copy(
     address: int, host: int, rows: Rows, offsets: Iterable[int], device: int, queue: int
 ) -> None:
-    """Copy rows from the host's memory to a GPU's, on a stream, and wait until it is done.
+    """Copy rows that lie side by side in the host's memory to a GPU's, and wait until it is done.
 
     Parameters
     ----------
@@ -284,9 +285,9 @@ def copy(
     host : int
         IN, an address in the host's memory.
     rows : Rows
-        The layout, the same on both sides. Bytes between rows are not written.
+        The layout in the GPU's memory. Bytes between rows are not written.
     offsets : iterable of int
-        Where the rows begin, in bytes after `address` and after `host`: once for each.
+        Where such rows begin, in bytes after `address`: the first of the host's, the next ones, ...
     device, queue : int
         The ordinal of the GPU and the handle of the stream.
 
@@ -304,22 +305,23 @@ def copy(
                 "holds no such copy; fill it before the capture"
             )
         try:
-            for offset in offsets:
-                to, at = address + offset, host + offset
+            for at, offset in zip(itertools.count(host, width * height), offsets, strict=False):
+                to = address + offset
                 if driver is not None and height > 1 and pitch <= MOST_PITCH:
                     both = driver.CUDA_MEMCPY2D()
                     both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
                     both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
                     both.srcHost, both.dstDevice = at, to
-                    both.srcPitch = both.dstPitch = pitch
+                    both.srcPitch, both.dstPitch = width, pitch
                     both.WidthInBytes, both.Height = width, height
                     checked(driver.cuMemcpy2DAsync(both, queue))
                     continue
-                for row in range(0, height * pitch, pitch):
+                for row in range(height):
+                    place = to + row * pitch, at + row * width, width
                     if driver is None:
-                        ctypes.memmove(to + row, at + row, width)
+                        ctypes.memmove(*place)
                     else:
-                        checked(driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
+                        checked(driver.cuMemcpyHtoDAsync(*place, queue))
         finally:  # also after an error, because the caller frees the host's memory
             if driver is not None:
                 checked(driver.cuStreamSynchronize(queue))

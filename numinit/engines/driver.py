@@ -70,12 +70,15 @@ def prepared(
     if isinstance(plan, Sampled):
         engine = cuda if on_gpu else cpu
         return engine.Fill(view, dtype, spec), spec.transform.draws
+    host = view
+    if on_gpu:  # values are made without the gaps of a view, which may be larger by far
+        host = view._replace(strides=cuda.without_gaps(view.shape, view.strides, dtype.itemsize))
     if isinstance(plan, ByIndex):
-        fill: Filler = by_index.fill_of(plan, whole, dtype, view)
+        fill: Filler = by_index.fill_of(plan, whole, dtype, host)
     elif isinstance(plan, Joined):
-        fill = joined.fill_of(plan, whole, dtype, view, prepared)
+        fill = joined.fill_of(plan, whole, dtype, host, prepared)
     else:
-        fill = by_index.undisturbed(_whole_fill(plan, whole, dtype, view))
+        fill = by_index.undisturbed(_whole_fill(plan, whole, dtype, host))
     if on_gpu:
         fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
     return fill, draws(plan, dtype)

@@ -223,7 +223,14 @@ def copies(stand_in):
         stream = int(ours.checked(bindings.cuStreamCreate(0)))
         address = int(ours.checked(bindings.cuMemAllocAsync(4096, stream)))
     for view, order, most in itertools.product(
-        [np.s_[...], np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2, 1:], np.s_[2, :, 1]],
+        [
+            np.s_[...],
+            np.s_[:, ::2],
+            np.s_[::-1, 1:4],
+            np.s_[1:3, ::-2, 1:],
+            np.s_[2, :, 1],
+            np.s_[..., 1],
+        ],
         "CF",
         [ours.MOST_PITCH, 8],
     ):
@@ -239,9 +246,11 @@ def copies(stand_in):
         *copied, waited = stand_in.calls()
         init.fill_(made[view])
         assert ctypes.string_at(address, whole.nbytes) == made.tobytes("A"), (view, order, most)
-        one_by_one = most == 8 or view == np.s_[...]
+        one_by_one = most == 8 or part.flags.forc
         name = "cuMemcpyHtoDAsync_v2" if one_by_one else "cuMemcpy2DAsync_v2"
         assert set(copied) == {f"{name}:{stream}"}
+        if view == np.s_[..., 1]:  # all of it is one row, or rows at one distance
+            assert len(copied) == (part.size if most == 8 and not part.flags.forc else 1)
         assert waited == f"cuStreamSynchronize:{stream}"
         ours.MOST_PITCH = before
     stand_in.calls()

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -584,6 +585,23 @@ def test_dlpack_as_memory(on_a_gpu):
 
     with pytest.raises(ValueError, match=r"^array: it exports a copy"):
         memory(Copying(np.zeros(3)))
+
+
+@pytest.mark.parametrize("init", [ni.FromIndex("i * 1.0"), ni.Parts([(None, ni.Ones())], 0)])
+def test_the_gaps_of_a_view_take_no_memory(on_a_gpu, monkeypatch, init):
+    """Where values are made on the host: here 4 KB of a matrix of 400 MB."""
+    copied = []
+    monkeypatch.setattr(cuda, "check_installed", lambda: None)
+    monkeypatch.setattr(cuda, "copy", lambda *what: copied.append((what[2], list(what[3]))))
+    column = Exported(np.zeros((1000, 100_000), np.float32)[:, 5])
+    init((3,))
+    tracemalloc.start()
+    try:
+        init.fill_(column)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert copied == [((4, 1000, 400_000), [0])]
 
 
 def test_an_interface_of_the_object_itself(on_a_gpu):
