@@ -84,6 +84,8 @@ def _driver() -> Any:
 #: What a user can do about some of the driver's errors.
 _HINTS = {
     "CUDA_ERROR_NOT_INITIALIZED": "; a forked child cannot use its parent's GPUs: start it by spawn",
+    "CUDA_ERROR_INVALID_IMAGE": "; is the driver older than what compiles? pip install "
+    "'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA that nvidia-smi says",
 }
 
 
@@ -123,9 +125,15 @@ class current:
         if driver is None:
             return
         primary = _primary(self._device)
-        if int(checked(driver.cuCtxGetCurrent())) != primary:
+        if int(checked(driver.cuCtxGetCurrent())) == primary:
+            return
+        try:
             checked(driver.cuCtxPushCurrent(primary))
             self._pushed = True
+        except BaseException:  # also a signal's handler, which may raise after the push
+            if int(driver.cuCtxGetCurrent()[1]) == primary:
+                driver.cuCtxPopCurrent()
+            raise
 
     def __exit__(self, *error: object) -> None:
         if self._pushed:

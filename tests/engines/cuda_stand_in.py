@@ -309,6 +309,30 @@ def refusals(stand_in, array):
             raise KeyError
     except KeyError:
         assert context() == before
+    checked, pushed = ours.checked, []
+
+    def interrupts(result):  # after a context was pushed, as a signal's handler may
+        found = checked(result)
+        if len(result) == 1:
+            pushed.append(context())
+            raise KeyboardInterrupt
+        return found
+
+    ours.checked = interrupts
+    for gpu in 0, 1:
+        try:
+            with ours.current(gpu):
+                pass
+        except KeyboardInterrupt:
+            assert context() == before
+    ours.checked = checked
+    assert len(pushed) > 0
+    assert before not in pushed
+    invalid = (bindings.CUresult.CUDA_ERROR_INVALID_IMAGE,)
+    try:
+        checked(invalid)
+    except RuntimeError as error:
+        assert "nvidia-smi" in str(error)
     print("refusals")
 
 
