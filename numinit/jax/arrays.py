@@ -160,7 +160,6 @@ def placed(
     shards: list[jax.Array] = []
     made: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas share the host's memory
     waiting: set[int] = set()
-    part = sharding.shard_shape(shape)
     try:
         for device, index in sharding.addressable_devices_indices_map(shape).items():
             offset = tuple(cut.start or 0 for cut in index)
@@ -168,7 +167,7 @@ def placed(
                 (whole if cut.stop is None else cut.stop) - begin
                 for cut, begin, whole in zip(index, offset, shape, strict=True)
             )
-            if ordinal_of(device) is not None and (not isinstance(plan, Whole) or part == shape):
+            if ordinal_of(device) is not None and not isinstance(plan, Whole):
                 waiting.add(ordinal_of(device))  # type: ignore[arg-type]
                 shards.append(on_gpu(initializer, key, shape, offset, size, dtype, device))
                 continue

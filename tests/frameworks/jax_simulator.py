@@ -46,6 +46,9 @@ def main():
     made = nj.make_array(initializers.orthogonal(), SHAPE, whole, seed=7)
     assert (np.asarray(made) == initializers.orthogonal().initializer(SHAPE, seed=7)).all()
     filled.clear()
+    made = nj.make_array(initializers.orthogonal(), SHAPE, NamedSharding(mesh, P()), seed=7)
+    assert (np.asarray(made) == initializers.orthogonal().initializer(SHAPE, seed=7)).all()
+    assert not filled  # made once for all replicas
     key = jax.random.key(7)
     made = initializers.normal(1.0)(key, SHAPE)
     assert (np.asarray(made) == ni.Normal()(SHAPE, seed=7)).all()
