@@ -155,7 +155,8 @@ def first_met_below_other_contexts(stand_in):
 
 
 def laws(array):
-    for init in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Orthogonal(), ni.Eye()):
+    parts = ni.Parts([(4, ni.Normal()), (1, ni.Orthogonal()), (None, ni.Normal())])
+    for init in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Orthogonal(), ni.Eye(), parts):
         check(repr(init), init, array, seed=ni.Key(2**64 - 1, 2**63))
     check("complex", ni.Normal(), cuda.device_array(SHAPE, np.complex64), seed=1)
     check("window", ni.Normal(), array, seed=1, shape=(2**34, 5), offset=(2**32, 0))
@@ -173,6 +174,11 @@ def a_warm_fill_is_one_launch(stand_in, array):
     stand_in.calls()
     ni.normal_(mine, generator=1)
     assert stand_in.calls() == [f"cuLaunchKernel:{int(stream.handle)}"]
+    parts = ni.Parts([(4, ni.Normal()), (None, ni.Normal())])
+    parts.fill_(mine, seed=1)
+    stand_in.calls()
+    parts.fill_(mine, seed=1)
+    assert stand_in.calls() == [f"cuLaunchKernel:{int(stream.handle)}"] * 2
     print("one launch")
 
 
