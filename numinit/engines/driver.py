@@ -74,6 +74,10 @@ def prepared(
     if isinstance(plan, Joined) and on_gpu and not view.by_rows:  # a launch a row would take long
         prepare = functools.partial(prepared, on_gpu=True)
         return joined.fill_of(plan, whole, dtype, view, prepare), draws(plan, dtype)
+    if isinstance(plan, ByIndex) and on_gpu:
+        lined = by_index.lined_fill(plan, whole, dtype, view, cuda.Fill)
+        if lined is not None:
+            return lined, False
     host = view
     if on_gpu:  # values are made without the gaps of a view, which may be larger by far
         host = view._replace(strides=cuda.without_gaps(view.shape, view.strides, dtype.itemsize))

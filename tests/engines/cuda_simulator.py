@@ -189,6 +189,13 @@ def arrays():
     run, whole = np.zeros(13, np.float32), parts((4, 5), seed=1).reshape(-1)
     parts.fill_flat(Exported(run), 3, (4, 5), seed=1)
     assert (run == whole[3:16]).all()
+    for init, shape in (ni.Eye(), (0, 3)), (ni.Eye(), (3, 7)), (ni.Dirac(2), (4, 3, 3, 5)):
+        for dtype in ("float16", "complex64"):
+            for order in "CF":
+                a, b = (np.full(shape, 7, dtype, order) for _ in range(2))
+                init.fill_(a)
+                init.fill_(Exported(b))
+                assert a.tobytes() == b.tobytes()
     read_only = np.zeros(3, np.float32)
     read_only.flags.writeable = False
     for bad in (Capsuled(read_only), Exported(np.zeros(3), data=(1 << 40, True))):
