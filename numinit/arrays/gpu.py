@@ -53,7 +53,7 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
         strides = (step * dtype.itemsize for step in c_steps(shape))
     strides = tuple(map(int, strides))
     check_installed()
-    address, queue = address or 0, interface.get("stream") or 0
+    address, queue = int(address or 0), int(interface.get("stream") or 0)
     where = _device(address, dtype, shape, strides, queue), queue
     return address, dtype, shape, strides, where
 

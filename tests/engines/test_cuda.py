@@ -510,8 +510,14 @@ def test_the_interface_as_memory(on_a_gpu):
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
     # NumPy's integers would be found in caches where Python's are expected.
-    for numbers in memory(Exported(array, shape=np.array((4, 5)), strides=np.array((24, 4))))[2:4]:
-        assert {type(number) for number in numbers} == {int}
+    found = memory(
+        Exported(
+            array, shape=np.array((4, 5)), strides=np.array((24, 4)), stream=np.int64(7),
+            data=(np.uint64(array.ctypes.data), False),
+        )
+    )  # fmt: skip
+    assert found == (*where, (3, 7))
+    assert {type(number) for number in (found[0], *found[2], *found[3], *found[4])} == {int}
     # The end of somebody's memory, or the beginning of another's.
     assert memory(Exported(empty, data=(4097, False)))[4] == (0, 0)
 
