@@ -30,7 +30,7 @@ def framework_of(array: Any) -> Framework:
     Raises
     ------
     TypeError
-        If neither its type nor a base of it belongs to a framework, and it never exports memory.
+        If neither its type nor a base of it belongs to a framework, and it exports no memory.
     """
     kind = type(array)
     found = _of_type(kind)  # type: ignore[arg-type]

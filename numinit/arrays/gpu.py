@@ -60,8 +60,11 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
 
 def _named(typestr: str, array: Any) -> DType:
     """The type that a typestr says. It cannot say bfloat16 and float8: then the array's dtype."""
-    named, own = _of_typestr(typestr), getattr(array, "dtype", typestr)
-    if named is not None and named.name == "float16" and "bfloat16" in str(own).lower():
+    named = _of_typestr(typestr)
+    if named is not None and named.name != "float16":
+        return named
+    own = getattr(array, "dtype", typestr)
+    if named is not None and "bfloat16" in str(own).lower():
         return DTYPES["bfloat16"]  # PaddlePaddle says float16 of both
     return named or as_dtype(own)
 

@@ -135,7 +135,7 @@ def _load(variant: Any, device: int) -> tuple[Any, int, int]:
         return simulated(fill_function(variant), variant.signature), 0, 0
     gpu, shape = properties(device), NARROW if variant.narrow else WIDE
     made = _image(variant, gpu.capability)
-    with current(device):  # of a thread of its own
+    with current(device):  # in the thread that `prepared` chooses
         kernel = load(*made)
     return kernel, shape.threads, shape.blocks * gpu.multiprocessors
 
