@@ -672,7 +672,7 @@ def host_times(gpu: Any, sizes: Sizes) -> str:
 
 
 def graph(gpu: Any, sizes: Sizes) -> str:
-    """A fill is captured, and its replay gives the same bits."""
+    """A fill is captured, also a kernel's first one, and its replay gives the same bits."""
     init = INITIALIZERS["normal"]
     array = gpu.empty(sizes.elements // 16, "float32")
     init.fill_(array, seed=KEY)
@@ -684,6 +684,13 @@ def graph(gpu: Any, sizes: Sizes) -> str:
     gpu.wait()
     if not gpu.torch.equal(array, once):
         return "DIFFERS: the replay of a graph"
+    other = gpu.empty(sizes.elements // 16, "complex64")
+    replay = gpu.graph(lambda: ni.constant_(other, 0.5))  # whose kernel is loaded meanwhile
+    other.zero_()
+    replay()
+    gpu.wait()
+    if not bool((other == 0.5).all()):
+        return "DIFFERS: the replay of a kernel's first fill"
     small = gpu.empty((64, 8), "float32")
     init.fill_(small, seed=KEY)
     gpu.wait()

@@ -127,6 +127,10 @@ class Report:
         """The last item that was noted; -1 if none was."""
         return int(self._progress.read_text()) if self._progress.exists() else -1
 
+    def ended(self) -> None:
+        """Leave no other file than the report."""
+        self._progress.unlink(missing_ok=True)
+
     def __call__(self, text: str) -> None:
         print(text, flush=True)
         with self._path.open("a", encoding="utf-8") as file:  # two processes write to it in turn
@@ -490,12 +494,14 @@ def supervise(options: argparse.Namespace, argv: Sequence[str]) -> int:
         at = report.reached()
         if at < start:
             report(f"{FAILED}: the process ended with {code} before its first result")
+            report.ended()
             return 1
         if code != LOST:
             name = items(options)[at].name
             report(f"{FAILED}: {name}: the process ended with {code}, or waited {LONGEST} s")
         report("a new process goes on")
         start = at + 1
+    report.ended()
     text = options.report.read_text(encoding="utf-8")
     differing, failed = (
         sum(line.startswith(how) for line in text.splitlines()) for how in (DIFFERS, FAILED)

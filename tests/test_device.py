@@ -91,6 +91,7 @@ def test_a_result_that_ends_the_process_is_passed_over(tmp_path, program):
     assert "FAILED: the program's rates: the process ended with -9" in text
     assert "a new process goes on" in text
     assert text.count("threads x blocks") == 9
+    assert not [*tmp_path.glob("report.md.*")]
     assert text.endswith("0 results differ, 1 failed\n")
 
 

@@ -30,12 +30,14 @@ def framework_of(array: Any) -> Framework:
     Raises
     ------
     TypeError
-        If neither its type nor a base of it belongs to a framework, and it exports no GPU's memory.
+        If neither its type nor a base of it belongs to a framework, and it exports no memory.
     """
-    found = _of_type(type(array))  # type: ignore[arg-type]
+    kind = type(array)
+    found = _of_type(kind)  # type: ignore[arg-type]
     if found is not None:
         return found
-    if any(hasattr(array, name) for name in EXPORTS):
+    # Of its class first, because an array makes its answer anew each time.
+    if any(hasattr(kind, name) or hasattr(array, name) for name in EXPORTS):
         return _imported(EXPORTED)
     raise TypeError(
         f"array: {type(array).__name__} was given; an array on a GPU, a NumPy array or a torch "

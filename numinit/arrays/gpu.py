@@ -47,20 +47,26 @@ def _interfaced(array: Any, interface: dict[str, Any]) -> Memory:
     if interface.get("mask") is not None:
         raise TypeError("array: it is masked; a plain array is accepted")
     dtype = _named(interface["typestr"], array)
-    shape = tuple(interface["shape"])
+    shape = tuple(map(int, interface["shape"]))
     strides = interface.get("strides")
     if strides is None:
         strides = (step * dtype.itemsize for step in c_steps(shape))
-    strides = tuple(strides)
+    strides = tuple(map(int, strides))
     check_installed()
-    address, queue = address or 0, interface.get("stream") or 0
+    address, queue = int(address or 0), int(interface.get("stream") or 0)
     where = _device(address, dtype, shape, strides, queue), queue
     return address, dtype, shape, strides, where
 
 
 def _named(typestr: str, array: Any) -> DType:
     """The type that a typestr says. It cannot say bfloat16 and float8: then the array's dtype."""
-    return _of_typestr(typestr) or as_dtype(getattr(array, "dtype", typestr))
+    named = _of_typestr(typestr)
+    if named is not None and named.name != "float16":
+        return named
+    own = getattr(array, "dtype", typestr)
+    if named is not None and "bfloat16" in str(own).lower():
+        return DTYPES["bfloat16"]  # PaddlePaddle says float16 of both
+    return named or as_dtype(own)
 
 
 @functools.lru_cache(64)
@@ -131,7 +137,8 @@ _DLPACK = {
 def _exported(array: Any) -> Memory:
     """The memory of an array with DLPack."""
     name = type(array).__name__
-    kind, device = map(int, array.__dlpack_device__())
+    where = getattr(array, "__dlpack_device__", None)
+    kind, device = map(int, where()) if where else (0, 0)
     if kind not in (CUDA, MANAGED):
         raise TypeError(
             f"array: a {name} that is not in a CUDA GPU's memory was given; a NumPy array, a torch "

@@ -74,7 +74,7 @@ def maker_of(device: Any) -> Maker | None:
         )
     index = int(number) if colon else None
     makers = {"torch": _torch_maker, "cupy": _cupy_maker}
-    for found in (sys.modules.__contains__, importlib.util.find_spec):
+    for found in (sys.modules.get, importlib.util.find_spec):
         for package, make in makers.items():
             if found(package) and (made := make(index)) is not None:
                 return made

@@ -17,6 +17,16 @@ _DTYPES = {getattr(torch, n): dtype for n, dtype in DTYPES.items() if hasattr(to
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
+def _object_stream(device: int) -> int:
+    """The handle of a GPU's current stream."""
+    return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+#: The same by the function that torch's compiled code calls: to make an object takes longer than a
+#: launch. Builds without CUDA lack it.
+_stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", _object_stream)
+
+
 def memory(tensor: torch.Tensor) -> Memory:
     """The memory of a CPU or CUDA tensor; a meta tensor has a shape only.
 
@@ -26,7 +36,7 @@ def memory(tensor: torch.Tensor) -> Memory:
         If the device, layout or dtype is not accepted, or the tensor has no memory of its own.
     """
     on_cpu = tensor.is_cpu
-    where = () if on_cpu else _device(tensor)
+    device = -1 if on_cpu else _device(tensor)
     if tensor.layout is not torch.strided:
         raise TypeError(f"tensor: its layout is {tensor.layout}; dense strided ones are accepted")
     if tensor.is_neg() or tensor.is_conj():
@@ -47,7 +57,7 @@ def memory(tensor: torch.Tensor) -> Memory:
             f"tensor: dtype {tensor.dtype} is not accepted; one of {', '.join(DTYPES)} is"
         )
     try:
-        address = tensor.data_ptr() if on_cpu or where else None
+        address = tensor.data_ptr() if on_cpu or device >= 0 else None
     except RuntimeError:  # inside of a transform of torch.func
         address = 0
     if address == 0 and tensor.numel():
@@ -59,19 +69,19 @@ def memory(tensor: torch.Tensor) -> Memory:
         shape, strides = tuple(tensor.shape), _bytes(tensor.stride(), dtype.itemsize)
     except RuntimeError:
         raise TypeError("tensor: it is nested; dense strided ones are accepted") from None
-    if where:
-        refuse_misaligned(address or 0, dtype, shape, strides)
-    return address, dtype, shape, strides, where
+    if device < 0:
+        return address, dtype, shape, strides, ()
+    refuse_misaligned(address or 0, dtype, shape, strides)
+    return address, dtype, shape, strides, (device, _stream(device))
 
 
-def _device(tensor: torch.Tensor) -> tuple[()] | tuple[int, int]:
-    """The GPU of a CUDA tensor and that GPU's current stream; () for a meta tensor."""
+def _device(tensor: torch.Tensor) -> int:
+    """The GPU of a CUDA tensor; -1 for a meta tensor."""
     if tensor.is_meta:
-        return ()
+        return -1
     if not tensor.is_cuda or torch.version.cuda is None:  # ROCm's tensors say "cuda" too
         raise TypeError(f"tensor: it is on {tensor.device}; CPU and CUDA tensors are accepted")
-    device = tensor.get_device()
-    return device, torch.cuda.current_stream(device).cuda_stream
+    return int(tensor.get_device())
 
 
 @functools.lru_cache(1024)

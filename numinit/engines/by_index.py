@@ -19,6 +19,8 @@ FEW = 64  # below so many elements for each nonzero one, all values are made
 
 HostFill = Callable[[int, int, int, int, int], None]
 
+_CLEAR = Spec(CONSTANT, CONSTANT.Parameters(0.0, 0.0))
+
 
 class Window(NamedTuple):
     """Where an array lies in a weight."""
@@ -54,25 +56,55 @@ def fill_of(plan: ByIndex, whole: tuple[int, ...], dtype: DType, asked: View) ->
         With the parameters of a call of `numinit.engines.cpu.Fill`.
     """
     selection = plan.selection
+    if (lined := lined_fill(plan, whole, dtype, asked)) is not None:
+        return lined
     if selection is None or asked.by_rows:
         return _filled(functools.partial(_write, plan), whole, dtype, asked)
-    clear = Fill(asked, dtype, Spec(CONSTANT, CONSTANT.Parameters(0.0, 0.0)))
-    put: HostFill
-    if (line := _line(selection, whole, asked)) is not None:
-        begin, view = line
-        if 0 in view.shape:
-            return clear
-        value = _rounded(selection.value, dtype)
-        parameters = CONSTANT.Parameters(value, 0.0 if dtype.complex else value)
-        put = Fill(view, dtype, Spec(CONSTANT, parameters))
-    elif math.prod(whole[axis] for axis in selection.places) < FEW:
+    if math.prod(whole[axis] for axis in selection.places) < FEW:
         return _filled(functools.partial(_write, plan), whole, dtype, asked)
-    else:
-        begin, put = 0, _filled(functools.partial(_select, selection), whole, dtype, asked)
+    put = _filled(functools.partial(_select, selection), whole, dtype, asked)
+    return _both(Fill(asked, dtype, _CLEAR), put)
 
-    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
-        clear(address, first, rows, seed, stream)
-        put(address + begin, first, rows, seed, stream)
+
+def lined_fill(
+    plan: ByIndex,
+    whole: tuple[int, ...],
+    dtype: DType,
+    asked: View,
+    engine: Callable[[View, DType, Spec], Callable[..., None]] = Fill,
+) -> Callable[..., None] | None:
+    """A fill by kernels, of zeros and then of the selected elements; None if these are on no line.
+
+    Parameters
+    ----------
+    plan, whole, dtype, asked
+        See `fill_of`.
+    engine : callable
+        `numinit.engines.cpu.Fill` or `numinit.engines.cuda.Fill`.
+    """
+    selection = plan.selection
+    if selection is None or asked.by_rows:
+        return None
+    line = _line(selection, whole, asked)
+    if line is None:
+        return None
+    clear = engine(asked, dtype, _CLEAR)
+    begin, view = line
+    if 0 in view.shape:
+        return clear
+    value = _rounded(selection.value, dtype)
+    parameters = CONSTANT.Parameters(value, 0.0 if dtype.complex else value)
+    return _both(clear, engine(view, dtype, Spec(CONSTANT, parameters)), begin)
+
+
+def _both(
+    clear: Callable[..., None], put: Callable[..., None], begin: int = 0
+) -> Callable[..., None]:
+    """Two fills, of which the second begins some bytes after the first."""
+
+    def fill(address: int, *where: int) -> None:
+        clear(address, *where)
+        put(address + begin, *where)
 
     return fill
 

@@ -23,7 +23,7 @@ from numinit.engines.cuda_driver import (
     properties,
 )
 from numinit.engines.layout import View, laid_out
-from numinit.engines.preparing import preparing
+from numinit.engines.preparing import prepared, preparing
 from numinit.engines.spec import Spec
 from numinit.engines.zeros import NO_ZEROS
 from numinit.stream.dtypes import DType
@@ -84,9 +84,10 @@ class Fill:
         around = tuple(itertools.chain(*outer)) or (0,)
         cleared = zeros.parameters if zeros else NO_ZEROS
         self._fixed = (*inner, around, parameters, cleared)
-        self._words = array("q", (*inner, *around))
-        self._words.frombytes(array("d", parameters).tobytes())
-        self._words.extend(cleared)
+        words = array("q", (*inner, *around))
+        words.frombytes(array("d", parameters).tobytes())
+        words.extend(cleared)
+        self._words = array("Q", words.tobytes())
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
@@ -106,26 +107,23 @@ class Fill:
         skip = 3 if self._loose else first & 3
         per_row = -(-(skip + self._inner) // self._span)
         units = per_row * self._outer
-        seed = seed - (1 << 64) if seed >> 63 else seed
-        stream = stream - (1 << 64) if stream >> 63 else stream
-        own = address, first, rows, seed, stream, units, per_row
+        own = array("Q", (address, first, rows, seed, stream, units, per_row))
         with current(device):
             kernel, threads, most = _loaded(self._variant, device)
             if most == 0:
-                kernel[2, 3](*own, *self._fixed)
+                kernel[2, 3](*array("q", own.tobytes()), *self._fixed)
                 return
-            blocks = min(-(-units // threads), most)
-            launch(kernel, blocks, threads, queue, array("q", own) + self._words)
+            launch(kernel, min(-(-units // threads), most), threads, queue, own + self._words)
 
 
 @functools.cache
 def _loaded(variant: Any, device: int) -> tuple[Any, int, int]:
-    """A kernel, loaded on the current GPU, threads in a block, and the most blocks to launch.
+    """A kernel, loaded on a GPU, threads in a block, and the most blocks to launch.
 
     Under the simulator it is Numba's kernel, and zeros.
     """
-    with preparing:  # as for the CPU: Numba has one compiler lock for both
-        return _load(variant, device)
+    # As for the CPU: Numba has one compiler lock for both.
+    return prepared(functools.partial(_load, variant, device))
 
 
 @functools.cache  # looked up inside the lock, so that only the first of several threads loads it
@@ -136,7 +134,9 @@ def _load(variant: Any, device: int) -> tuple[Any, int, int]:
     if SIMULATED:
         return simulated(fill_function(variant), variant.signature), 0, 0
     gpu, shape = properties(device), NARROW if variant.narrow else WIDE
-    kernel = load(*_image(variant, gpu.capability))
+    made = _image(variant, gpu.capability)
+    with current(device):  # in the thread that `prepared` chooses
+        kernel = load(*made)
     return kernel, shape.threads, shape.blocks * gpu.multiprocessors
 
 
@@ -154,11 +154,12 @@ class Copied:
     Parameters
     ----------
     fill : callable
-        Fills host memory of this layout; called as `numinit.engines.cpu.Fill` is.
+        Fills host memory of the layout that `without_gaps` makes of this one; called as
+        `numinit.engines.cpu.Fill` is.
     shape : tuple of int
         Without a zero.
     strides : tuple of int
-        In bytes.
+        In bytes, in the GPU's memory.
     itemsize : int
         Bytes of an element.
 
@@ -168,7 +169,7 @@ class Copied:
         If the packages that compile for GPUs are missing.
     """
 
-    __slots__ = ("_before", "_fill", "_outer", "_rows", "_size")
+    __slots__ = ("_before", "_fill", "_first", "_outer", "_rows", "_size")
 
     def __init__(
         self,
@@ -178,27 +179,46 @@ class Copied:
         itemsize: int,
     ) -> None:
         check_installed()
-        reach = [stride * (size - 1) for stride, size in zip(strides, shape, strict=True)]
-        self._fill = fill
-        self._before = -sum(min(0, r) for r in reach)  # bytes at lower addresses than element 0
-        self._size = sum(map(abs, reach)) + itemsize
+        self._fill, self._size = fill, math.prod(shape) * itemsize
+        # Bytes at lower addresses than element 0, in the GPU's memory and in the host's.
+        self._before = _below(shape, strides)
+        self._first = _below(shape, without_gaps(shape, strides, itemsize))
         width, outer = itemsize, list[tuple[int, int]]()
         for pitch, size in sorted(
             (abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1
         ):
             if pitch == width:
                 width *= size  # no gap: one longer row
+            elif outer and pitch == math.prod(outer[-1]):
+                outer[-1] = outer[-1][0], outer[-1][1] * size
             else:
                 outer.append((pitch, size))
         pitch, height = outer.pop(0) if outer else (width, 1)
         self._rows = Rows(width, height, pitch)
-        self._outer = [range(0, pitch * size, pitch) for pitch, size in outer]
+        self._outer = [range(0, pitch * size, pitch) for pitch, size in reversed(outer)]
 
     def __call__(
         self, address: int, first: int, rows: int, seed: int, stream: int, device: int, queue: int
     ) -> None:
         """Fill the memory at `address`, and wait until the values are copied. See `Fill`."""
         host = np.empty(self._size, np.uint8)
-        self._fill(host.ctypes.data + self._before, first, rows, seed, stream)
+        self._fill(host.ctypes.data + self._first, first, rows, seed, stream)
         offsets = map(sum, itertools.product(*self._outer))
         copy(address - self._before, host.ctypes.data, self._rows, offsets, device, queue)
+
+
+def without_gaps(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[int, ...]:
+    """The strides of an array whose elements lie in the same order in memory, side by side."""
+    found, width = list(strides), itemsize
+    for axis in sorted(range(len(shape)), key=lambda axis: abs(strides[axis])):
+        if shape[axis] > 1:
+            found[axis] = width if strides[axis] > 0 else -width
+            width *= shape[axis]
+    return tuple(found)
+
+
+def _below(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """How many bytes below the first element an array begins."""
+    return -sum(min(0, s * (n - 1)) for s, n in zip(strides, shape, strict=True))

@@ -4,12 +4,12 @@ The context is always the primary one of the GPU, which the CUDA runtime, torch,
 share. Under Numba's simulator there is no driver, and device memory is the process's own.
 """
 
-import contextlib
 import ctypes
 import functools
+import itertools
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from numinit.engines.preparing import preparing
@@ -81,6 +81,14 @@ def _driver() -> Any:
         return driver
 
 
+#: What a user can do about some of the driver's errors.
+_HINTS = {
+    "CUDA_ERROR_NOT_INITIALIZED": "; a forked child cannot use its parent's GPUs: start it by spawn",
+    "CUDA_ERROR_INVALID_IMAGE": "; is the driver older than what compiles? pip install "
+    "'numinit[cuda12]' or 'numinit[cuda13]', by the version of CUDA that nvidia-smi says",
+}
+
+
 def checked(result: tuple[Any, ...]) -> Any:
     """The result of a call of the driver without its error code: None, one value, or a tuple.
 
@@ -91,47 +99,75 @@ def checked(result: tuple[Any, ...]) -> Any:
     """
     error, *values = result
     if int(error):
-        raise RuntimeError(f"CUDA: {error.name}")
+        why = _HINTS.get(error.name, "")
+        raise RuntimeError(f"CUDA: {error.name}{why}")
     return tuple(values) if len(values) > 1 else values[0] if values else None
 
 
 @functools.cache
-def _primary(device: int) -> Any:
-    """The primary context of a GPU."""
+def _primary(device: int) -> int:
+    """The handle of the primary context of a GPU."""
     driver = _driver()
-    return checked(driver.cuDevicePrimaryCtxRetain(checked(driver.cuDeviceGet(device))))
+    return int(checked(driver.cuDevicePrimaryCtxRetain(checked(driver.cuDeviceGet(device)))))
 
 
-@contextlib.contextmanager
-def current(device: int) -> Iterator[None]:
+class current:
     """Make a GPU's primary context the current one, and leave what was current as it was."""
-    driver = _driver()
-    if driver is None:
-        yield
-        return
-    checked(driver.cuCtxPushCurrent(_primary(device)))
-    try:
-        yield
-    finally:
-        checked(driver.cuCtxPopCurrent())
+
+    # Not by contextlib, which takes longer than the driver.
+    __slots__ = ("_device", "_pushed")
+
+    def __init__(self, device: int) -> None:
+        self._device, self._pushed = device, False
+
+    def __enter__(self) -> None:
+        driver = _driver()
+        if driver is None:
+            return
+        primary = _primary(self._device)
+        if int(checked(driver.cuCtxGetCurrent())) == primary:
+            return
+        try:
+            checked(driver.cuCtxPushCurrent(primary))
+            self._pushed = True
+        except BaseException:  # also a signal's handler, which may raise after the push
+            if int(driver.cuCtxGetCurrent()[1]) == primary:
+                driver.cuCtxPopCurrent()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        if self._pushed:
+            checked(_driver().cuCtxPopCurrent())
 
 
 @functools.cache
-def _pointer_attribute() -> Any:
+def _pointer_attributes() -> Any:
     """The driver's function itself, because its bindings read some attributes wrongly.
 
     See NVIDIA/cuda-python#2928. The runtime's function would create a context and leave it behind.
     """
-    address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttribute", 12000, 0))
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64)
+    address, _ = checked(_driver().cuGetProcAddress(b"cuPointerGetAttributes", 12000, 0))
+    pointer = ctypes.c_void_p
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint, pointer, pointer, ctypes.c_uint64)
     return kind(address)
 
 
-def _of_pointer(attribute: Any, address: int) -> int | None:
-    """An attribute of the memory at an address, None if the driver does not know that memory."""
-    value = ctypes.c_uint64(0)  # the driver writes 32 bits or 64
-    error = _pointer_attribute()(ctypes.addressof(value), int(attribute), address)
-    return None if error else value.value
+# CU_POINTER_ATTRIBUTE_CONTEXT, _MEMORY_TYPE, _IS_MANAGED and _DEVICE_ORDINAL
+_ATTRIBUTES = array("i", (1, 2, 8, 9))
+UNKNOWN = (1, 201)  # CUDA_ERROR_INVALID_VALUE and _INVALID_CONTEXT
+
+
+def _of_pointer(address: int) -> "array[int]":
+    """The attributes of the memory at an address; zeros if the driver does not know that memory."""
+    values = array("Q", (0, 0, 0, 0))  # the driver writes 32 bits or 64
+    first = values.buffer_info()[0]
+    places = array("Q", (first, first + 8, first + 16, first + 24))
+    error = _pointer_attributes()(4, _ATTRIBUTES.buffer_info()[0], places.buffer_info()[0], address)
+    if error in UNKNOWN:
+        return array("Q", (0, 0, 0, 0))
+    if error:
+        checked((_driver().CUresult(error),))
+    return values
 
 
 def device_of(address: int, queue: int) -> int:
@@ -148,26 +184,23 @@ def device_of(address: int, queue: int) -> int:
     ------
     ValueError
         If the memory is not a GPU's or of another context than the primary one, or the stream is
-        another GPU's.
+        another GPU's or context's.
+    RuntimeError
+        If the driver fails, as after an error of a kernel.
     """
     driver = _driver()
     if driver is None:
         return 0
-    names = driver.CUpointer_attribute
-    device = _of_pointer(names.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
-    on_gpu = _of_pointer(names.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == DEVICE
-    if device is None or not (
-        on_gpu or _of_pointer(names.CU_POINTER_ATTRIBUTE_IS_MANAGED, address)
-    ):
+    owner, kind, managed, device = _of_pointer(address)
+    if kind != DEVICE and not managed:
         raise ValueError(f"array: its address {address:#x} is not in the memory of a GPU")
-    primary = int(_primary(device))
-    owner = _of_pointer(names.CU_POINTER_ATTRIBUTE_CONTEXT, address)
+    primary = _primary(device)
     if owner and owner != primary:  # memory of a pool has no owner
         raise ValueError("array: it belongs to another context than the primary one of its GPU")
     if queue not in DEFAULT_STREAMS and int(checked(driver.cuStreamGetCtx(queue))) != primary:
         raise ValueError(
-            f"array: it is on GPU {device}, and the stream that it exports is another GPU's; make "
-            "its device the current one"
+            f"array: it is on GPU {device}, and the stream that it exports is another GPU's, or of "
+            "another context than the primary one; make its device the current one"
         )
     return device
 
@@ -204,10 +237,18 @@ def properties(device: int) -> Properties:
 
 
 def load(name: bytes, code: bytes) -> int:
-    """Load a kernel on the current GPU, for the rest of the process; returns its handle."""
+    """Load a kernel on the current GPU, for the rest of the process; returns its handle.
+
+    Also while a stream is captured, where the driver would else refuse what may allocate.
+    """
     driver = _driver()
-    module = checked(driver.cuModuleLoadData(code))
-    return int(checked(driver.cuModuleGetFunction(module, name)))
+    relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    before = checked(driver.cuThreadExchangeStreamCaptureMode(relaxed))
+    try:
+        module = checked(driver.cuModuleLoadData(code))
+        return int(checked(driver.cuModuleGetFunction(module, name)))
+    finally:
+        checked(driver.cuThreadExchangeStreamCaptureMode(before))
 
 
 def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int]") -> None:
@@ -225,11 +266,11 @@ def launch(kernel: int, blocks: int, threads: int, queue: int, words: "array[int
         The arguments side by side, 64 bits each.
     """
     address, count = words.buffer_info()
-    size = array("q", (words.itemsize * count,))
-    # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END
-    extra = array("q", (1, address, 2, size.buffer_info()[0], 0))
-    grid, block = (blocks, 1, 1), (threads, 1, 1)
-    checked(_driver().cuLaunchKernel(kernel, *grid, *block, 0, queue, 0, extra.buffer_info()[0]))
+    # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE and _END; behind them the size
+    extra = array("q", (1, address, 2, 0, 0, 8 * count))
+    place = extra.buffer_info()[0]
+    extra[3] = place + 40
+    checked(_driver().cuLaunchKernel(kernel, blocks, 1, 1, threads, 1, 1, 0, queue, 0, place))
 
 
 class Rows(NamedTuple):
@@ -243,7 +284,7 @@ class Rows(NamedTuple):
 def copy(
     address: int, host: int, rows: Rows, offsets: Iterable[int], device: int, queue: int
 ) -> None:
-    """Copy rows from the host's memory to a GPU's, on a stream, and wait until it is done.
+    """Copy rows that lie side by side in the host's memory to a GPU's, and wait until it is done.
 
     Parameters
     ----------
@@ -252,30 +293,43 @@ def copy(
     host : int
         IN, an address in the host's memory.
     rows : Rows
-        The layout, the same on both sides. Bytes between rows are not written.
+        The layout in the GPU's memory. Bytes between rows are not written.
     offsets : iterable of int
-        Where the rows begin, in bytes after `address` and after `host`: once for each.
+        Where such rows begin, in bytes after `address`: the first of the host's, the next ones, ...
     device, queue : int
         The ordinal of the GPU and the handle of the stream.
+
+    Raises
+    ------
+    RuntimeError
+        If the stream is being captured in a graph, or the driver fails.
     """
     driver = _driver()
     width, height, pitch = rows
     with current(device):
-        for offset in offsets:
-            to, at = address + offset, host + offset
-            if driver is not None and height > 1 and pitch <= MOST_PITCH:
-                both = driver.CUDA_MEMCPY2D()
-                both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
-                both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
-                both.srcHost, both.dstDevice = at, to
-                both.srcPitch = both.dstPitch = pitch
-                both.WidthInBytes, both.Height = width, height
-                checked(driver.cuMemcpy2DAsync(both, queue))
-                continue
-            for row in range(0, height * pitch, pitch):
-                if driver is None:
-                    ctypes.memmove(to + row, at + row, width)
-                else:
-                    checked(driver.cuMemcpyHtoDAsync(to + row, at + row, width, queue))
-        if driver is not None:
-            checked(driver.cuStreamSynchronize(queue))
+        if driver is not None and int(checked(driver.cuStreamIsCapturing(queue))):
+            raise RuntimeError(
+                "array: its values are made on the host and copied, and a graph that is being captured "
+                "holds no such copy; fill it before the capture"
+            )
+        try:
+            for at, offset in zip(itertools.count(host, width * height), offsets, strict=False):
+                to = address + offset
+                if driver is not None and height > 1 and pitch <= MOST_PITCH:
+                    both = driver.CUDA_MEMCPY2D()
+                    both.srcMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_HOST
+                    both.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+                    both.srcHost, both.dstDevice = at, to
+                    both.srcPitch, both.dstPitch = width, pitch
+                    both.WidthInBytes, both.Height = width, height
+                    checked(driver.cuMemcpy2DAsync(both, queue))
+                    continue
+                for row in range(height):
+                    place = to + row * pitch, at + row * width, width
+                    if driver is None:
+                        ctypes.memmove(*place)
+                    else:
+                        checked(driver.cuMemcpyHtoDAsync(*place, queue))
+        finally:  # also after an error, because the caller frees the host's memory
+            if driver is not None:
+                checked(driver.cuStreamSynchronize(queue))

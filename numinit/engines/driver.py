@@ -1,5 +1,6 @@
 """The one road from a plan to filled memory, whatever the kind of plan and the device."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -70,12 +71,22 @@ def prepared(
     if isinstance(plan, Sampled):
         engine = cuda if on_gpu else cpu
         return engine.Fill(view, dtype, spec), spec.transform.draws
+    if isinstance(plan, Joined) and on_gpu and not view.by_rows:  # a launch a row would take long
+        prepare = functools.partial(prepared, on_gpu=True)
+        return joined.fill_of(plan, whole, dtype, view, prepare), draws(plan, dtype)
+    if isinstance(plan, ByIndex) and on_gpu:
+        lined = by_index.lined_fill(plan, whole, dtype, view, cuda.Fill)
+        if lined is not None:
+            return lined, False
+    host = view
+    if on_gpu:  # values are made without the gaps of a view, which may be larger by far
+        host = view._replace(strides=cuda.without_gaps(view.shape, view.strides, dtype.itemsize))
     if isinstance(plan, ByIndex):
-        fill: Filler = by_index.fill_of(plan, whole, dtype, view)
+        fill: Filler = by_index.fill_of(plan, whole, dtype, host)
     elif isinstance(plan, Joined):
-        fill = joined.fill_of(plan, whole, dtype, view, prepared)
+        fill = joined.fill_of(plan, whole, dtype, host, prepared)
     else:
-        fill = by_index.undisturbed(_whole_fill(plan, whole, dtype, view))
+        fill = by_index.undisturbed(_whole_fill(plan, whole, dtype, host))
     if on_gpu:
         fill = cuda.Copied(fill, view.shape, view.strides, dtype.itemsize)
     return fill, draws(plan, dtype)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from numinit.engines.by_index import HostFill, boxes, row_numbers
+from numinit.engines.by_index import boxes, row_numbers
 from numinit.engines.layout import View, c_steps
 from numinit.engines.spec import Joined, Part
 from numinit.stream.dtypes import DType
@@ -18,7 +18,7 @@ Key = tuple[int, int]
 
 def fill_of(
     plan: Joined, whole: tuple[int, ...], dtype: DType, asked: View, prepare: Prepare
-) -> HostFill:
+) -> Callable[..., None]:
     """A function that fills a view of a weight.
 
     Parameters
@@ -32,12 +32,12 @@ def fill_of(
     asked : View
         The memory, not empty.
     prepare : callable
-        `numinit.engines.driver.prepared`.
+        `numinit.engines.driver.prepared`, for the host's memory or a GPU's.
 
     Returns
     -------
     callable
-        With the parameters of a call of `numinit.engines.cpu.Fill`.
+        With the parameters of a call of `numinit.engines.cpu.Fill` or `numinit.engines.cuda.Fill`.
     """
     shape, strides, steps, by_rows = asked
     flat = steps == (1,) and not by_rows  # a run of elements in C order, across rows
@@ -47,16 +47,23 @@ def fill_of(
 
     def ready(number: int, sizes: tuple[int, ...], apart: tuple[int, ...]) -> Any:
         what = number, sizes, apart
-        if what not in kept:
-            if len(kept) >= KEPT:
-                kept.clear()
+        found = kept.get(what)  # looked up once: another thread may clear it at any time
+        if found is None:
             part = plan.parts[number]
             layout = View(sizes, apart, c_steps(part.shape))
-            kept[what], _ = prepare(part.plan, part.shape, dtype, layout)
-        return kept[what]
+            found, _ = prepare(part.plan, part.shape, dtype, layout)
+            if len(kept) >= KEPT:
+                kept.clear()
+            kept[what] = found
+        return found
 
     def fill_window(
-        address: int, low: tuple[int, ...], sizes: tuple[int, ...], apart: tuple[int, ...], key: Key
+        address: int,
+        low: tuple[int, ...],
+        sizes: tuple[int, ...],
+        apart: tuple[int, ...],
+        key: Key,
+        where: tuple[int, ...],
     ) -> None:
         axis = plan.axis
         for number, part, begin, count in _met(plan, low[axis], sizes[axis]):
@@ -64,19 +71,19 @@ def fill_of(
             own = _changed(sizes, axis, count), _changed(apart, axis, part.step * apart[axis])
             first = _changed(low, axis, part.offset + begin)
             index = sum(map(int.__mul__, first, c_steps(part.shape)))
-            ready(number, *own)(place, index, 0, *_key(part, key))
+            ready(number, *own)(place, index, 0, *_key(part, key), *where)
 
-    def fill(address: int, first: int, rows: int, seed: int, stream: int) -> None:
+    def fill(address: int, first: int, rows: int, seed: int, stream: int, *where: int) -> None:
         key = seed, stream
         if by_rows:
             sizes, rest = (1, *shape[1:]), (0,) * (len(whole) - 1)
             for place, row in enumerate(row_numbers(rows, shape[0]).tolist()):
-                fill_window(address + place * strides[0], (row, *rest), sizes, strides, key)
+                fill_window(address + place * strides[0], (row, *rest), sizes, strides, key, where)
             return None
         if flat:
             for begin, low, sizes in boxes(whole, first, shape[0]):
                 apart = tuple(step * strides[0] for step in c_steps(sizes))
-                fill_window(address + begin * strides[0], low, sizes, apart, key)
+                fill_window(address + begin * strides[0], low, sizes, apart, key, where)
             return None
         low = tuple(map(int, np.unravel_index(first, whole))) if whole else ()
         axes = [
@@ -85,7 +92,7 @@ def fill_of(
         ]
         sizes = tuple(1 if axis is None else shape[axis] for axis in axes)
         apart = tuple(0 if axis is None else strides[axis] for axis in axes)
-        return fill_window(address, low, sizes, apart, key)
+        return fill_window(address, low, sizes, apart, key, where)
 
     return fill
 

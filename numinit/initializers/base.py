@@ -22,7 +22,7 @@ from numinit.initializers.kept import ADDED, Exactly, Kept
 from numinit.show import show
 from numinit.stream.dtypes import DType, RangeError, as_dtype
 from numinit.stream.transform import Transform
-from numinit.weights.keys import Key, as_key
+from numinit.weights.keys import LIMIT, Key, as_key
 from numinit.weights.shapes import (
     as_rows,
     as_shape,
@@ -411,6 +411,8 @@ def _run(
     """Fill an array's memory from its own kind of seed."""
     if draws and seed is None and framework.default_seed is not None:
         words = framework.default_seed(array), 0
+    elif type(seed) is int and 0 <= seed < LIMIT:
+        words = seed, 0  # a Key takes longer to make
     else:
         key = _key(draws, seed)
         words = key.seed, key.stream

@@ -160,32 +160,33 @@ def placed(
     shards: list[jax.Array] = []
     made: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas share the host's memory
     waiting: set[int] = set()
-    part = sharding.shard_shape(shape)
-    for device, index in sharding.addressable_devices_indices_map(shape).items():
-        offset = tuple(cut.start or 0 for cut in index)
-        size = tuple(
-            (whole if cut.stop is None else cut.stop) - begin
-            for cut, begin, whole in zip(index, offset, shape, strict=True)
-        )
-        if ordinal_of(device) is not None and (not isinstance(plan, Whole) or part == shape):
-            shards.append(on_gpu(initializer, key, shape, offset, size, dtype, device))
-            waiting.add(ordinal_of(device))  # type: ignore[arg-type]
-            continue
-        window = tuple(zip(offset, size, strict=True))
-        if window not in made:
-            if device.platform != "cpu":  # the host keeps one shard at a time
-                jax.block_until_ready(shards)
-                made.clear()
-            host = made[window] = aligned(size, dtype)
-            if not isinstance(plan, Whole) or size == shape:
-                initializer.fill_(host, shape=shape, offset=offset, seed=key)
-            else:
-                if matrix is None:
-                    matrix = initializer.fill_(aligned(shape, dtype), seed=key)
-                host[...] = matrix[tuple(slice(o, o + s) for o, s in window)]
-        shards.append(jax.device_put(made[window], device, may_alias=True))
-    for ordinal in waiting:
-        cuda_driver.wait(ordinal)
+    try:
+        for device, index in sharding.addressable_devices_indices_map(shape).items():
+            offset = tuple(cut.start or 0 for cut in index)
+            size = tuple(
+                (whole if cut.stop is None else cut.stop) - begin
+                for cut, begin, whole in zip(index, offset, shape, strict=True)
+            )
+            if ordinal_of(device) is not None and not isinstance(plan, Whole):
+                waiting.add(ordinal_of(device))  # type: ignore[arg-type]
+                shards.append(on_gpu(initializer, key, shape, offset, size, dtype, device))
+                continue
+            window = tuple(zip(offset, size, strict=True))
+            if window not in made:
+                if device.platform != "cpu":  # the host keeps one shard at a time
+                    jax.block_until_ready(shards)
+                    made.clear()
+                host = made[window] = aligned(size, dtype)
+                if not isinstance(plan, Whole) or size == shape:
+                    initializer.fill_(host, shape=shape, offset=offset, seed=key)
+                else:
+                    if matrix is None:
+                        matrix = initializer.fill_(aligned(shape, dtype), seed=key)
+                    host[...] = matrix[tuple(slice(o, o + s) for o, s in window)]
+            shards.append(jax.device_put(made[window], device, may_alias=True))
+    finally:  # also after an error, because JAX would give memory that is being filled to others
+        for ordinal in waiting:
+            cuda_driver.wait(ordinal)
     return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
 
@@ -202,9 +203,10 @@ def alone(
     if not others and like.committed:
         return placed(initializer, key, shape, dtype, jax.sharding.SingleDeviceSharding(device))
     if not others and (ordinal := ordinal_of(device)) is not None:
-        array = on_gpu(initializer, key, shape, (0,) * len(shape), shape, dtype, device, False)
-        cuda_driver.wait(ordinal)
-        return array
+        try:
+            return on_gpu(initializer, key, shape, (0,) * len(shape), shape, dtype, device, False)
+        finally:  # as in `placed`
+            cuda_driver.wait(ordinal)
     host = initializer.fill_(aligned(shape, dtype), seed=key)
     return jax.device_put(host, may_alias=True)
 

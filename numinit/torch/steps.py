@@ -428,7 +428,7 @@ def _seeded(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Key) ->
     if any(argument.name == "generator" for argument in op._schema.arguments):
         return op(*args, **{**kwargs, "generator": torch.Generator().manual_seed(seed)})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not by torch.manual_seed, which seeds GPUs, too
         return op(*args, **kwargs)
 
 

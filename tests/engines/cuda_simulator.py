@@ -178,12 +178,23 @@ def arrays():
                 assert a.tobytes() == b.tobytes()
             ni.Normal().fill_(kind(b), shape=(60, 5), offset=(7, 0), seed=1)
             assert (ni.Normal().block((60, 5), slice(7, 13), dtype, seed=1) == b).all()
-    for init in (ni.Eye(), ni.Orthogonal(), ni.Normal()):  # gaps are left as they are
+    parts = ni.Parts([(1, ni.Normal()), (None, ni.Eye()), (1, ni.Normal())], -1)
+    for init in (ni.Eye(), ni.Orthogonal(), ni.Normal(), parts):  # gaps are left as they are
         for view in (np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2], np.s_[:]):
             for order in "CF":
                 a, b = (np.full((6, 5), 7, np.float32, order=order) for _ in range(2))
                 init.fill_(a[view], seed=1)
                 init.fill_(Exported(b[view]), seed=1)
+                assert a.tobytes() == b.tobytes()
+    run, whole = np.zeros(13, np.float32), parts((4, 5), seed=1).reshape(-1)
+    parts.fill_flat(Exported(run), 3, (4, 5), seed=1)
+    assert (run == whole[3:16]).all()
+    for init, shape in (ni.Eye(), (0, 3)), (ni.Eye(), (3, 7)), (ni.Dirac(2), (4, 3, 3, 5)):
+        for dtype in ("float16", "complex64"):
+            for order in "CF":
+                a, b = (np.full(shape, 7, dtype, order) for _ in range(2))
+                init.fill_(a)
+                init.fill_(Exported(b))
                 assert a.tobytes() == b.tobytes()
     read_only = np.zeros(3, np.float32)
     read_only.flags.writeable = False

@@ -7,6 +7,7 @@ directory of its own: of a kernel that is cached there is no PTX.
 
 import ctypes
 import itertools
+import re
 import threading
 
 import numpy as np
@@ -62,6 +63,7 @@ class StandIn:
         self.library.stand_in_record.restype = ctypes.c_char_p
         self.library.stand_in_foreign_context.restype = ctypes.c_void_p
         self.library.stand_in_device.argtypes = (ctypes.c_uint64,)
+        self.library.stand_in_captures.argtypes = (ctypes.c_void_p,)
         self.device_of = self.library.stand_in_device
         self._launched = CALLBACK(self.launch)
         self.library.stand_in_launched(self._launched)
@@ -122,6 +124,7 @@ def main():
     streams_and_devices(stand_in)
     grids(stand_in)
     copies(stand_in)
+    captures(stand_in)
     refusals(stand_in, array)
     assert not stand_in.failures, stand_in.failures
     print("OK")
@@ -152,7 +155,8 @@ def first_met_below_other_contexts(stand_in):
 
 
 def laws(array):
-    for init in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Orthogonal(), ni.Eye()):
+    parts = ni.Parts([(4, ni.Normal()), (1, ni.Orthogonal()), (None, ni.Normal())])
+    for init in (ni.Normal(), ni.Padded(ni.Uniform(), 1), ni.Orthogonal(), ni.Eye(), parts):
         check(repr(init), init, array, seed=ni.Key(2**64 - 1, 2**63))
     check("complex", ni.Normal(), cuda.device_array(SHAPE, np.complex64), seed=1)
     check("window", ni.Normal(), array, seed=1, shape=(2**34, 5), offset=(2**32, 0))
@@ -170,6 +174,11 @@ def a_warm_fill_is_one_launch(stand_in, array):
     stand_in.calls()
     ni.normal_(mine, generator=1)
     assert stand_in.calls() == [f"cuLaunchKernel:{int(stream.handle)}"]
+    parts = ni.Parts([(4, ni.Normal()), (None, ni.Normal())])
+    parts.fill_(mine, seed=1)
+    stand_in.calls()
+    parts.fill_(mine, seed=1)
+    assert stand_in.calls() == [f"cuLaunchKernel:{int(stream.handle)}"] * 2
     print("one launch")
 
 
@@ -183,7 +192,8 @@ def streams_and_devices(stand_in):
         ni.uniform_(array, generator=number)
         ni.eye_(array)
         assert context() == outer
-        assert [launch[:2] for launch in stand_in.launches] == [(number, int(stream.handle))]
+        # Zeros and ones of the identity, too.
+        assert [launch[:2] for launch in stand_in.launches] == [(number, int(stream.handle))] * 3
     arrays = []
     for number in (0, 1, 1, 0):
         with cuda.gpus[number]:
@@ -220,7 +230,14 @@ def copies(stand_in):
         stream = int(ours.checked(bindings.cuStreamCreate(0)))
         address = int(ours.checked(bindings.cuMemAllocAsync(4096, stream)))
     for view, order, most in itertools.product(
-        [np.s_[...], np.s_[:, ::2], np.s_[::-1, 1:4], np.s_[1:3, ::-2, 1:], np.s_[2, :, 1]],
+        [
+            np.s_[...],
+            np.s_[:, ::2],
+            np.s_[::-1, 1:4],
+            np.s_[1:3, ::-2, 1:],
+            np.s_[2, :, 1],
+            np.s_[..., 1],
+        ],
         "CF",
         [ours.MOST_PITCH, 8],
     ):
@@ -236,12 +253,40 @@ def copies(stand_in):
         *copied, waited = stand_in.calls()
         init.fill_(made[view])
         assert ctypes.string_at(address, whole.nbytes) == made.tobytes("A"), (view, order, most)
-        one_by_one = most == 8 or view == np.s_[...]
+        one_by_one = most == 8 or part.flags.forc
         name = "cuMemcpyHtoDAsync_v2" if one_by_one else "cuMemcpy2DAsync_v2"
         assert set(copied) == {f"{name}:{stream}"}
+        if view == np.s_[..., 1]:  # all of it is one row, or rows at one distance
+            assert len(copied) == (part.size if most == 8 and not part.flags.forc else 1)
         assert waited == f"cuStreamSynchronize:{stream}"
         ours.MOST_PITCH = before
+    stand_in.calls()
+
+    def interrupted():
+        yield 0
+        raise KeyboardInterrupt
+
+    try:
+        ours.copy(address, whole.ctypes.data, ours.Rows(8, 1, 8), interrupted(), 1, stream)
+    except KeyboardInterrupt:  # the host's memory is not freed before it is read
+        assert stand_in.calls()[-1] == f"cuStreamSynchronize:{stream}"
     print("copies")
+
+
+def captures(stand_in):
+    """A graph holds launches, also the first one of a kernel, but no copies."""
+    stream = cuda.stream()
+    array = cuda.device_array(SHAPE, np.float16, stream=stream)
+    stand_in.library.stand_in_captures(int(stream.handle))
+    for _ in range(2):
+        ni.constant_(array, 1.5)
+    stand_in.calls()
+    made = ni.FromIndex("i * 1.0").fill_
+    refused(array, "^array: .* made on the host .* capture", RuntimeError, made)
+    assert stand_in.calls() == []
+    stand_in.library.stand_in_captures(0)
+    assert (array.copy_to_host() == 1.5).all()
+    print("captures")
 
 
 def refusals(stand_in, array):
@@ -261,21 +306,50 @@ def refusals(stand_in, array):
     address = int(ours.checked(bindings.cuMemAlloc(4096)))
     refused(Exported(host, data=(address, False)), "another context")
     ours.checked(bindings.cuCtxPopCurrent())
+    # What the driver says of each call after a kernel failed, and in a forked child.
+    for error, why in (700, "ILLEGAL_ADDRESS"), (3, "NOT_INITIALIZED.*forked child.*spawn"):
+        stand_in.library.stand_in_fails(error)
+        refused(array, f"^CUDA: CUDA_ERROR_{why}", RuntimeError)
+    stand_in.library.stand_in_fails(0)
     before = context()
     try:
         with ours.current(1):
             raise KeyError
     except KeyError:
         assert context() == before
+    checked, pushed = ours.checked, []
+
+    def interrupts(result):  # after a context was pushed, as a signal's handler may
+        found = checked(result)
+        if len(result) == 1:
+            pushed.append(context())
+            raise KeyboardInterrupt
+        return found
+
+    ours.checked = interrupts
+    for gpu in 0, 1:
+        try:
+            with ours.current(gpu):
+                pass
+        except KeyboardInterrupt:
+            assert context() == before
+    ours.checked = checked
+    assert len(pushed) > 0
+    assert before not in pushed
+    invalid = (bindings.CUresult.CUDA_ERROR_INVALID_IMAGE,)
+    try:
+        checked(invalid)
+    except RuntimeError as error:
+        assert "nvidia-smi" in str(error)
     print("refusals")
 
 
-def refused(array, why):
+def refused(array, why, kind=ValueError, fill=ni.normal_):
     before = context()
     try:
-        ni.normal_(array, generator=1)
-    except ValueError as error:
-        assert why in str(error), error
+        fill(array)
+    except kind as error:
+        assert re.search(why, str(error)), error
     else:
         raise AssertionError(why)
     assert context() == before

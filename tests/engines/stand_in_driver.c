@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK, INVALID_VALUE, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500 };
+enum { OK, INVALID_VALUE, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, IN_CAPTURE = 900 };
 enum { GPUS = 2, DEPTH = 64 };
 
 typedef struct { int device, retained; } Context;
@@ -35,6 +35,10 @@ static __thread int depth;
 static Block *blocks;
 static Launched launched;
 static char record[1 << 16];
+static int failure;
+static Stream *captured; /* what launches on it would go into a graph */
+static __thread int mode;  /* GLOBAL, THREAD_LOCAL, RELAXED: of what a thread may do meanwhile */
+enum { RELAXED = 2 };
 
 #define CURRENT (depth ? stack[depth - 1] : NULL)
 #define RECORD note(__func__)
@@ -61,6 +65,8 @@ char *stand_in_record(void) { return record; }
 void stand_in_forget(void) { *record = 0; }
 void stand_in_launched(Launched function) { launched = function; }
 void *stand_in_foreign_context(void) { return &foreign; }
+void stand_in_captures(Stream *stream) { captured = stream; }
+void stand_in_fails(int error) { failure = error; } /* until it is called with 0 */
 
 static Block *block_of(uint64_t at)
 {
@@ -142,7 +148,19 @@ int cuStreamCreate(Stream **stream, unsigned flags)
 }
 
 int cuStreamDestroy_v2(Stream *stream) { return free(stream), OK; }
-int cuStreamSynchronize(Stream *stream) { ON(stream); return OK; }
+int cuStreamSynchronize(Stream *stream) { ON(stream); return stream && stream == captured ? IN_CAPTURE : OK; }
+
+int cuStreamIsCapturing(Stream *stream, int *status)
+{
+    if (!fits(stream)) return INVALID_HANDLE;
+    return *status = stream && stream == captured, OK;
+}
+
+int cuThreadExchangeStreamCaptureMode(int *other)
+{
+    int before = mode;
+    return mode = *other, *other = before, OK;
+}
 
 int cuStreamGetCtx(Stream *stream, Context **context)
 {
@@ -200,12 +218,21 @@ int cuPointerGetAttribute(void *value, int attribute, uint64_t at)
 {
     enum { CONTEXT = 1, MEMORY_TYPE = 2, IS_MANAGED = 8, ORDINAL = 9 };
     Block *b = block_of(at);
-    if (!b) return INVALID_VALUE;
+    if (failure || !b) return failure ? failure : INVALID_VALUE;
     if (attribute == CONTEXT) *(Context **)value = b->owner;
     else if (attribute == MEMORY_TYPE) *(unsigned *)value = b->type == DEVICE ? DEVICE : HOST;
     else if (attribute == IS_MANAGED) *(unsigned *)value = b->type == MANAGED;
     else if (attribute == ORDINAL) *(int *)value = b->device;
     else return INVALID_VALUE;
+    return OK;
+}
+
+int cuPointerGetAttributes(unsigned count, const int *attributes, void **values, uint64_t at)
+{
+    /* Of memory that it does not know it says 0, and no error. */
+    if (failure) return failure;
+    for (unsigned i = 0; i < count; i++)
+        if (cuPointerGetAttribute(values[i], attributes[i], at)) *(unsigned *)values[i] = 0;
     return OK;
 }
 
@@ -225,6 +252,12 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *at, size_t size, Stream *strea
 {
     ON(stream);
     return memcpy((void *)to, at, size), OK;
+}
+
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t at, size_t size, Stream *stream)
+{
+    ON(stream);
+    return memcpy(to, (void *)at, size), OK;
 }
 
 typedef struct {
@@ -250,6 +283,7 @@ int cuMemcpy2DAsync_v2(const Copy *copy, Stream *stream)
 int cuModuleLoadData(Context **module, const void *code)
 {
     NEEDS_CONTEXT;
+    if (captured && mode != RELAXED) return IN_CAPTURE;
     return *module = CURRENT, memcmp(code, "\177ELF", 4) ? INVALID_VALUE : OK;
 }
 

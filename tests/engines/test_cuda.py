@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -500,8 +501,23 @@ def test_the_interface_as_memory(on_a_gpu):
     for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         narrow = np.zeros(3, getattr(pytest.importorskip("ml_dtypes"), name))
         assert memory(Exported(narrow))[1] is DTYPES[name]
+    # PaddlePaddle, and what wraps torch's memory, say float16 of both types of 16 bits.
+    half = Exported(np.zeros(3, np.float16))
+    assert memory(half)[1] is DTYPES["float16"]
+    for own in ("paddle.bfloat16", SimpleNamespace(name="BFLOAT16")):
+        half.dtype = own
+        assert memory(half)[1] is DTYPES["bfloat16"]
     empty = np.zeros((0, 3), np.float16)
     assert memory(Exported(empty, data=(0, False)))[2] == (0, 3)
+    # NumPy's integers would be found in caches where Python's are expected.
+    found = memory(
+        Exported(
+            array, shape=np.array((4, 5)), strides=np.array((24, 4)), stream=np.int64(7),
+            data=(np.uint64(array.ctypes.data), False),
+        )
+    )  # fmt: skip
+    assert found == (*where, (3, 7))
+    assert {type(number) for number in (found[0], *found[2], *found[3], *found[4])} == {int}
     # The end of somebody's memory, or the beginning of another's.
     assert memory(Exported(empty, data=(4097, False)))[4] == (0, 0)
 
@@ -539,9 +555,19 @@ def test_dlpack_of_other_devices_is_refused(on_a_gpu):
         def __dlpack__(self, *, stream):
             raise AssertionError
 
+    class Host:
+        shape = (3,)
+
+        @property
+        def __cuda_array_interface__(self):
+            raise AttributeError  # as a CPU's array of a class that GPUs share
+
     array = np.zeros(3, np.float32)
-    with pytest.raises(TypeError, match=r"^tensor: a Elsewhere that is not in a CUDA GPU's memory"):
-        ni.normal_(Elsewhere(array))
+    for elsewhere in Elsewhere(array), Host():
+        said = rf"^tensor: a {type(elsewhere).__name__} that is not in a CUDA GPU's memory"
+        for fill in ni.normal_, ni.kaiming_normal_:
+            with pytest.raises(TypeError, match=said):
+                fill(elsewhere)
     with pytest.raises(TypeError, match=r"^tensor: Older does not say whether"):
         ni.normal_(Older(array))
 
@@ -565,6 +591,22 @@ def test_dlpack_as_memory(on_a_gpu):
 
     with pytest.raises(ValueError, match=r"^array: it exports a copy"):
         memory(Copying(np.zeros(3)))
+
+
+def test_the_gaps_of_a_view_take_no_memory(on_a_gpu, monkeypatch):
+    """Where values are made on the host: here 4 KB of a matrix of 400 MB."""
+    copied, init = [], ni.FromIndex("i * 1.0")
+    monkeypatch.setattr(cuda, "check_installed", lambda: None)
+    monkeypatch.setattr(cuda, "copy", lambda *what: copied.append((what[2], list(what[3]))))
+    column = Exported(np.zeros((1000, 100_000), np.float32)[:, 5])
+    init((3,))
+    tracemalloc.start()
+    try:
+        init.fill_(column)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert copied == [((4, 1000, 400_000), [0])]
 
 
 def test_an_interface_of_the_object_itself(on_a_gpu):
@@ -654,6 +696,13 @@ def test_a_child_forked_while_a_kernel_is_compiled_has_its_locks(monkeypatch):
         cuda._loaded("a kernel of its own", 0)
 
 
+def test_a_kernel_that_is_wanted_amid_a_compilation_is_refused(monkeypatch):
+    """Of a destructor, say, in the thread that compiles: LLVM would end the process."""
+    monkeypatch.setattr(cuda, "_load", lambda name, device: cuda._loaded("another kernel", 0))
+    with pytest.raises(RuntimeError, match=r"in the middle of a compilation"):
+        cuda._loaded("a kernel of its own", 0)
+
+
 def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
     made, variant = [], named("normal", "float32", "range")  # no other test loads it
 
@@ -665,6 +714,7 @@ def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
     monkeypatch.setattr(cuda, "_image", functools.cache(image))
     monkeypatch.setattr(cuda, "load", lambda *image: made.append(image) or 7)
     monkeypatch.setattr(cuda, "properties", lambda device: Properties((9, 0), 2))
+    monkeypatch.setattr(cuda, "current", lambda device: contextlib.nullcontext())
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(cuda._loaded, [variant] * 8, [0, 1] * 4))
     assert found == [(7, cuda.NARROW.threads, 2 * cuda.NARROW.blocks)] * 8
@@ -673,6 +723,7 @@ def test_threads_that_want_one_kernel_load_it_once(compiler, monkeypatch):
 
 def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     torch = pytest.importorskip("torch")
+    from numinit.arrays import torch as own
     from numinit.arrays.torch import memory
 
     class Tensor(SimpleNamespace):
@@ -685,6 +736,7 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     )  # fmt: skip
     streams = {2: SimpleNamespace(cuda_stream=77)}
     monkeypatch.setattr(torch.cuda, "current_stream", streams.__getitem__)
+    monkeypatch.setattr(own, "_stream", own._object_stream)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert memory(tensor) == (4096, DTYPES["bfloat16"], (4, 5), (2, 8), (2, 77))
     tensor.data_ptr = lambda: 4097
@@ -693,6 +745,21 @@ def test_a_torch_tensor_on_a_gpu_is_filled_on_the_current_stream(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)  # a build for ROCm says "cuda" too
     with pytest.raises(TypeError, match=r"^tensor: it is on cuda:2; CPU and CUDA tensors"):
         memory(tensor)
+
+
+def test_a_fake_tensor_asks_for_no_stream(monkeypatch):
+    """There may be no GPU where one is traced."""
+    torch = pytest.importorskip("torch")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from numinit.arrays import torch as own
+
+    with FakeTensorMode():
+        fake = torch.empty(3, device="cuda")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(own, "_stream", None)
+    with pytest.raises(TypeError, match=r"^tensor: a FakeTensor has no memory of its own"):
+        ni.normal_(fake, generator=0)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", 0])
@@ -715,6 +782,10 @@ def test_a_device_without_a_maker_of_its_arrays(monkeypatch):
     )
     for name in hidden:
         monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch"):
+        ni.Normal()((3, 4), device="cuda")
+    for name in hidden:
+        monkeypatch.setitem(sys.modules, name, None)  # what keeps a package from being imported
     with pytest.raises(ImportError, match=r"^device: 'cuda' needs CuPy or a torch"):
         ni.Normal()((3, 4), device="cuda")
 

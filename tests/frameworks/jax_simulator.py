@@ -46,6 +46,9 @@ def main():
     made = nj.make_array(initializers.orthogonal(), SHAPE, whole, seed=7)
     assert (np.asarray(made) == initializers.orthogonal().initializer(SHAPE, seed=7)).all()
     filled.clear()
+    made = nj.make_array(initializers.orthogonal(), SHAPE, NamedSharding(mesh, P()), seed=7)
+    assert (np.asarray(made) == initializers.orthogonal().initializer(SHAPE, seed=7)).all()
+    assert not filled  # made once for all replicas
     key = jax.random.key(7)
     made = initializers.normal(1.0)(key, SHAPE)
     assert (np.asarray(made) == ni.Normal()(SHAPE, seed=7)).all()
@@ -54,7 +57,33 @@ def main():
     assert made.committed and made.devices() == {jax.devices()[2]}
     assert filled[-1] == (2, SHAPE)
     assert initializers.normal(1.0)(key, (0, 3)).shape == (0, 3)
+    interrupted(seen, filled, waited)
     print("OK")
+
+
+def interrupted(seen, filled, waited):
+    """Kernels that were started end before JAX gives their memory to other arrays."""
+    sharding = NamedSharding(jax.make_mesh((4,), ("x",)), P("x"))
+    for count, call in {
+        3: lambda: nj.make_array(ni.Normal(), SHAPE, sharding, seed=7),
+        1: lambda: initializers.normal(1.0)(jax.random.key(7), SHAPE),
+    }.items():
+        filled.clear()
+        waited.clear()
+
+        def fails(self, count=count):
+            interface = seen(self)
+            if len(filled) == count:
+                raise KeyboardInterrupt
+            return interface
+
+        arrays._Unseen.__cuda_array_interface__ = property(fails)
+        try:
+            call()
+        except KeyboardInterrupt:
+            assert {device for device, _ in filled} == set(waited)
+        else:
+            raise AssertionError
 
 
 if __name__ == "__main__":

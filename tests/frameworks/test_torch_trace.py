@@ -399,7 +399,7 @@ def test_a_random_value_that_is_read():
     assert torch.isfinite(module.w).all() and module.w.std() > 0
 
 
-def test_an_operation_that_draws_by_itself():
+def test_an_operation_that_draws_by_itself(monkeypatch):
     class Mask(nn.Module):
         def __init__(self):
             super().__init__()
@@ -409,11 +409,14 @@ def test_an_operation_that_draws_by_itself():
 
     with pytest.warns(UserWarning, match=r"^(exponential_|randperm) in Mask \(__init__, line"):
         traced = trace(Mask)
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     state = torch.get_rng_state()
     a, b, c = (
         values(init_module(copy.deepcopy(traced.module), traced, seed=seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
+    assert not seeded  # nor are the generators of GPUs
     assert (a["w"] == b["w"]).all() and (a["w"] != c["w"]).any() and (a["w"] != a["v"]).any()
     assert sorted(a["order"]) == list(range(50)) and (a["w"] > 0).all()
 

@@ -1,12 +1,14 @@
 """Weights made of others: parts, groups of equal channels, norms; padding of several rows."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from helpers import law_of
 
 import numinit as ni
+from numinit.engines import joined as engine
 from numinit.initializers.parts import NormOf
 from numinit.stream.dtypes import as_dtype
 
@@ -55,6 +57,32 @@ def test_parts(axis, dtype):
     whole = init(shape, dtype, seed=KEY)
     np.testing.assert_array_equal(whole, joined(parts, shape, axis, dtype))
     ask_every_way(init, shape, dtype, whole)
+
+
+def test_a_fill_amid_another_of_the_same_weight(monkeypatch):
+    """A thread or a handler may drop the prepared fills at any line, with one about to be called."""
+    monkeypatch.setattr(engine, "KEPT", 1)
+    init, shape = ni.Parts([(2, ni.Normal()), (3, ni.Uniform())], 1), (8, 5)
+    whole = init(shape, seed=KEY).reshape(-1)
+
+    def fill(begin):
+        out = np.empty(4 * 13, np.uint8)
+        init.fill_flat(out, begin, shape, "float32", KEY)
+        np.testing.assert_array_equal(out.view(np.float32), whole[begin : begin + 13])
+
+    def at_every_line(frame, event, argument):
+        if frame.f_code.co_name == "ready":
+            fill(7)
+            return at_every_line
+        return None
+
+    before = sys.gettrace()
+    for _ in range(2):
+        sys.settrace(at_every_line)
+        try:
+            fill(3)
+        finally:
+            sys.settrace(before)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
