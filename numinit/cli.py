@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -196,9 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     compiling.add_argument(
         "--initializer",
         action="append",
-        choices=known(),
+        choices=[name for name, kind in known().items() if _has_defaults(kind)],
         metavar="NAME",
-        help=f"by its default fields; default: {', '.join(USUAL)}",
+        help=f"by its default fields, for a matrix; default: {', '.join(USUAL)}",
     )
 
     info = commands.add_parser("info", help="versions, threads, CPU, optional parts, what ships")
@@ -206,6 +207,15 @@ def _parser() -> argparse.ArgumentParser:
     for command in (init, verify):
         command.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     return parser
+
+
+def _has_defaults(kind: Any) -> bool:
+    """Whether an initializer's class can be called without arguments."""
+    return all(
+        field.default is not MISSING or field.default_factory is not MISSING
+        for field in fields(kind)
+        if field.init
+    )
 
 
 def _model(

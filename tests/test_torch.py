@@ -593,6 +593,18 @@ def test_autograd_sees_the_write(name):
         assert torch.equal(other.grad, weight.detach())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # by make_dual
+@pytest.mark.parametrize("name", RANDOM + FIXED)
+def test_a_tangent_becomes_zero(name):
+    forward_ad = torch.autograd.forward_ad
+    with forward_ad.dual_level():
+        for module in (ni,) if name == "eye_" else (theirs, ni):  # torch cannot
+            dual = forward_ad.make_dual(torch.ones(3, 4), torch.ones(3, 4))
+            call(module, name, dual)
+            tangent = forward_ad.unpack_dual(dual).tangent
+            assert tangent is None or not tangent.any()
+
+
 @pytest.mark.parametrize("name", RANDOM + FIXED)
 def test_versions_are_shared_with_views(name):
     for module in (theirs, ni):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from numinit.arrays.memory import Framework, Memory, refuse_misaligned, refuse_own_items
 from numinit.arrays.numpy import NUMPY_NAMES
@@ -127,7 +128,11 @@ def seed_from(generator: object) -> int | None:
 
 
 def written(tensor: torch.Tensor) -> None:
-    """Tell autograd that the tensor was written in place."""
+    """Tell autograd that the tensor was written in place, by values that depend on no other."""
+    if forward_ad._current_level >= 0:  # a tangent is zeroed, as torch's own functions do
+        tangent = forward_ad.unpack_dual(tensor).tangent
+        if tangent is not None:
+            tangent.zero_()
     try:
         torch.autograd.graph.increment_version(tensor)
     except RuntimeError:

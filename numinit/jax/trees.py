@@ -33,8 +33,8 @@ def init_pytree(abstract: Any, recipe: Any, sharding: Any = None, *, seed: Any) 
     ----------
     abstract : pytree
         Its leaves have a shape and a dtype: what ``jax.eval_shape``, ``nnx.eval_shape`` or
-        ``eqx.filter_eval_shape`` returns, or a model's arrays. Other leaves are returned as they
-        are. Integer and boolean leaves need a constant.
+        ``eqx.filter_eval_shape`` returns, or a model's arrays. Other leaves beside them are
+        returned as they are. Integer and boolean leaves need a constant.
     recipe : Recipe, str, Path, mapping, function of `numinit.jax.initializers` or Initializer
         A recipe, its name or path; globs and their initializers, of which the first glob that
         matches a name wins; or one initializer for all leaves.
@@ -54,7 +54,7 @@ def init_pytree(abstract: Any, recipe: Any, sharding: Any = None, *, seed: Any) 
     RecipeError
         If the recipe cannot be read, leaves a leaf without a rule, or does not fit a shape.
     TypeError, ValueError
-        If a leaf's dtype is not accepted, an integer leaf has no constant, or two leaves have the
+        If no leaf has a shape and a dtype, a leaf's dtype is not accepted, an integer leaf has no constant, or two leaves have the
         same name.
 
     Examples
@@ -76,6 +76,11 @@ def init_pytree(abstract: Any, recipe: Any, sharding: Any = None, *, seed: Any) 
     leaves = _named(abstract)
     rules = as_recipe(_rules(recipe))
     kinds = {name: _kind(name, leaf) for name, leaf in leaves.items() if _is_array(leaf)}
+    if leaves and not kinds:
+        raise TypeError(
+            f"abstract: {show(abstract)} was given, none of whose leaves has a shape and a dtype; what "
+            "jax.eval_shape returns, jax.ShapeDtypeStruct(shape, dtype) and arrays are accepted"
+        )
     shapes = {name: tuple(leaves[name].shape) for name in kinds}
     floating = {n: as_dtype(kind) for n, kind in kinds.items() if kind.name not in INTEGERS}
     made, key, like = Plans(rules.made(shapes, floating)), as_key(seed), jnp.zeros(())

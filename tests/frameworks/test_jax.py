@@ -522,6 +522,12 @@ def test_constants():
     )
 
 
+def test_a_tree_without_arrays_is_refused():
+    assert nj.init_pytree({}, ni.Uniform(), seed=5) == {}
+    with pytest.raises(TypeError, match=r"^abstract: .*\(2, 3\).* shape and a dtype"):
+        nj.init_pytree({"w": (2, 3)}, ni.Uniform(), seed=5)
+
+
 def test_names_of_leaves():
     leaf = jax.ShapeDtypeStruct((2, 3), "float32")
     tree = {"mlp/~/linear_0": {"w": leaf}, "layers": [(leaf, {"x.y": leaf})], "f": abs, "n": None}
