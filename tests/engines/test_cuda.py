@@ -242,6 +242,21 @@ def test_ptx(compiled, variant):
         check_nothing_is_spilled(texts[arch, True])
 
 
+@pytest.mark.parametrize(("law", "most"), [("uniform", 222), ("normal", 323), ("truncated", 445)])
+def test_instructions_of_the_loop(compiled, law, most):
+    """How many a thread takes for four float32 values, and to store some of them alone."""
+    lines = compiled(named(law, "float32"))["compute_90", True].splitlines()
+    labels = {line[:-1]: i for i, line in enumerate(lines) if line.endswith(":")}
+    lengths = []
+    for end, line in enumerate(lines):
+        jump = re.search(r"\bbra\S*\s+(\S+);", line)
+        loop = lines[labels.get(jump[1], end) if jump else end : end]
+        if sum("mul.wide.u32" in x for x in loop) >= 18:
+            lengths.append(sum(re.match(r"\s+(@\S+ )?[a-z]", x) is not None for x in loop))
+    assert lengths
+    assert min(lengths) <= most
+
+
 def check_nothing_is_spilled(text):
     from numinit.compiler.cuda import assembled
 
