@@ -3,6 +3,7 @@
 import gc
 import inspect
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -603,6 +604,40 @@ def test_a_tangent_becomes_zero(name):
             call(module, name, dual)
             tangent = forward_ad.unpack_dual(dual).tangent
             assert tangent is None or not tangent.any()
+
+
+COMPILED = """
+import sys, warnings
+import torch
+import numinit as ni
+
+def function(x):
+    return ni.normal_(x * 1, generator=3) + 1
+
+def method(x):
+    return ni.KaimingNormal().fill_(x * 1, seed=4) + 1
+
+if sys.argv[1] == "used before":
+    ni.normal_(torch.zeros(3), generator=0)
+for call in function, method:
+    for shape in (4, 4), (4, 5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Dynamo, about caches that it looks into
+            made = torch.compile(call, backend="eager")(torch.zeros(shape))
+        assert torch.equal(made, call(torch.zeros(shape)))
+"""
+
+
+@pytest.mark.parametrize("how", ["used before", "new"])
+def test_a_compiled_function_may_fill(how, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED, how],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},  # the kernel is compiled meanwhile
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", RANDOM + FIXED)

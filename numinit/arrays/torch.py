@@ -1,7 +1,9 @@
 """torch tensors: their memory, torch's generators as seeds, autograd's version counter."""
 
+import contextlib
 import copy
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +30,20 @@ def _object_stream(device: int) -> int:
 _stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", _object_stream)
 
 
+_RULES = "torch._dynamo.trace_rules"  # imported by the first torch.compile
+_untraced: list[bool] = []
+
+
+def _keep_untraced() -> None:
+    """Let torch.compile run this package as it is, as it does torch's own internals.
+
+    It would trace all that fills, down to NumPy's arrays of addresses, and fail.
+    """
+    _untraced.append(True)
+    with contextlib.suppress(Exception):  # a private function, in all of torch 2
+        sys.modules[_RULES].add("numinit")
+
+
 def memory(tensor: torch.Tensor) -> Memory:
     """The memory of a CPU or CUDA tensor; a meta tensor has a shape only.
 
@@ -36,6 +52,8 @@ def memory(tensor: torch.Tensor) -> Memory:
     TypeError
         If the device, layout or dtype is not accepted, or the tensor has no memory of its own.
     """
+    if _RULES in sys.modules and not _untraced:
+        _keep_untraced()
     on_cpu = tensor.is_cpu
     device = -1 if on_cpu else _device(tensor)
     if tensor.layout is not torch.strided:
