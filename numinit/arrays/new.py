@@ -9,6 +9,7 @@ import numpy as np
 
 from numinit.arrays.memory import Memory
 from numinit.arrays.numpy import numpy_dtype
+from numinit.show import show
 from numinit.stream.dtypes import DType
 
 
@@ -42,7 +43,11 @@ def empty(
         `numinit.arrays.memory.Memory`.
     """
     if maker is None:
-        array: Any = np.empty(shape, numpy_dtype(dtype))
+        kind = numpy_dtype(dtype)
+        try:
+            array: Any = np.empty(shape, kind)
+        except ValueError as error:  # too many bytes, or axes, for NumPy
+            raise ValueError(f"shape: {show(shape)} was given; NumPy says: {error}") from None
         return array, array.ctypes.data, array.strides, ()
     array, (address, _, _, strides, where) = maker.empty(shape, dtype)
     return array, address, strides, where

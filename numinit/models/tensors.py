@@ -68,6 +68,8 @@ def checked(specs: Specs) -> dict[str, TensorSpec]:
             raise InputError(f"tensor names must be strings, got {show(name)}")
         check_name(name, "specs")
         shape, dtype = given if isinstance(given, TensorSpec) else (given, None)
+        if isinstance(shape, list | tuple):  # sizes by NumPy are integers, too
+            shape = tuple(int(x) if isinstance(x, np.integer) else x for x in shape)
         made[name] = TensorSpec(check_shape(shape, f"tensor {show(name)}"), dtype)
     return made
 

@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,15 @@ def as_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
     """
     try:
         dims = shape if isinstance(shape, Iterable) else (shape,)
+        if type(shape) is not tuple and isinstance(shape, bytes | bytearray | Set | Mapping):
+            raise TypeError  # iterable, and no shape
         result = tuple(operator.index(d) for d in dims)
     except TypeError:
         raise TypeError(
             f"{name}: {show(shape)} was given; a sequence of integers is accepted"
         ) from None
     if any(d < 0 for d in result):
-        raise ValueError(f"{name}: {show(shape)} has a negative number")
+        raise ValueError(f"{name}: {show(shape)} has a negative number; 0 and more are accepted")
     if math.prod(d for d in result if d) >= 1 << 63:
         raise ValueError(f"{name}: {show(shape)} has 2**63 elements or more")
     return result

@@ -590,12 +590,19 @@ def test_shapes_in_any_spelling(shape):
 @pytest.mark.parametrize(
     ("shape", "error"),
     [(5.0, TypeError), ((5.0,), TypeError), ("5", TypeError), (None, TypeError), ((None,), TypeError),
+     (b"57", TypeError), ({5, 7}, TypeError), ({5: 7}, TypeError),
      (-1, ValueError), ((3, -1), ValueError), ((2**62, 2), ValueError), (2**63, ValueError)],
 )  # fmt: skip
 def test_bad_shapes(shape, error):
     for call in (ni.Normal(), lambda s, seed: ni.Normal().block(s, 0, seed=seed)):
         with pytest.raises(error, match=r"^shape: "):
             call(shape, seed=0)
+
+
+def test_shapes_beyond_numpy():
+    for shape in (2**62,), (1,) * 65:
+        with pytest.raises(ValueError, match=r"^shape: "):
+            ni.Normal()(shape, seed=0)
 
 
 DTYPES = {

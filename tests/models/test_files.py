@@ -109,6 +109,14 @@ def safetensors_file(path, header, data=b""):
 # Writing
 
 
+def test_sizes_by_numpy_are_sizes(tmp_path):
+    shape = np.array([3, 5])
+    for name, specs in ("a", {"w": tuple(shape)}), ("b", {"w": shape.tolist()}):
+        write(tmp_path / f"{name}.safetensors", specs, {"*": Normal()}, seed=1)
+    a, b = (tmp_path / f"{name}.safetensors" for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
+
+
 @pytest.mark.parametrize("dtype", [name for name, d in DTYPES.items() if d.safetensors])
 def test_values_are_those_of_the_initializers(tmp_path, dtype):
     path = tmp_path / "m.safetensors"
