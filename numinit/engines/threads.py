@@ -48,11 +48,14 @@ def set_num_threads(number: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that a fill of a large array may use now.
+    """Return the number of threads that a fill of a large array may use now.
 
-    The first of these that is set: `set_num_threads`, ``numba.set_num_threads``, the variables
-    NUMBA_NUM_THREADS and OMP_NUM_THREADS. Else the number of CPUs that the process may run on, or
-    that its container's quota is worth, whichever is smaller.
+    Returns
+    -------
+    int
+        The first of these that is set: `set_num_threads`, ``numba.set_num_threads``, the variables
+        NUMBA_NUM_THREADS and OMP_NUM_THREADS. Else the number of CPUs that the process may run on,
+        or that its container's quota is worth, whichever is smaller.
 
     Examples
     --------
