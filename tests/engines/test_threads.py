@@ -280,6 +280,21 @@ assert not sys.argv[1:] and right()
     assert run("import atexit; atexit.register(lambda: print(right(), flush=True))") == ["True"]
 
 
+@pytest.mark.parametrize("size", [1 << 15, 1 << 17])
+def test_a_program_that_gives_its_threads_small_stacks(size, tmp_path):
+    """The threads that compile and that fill have larger ones."""
+    run(
+        f"""
+threading.stack_size({size})
+array = np.empty(SHAPE[::-1], np.complex128).T
+NORMAL.fill_(array, seed=1)
+assert threading.stack_size() == {size}
+assert np.array_equal(array, NORMAL(SHAPE, "complex128", seed=1))
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
 @needs_posix
 def test_interrupt_ends_a_long_fill():
     run(
