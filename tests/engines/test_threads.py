@@ -295,6 +295,23 @@ assert np.array_equal(array, NORMAL(SHAPE, "complex128", seed=1))
     )
 
 
+def test_machine_code_outlives_the_modules_that_made_it():
+    """A destructor may fill an array when Python ends."""
+    run(
+        """
+import gc
+from numinit.compiler import calls
+NORMAL(4, seed=1)
+calls._made.clear()
+gc.collect()
+assert np.array_equal(NORMAL(4, seed=1), serial(4))
+(kernel, _), *_ = cpu._kernels.values()
+assert kernel.__name__ == "kernel"
+""",
+        PYTHONMALLOC="debug",
+    )
+
+
 @needs_posix
 def test_interrupt_ends_a_long_fill():
     run(
