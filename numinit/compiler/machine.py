@@ -27,10 +27,13 @@ def triple() -> str:
     return name + "-elf" * (sys.platform == "win32")
 
 
-def host() -> tuple[str, str]:
-    """The processor's name, and its features, as LLVM writes them."""
+def host() -> tuple[str, str, str]:
+    """The triple, the processor's name and its features, as LLVM writes them.
+
+    The triple, because systems may share a home: one build of Python for two has one version.
+    """
     llvm = binding()
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
 def target(processor: str = "", features: str = "") -> Any:
