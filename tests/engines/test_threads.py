@@ -295,6 +295,22 @@ assert np.array_equal(array, NORMAL(SHAPE, "complex128", seed=1))
     )
 
 
+def test_a_thread_with_a_small_stack_fills():
+    run("""
+kinds = ni.Normal(), ni.Sparse(0.5)
+def made():
+    return [kind((30, 70), "complex128", seed=1) for kind in kinds]
+wanted = made()
+def fill():
+    done.append(np.array_equal(made(), wanted))
+done = []
+threading.stack_size(3 << 15)
+thread = threading.Thread(target=fill)
+thread.start(); thread.join()
+assert done == [True]
+""")
+
+
 def test_machine_code_outlives_the_modules_that_made_it():
     """A destructor may fill an array when Python ends."""
     run(
