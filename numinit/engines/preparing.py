@@ -36,8 +36,8 @@ preparing = threading.RLock()
 def prepared(work: Callable[[], T]) -> T:
     """Run a function that imports or compiles, while no other does; returns its result.
 
-    Handlers of signals run in the main thread. So the main thread lets another thread do the work
-    and waits, and a handler that needs a kernel can wait as well.
+    A thread lets another one do the work and waits. So a signal's handler that needs a kernel can
+    wait as well, and the stack is large enough.
 
     Raises
     ------
@@ -50,9 +50,8 @@ def prepared(work: Callable[[], T]) -> T:
             "a signal's handler or a destructor fills an array, which needs a kernel to be compiled, "
             "in the middle of a compilation; fill such an array once before"
         )
-    main = threading.current_thread() is threading.main_thread()
     # In a forked child this thread works itself, so that it waits for nobody.
-    if main and not forks() and not forking and not _importing():
+    if not forks() and not forking and not _importing():
         # A lock, because a queue's `get` with a timeout waits for ever, up to Python 3.12, if a
         # handler outlasts the timeout.
         born, done = forks(), allocate_lock()

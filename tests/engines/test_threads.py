@@ -295,6 +295,19 @@ assert np.array_equal(array, NORMAL(SHAPE, "complex128", seed=1))
     )
 
 
+def test_a_thread_with_a_small_stack_compiles(tmp_path):
+    run(
+        """
+done = []
+threading.stack_size(1 << 16)
+thread = threading.Thread(target=lambda: done.append(ni.Sparse(0.5)((30, 70), seed=1).size))
+thread.start(); thread.join()
+assert done == [2100]
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
 def test_a_thread_with_a_small_stack_fills():
     run("""
 kinds = ni.Normal(), ni.Sparse(0.5)
