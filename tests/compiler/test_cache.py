@@ -33,7 +33,7 @@ print(json.dumps([values, "numba" not in sys.modules, where and str(where)]))
 FILES = ["calls", "drive_1x4", "uniform_float32"]
 VALUES = ni.Uniform()(5, seed=0).tolist()
 #: The folder that a user has for kernels in a folder of Numba's.
-OWN = f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "."
+OWN = f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "numinit"
 VARIABLES = "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"
 
 
