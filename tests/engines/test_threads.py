@@ -299,7 +299,7 @@ def test_a_thread_with_a_small_stack_compiles(tmp_path):
     run(
         """
 done = []
-threading.stack_size(1 << 16)
+threading.stack_size(1 << 17)
 thread = threading.Thread(target=lambda: done.append(ni.Sparse(0.5)((30, 70), seed=1).size))
 thread.start(); thread.join()
 assert done == [2100]
@@ -317,7 +317,7 @@ wanted = made()
 def fill():
     done.append(np.array_equal(made(), wanted))
 done = []
-threading.stack_size(3 << 15)
+threading.stack_size(1 << 17)
 thread = threading.Thread(target=fill)
 thread.start(); thread.join()
 assert done == [True]
