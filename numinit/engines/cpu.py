@@ -175,6 +175,7 @@ def streamed(layout: Layout, itemsize: int) -> bool:
 _kernels: dict[tuple[Transform, DType, Pattern | None], tuple[Callable[..., int], int]] = {}
 
 
+@functools.cache  # threads may ask at once, and compile one after the other
 def _kernel(
     transform: Transform, dtype: DType, pattern: Pattern | None
 ) -> tuple[Callable[..., int], int]:

@@ -280,6 +280,24 @@ assert not sys.argv[1:] and right()
     assert run("import atexit; atexit.register(lambda: print(right(), flush=True))") == ["True"]
 
 
+def test_threads_that_want_a_kernel_at_once_compile_it_once():
+    """Also where nothing can be cached."""
+    run("""
+from numinit.compiler import cache, cpu as compiler
+cache.directory = lambda: None
+ni.Uniform()(4, seed=1)
+made, compiled, barrier = [], compiler.compiled, threading.Barrier(4)
+compiler.compiled = lambda function: (made.append(function), compiled(function))[1]
+def fill():
+    barrier.wait()
+    NORMAL(4, seed=1)
+threads = [threading.Thread(target=fill) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(made) == 1, made
+""")
+
+
 @pytest.mark.parametrize("size", [1 << 15, 1 << 17])
 def test_a_program_that_gives_its_threads_small_stacks(size, tmp_path):
     """The threads that compile and that fill have larger ones."""
