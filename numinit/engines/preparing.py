@@ -24,9 +24,7 @@ from numinit.engines.forks import forks
 
 T = TypeVar("T")
 
-STACK = (
-    8 << 20
-)  # bytes, as threads have on Linux: LLVM needs most of 128 KiB, kernels may need more
+STACK = 8 << 20  # bytes, as threads have on Linux; LLVM needs more than 128 KiB
 
 #: Held while a kernel is compiled or loaded, and during a fork. A thread that holds a lock of Numba
 #: never waits for it.
