@@ -16,6 +16,7 @@ A saved kernel is machine code, which can do anything. So it is kept in a folder
 import contextlib
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import stat
@@ -201,8 +202,8 @@ def _warn(message: str) -> None:
 def directory() -> Path | None:
     """The folder of compiled kernels; None where it cannot be written, or other users may write.
 
-    It is in $NUMBA_CACHE_DIR, else in __pycache__ beside this file if that can be written, else in
-    the user's cache directory. A group of users may be able to write there. So each user has a
+    It is in $NUMBA_CACHE_DIR, else in __pycache__ beside this file if that can be written and the
+    program is not frozen, else in the user's cache directory. A group of users may be able to write there. So each user has a
     folder of their own inside of it.
     """
     for place in _places():
@@ -225,7 +226,8 @@ def _places() -> Iterator[Path]:
     if told := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(told)
         return
-    yield Path(__file__).parent / "__pycache__"
+    if not getattr(sys, "frozen", False):  # such programs unpack themselves anew each time
+        yield Path(__file__).parent / "__pycache__"
     try:
         home = Path.home()
     except RuntimeError:  # a user without one, as in some containers
@@ -308,7 +310,9 @@ def file_of(name: str, suffix: str, *made_by: Any) -> Path | None:
     if where is None:
         return None
     getattr(sys.modules.get(_CONFIG), "reload_config", bool)()  # as the compiler does
-    versions = sys.version, *map(_version, ("numba", "llvmlite")), np.__version__
+    # -OO drops docstrings, which count as constants.
+    python = sys.version, sys.flags.optimize > 1
+    versions = *python, *map(_version, ("numba", "llvmlite")), np.__version__
     everything = made_by, versions, _SETTINGS_AT_FIRST, _settings()
     return where / f"{name}-{hashlib.sha256(repr(everything).encode()).hexdigest()[:16]}{suffix}"
 
@@ -321,7 +325,10 @@ def _version(package: str) -> str:
 
 @functools.cache
 def _installed(package: str) -> str:
-    return metadata.version(package)
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a frozen program has the code alone
+        return str(importlib.import_module(package).__version__)
 
 
 def _seal(file: Path, source: bytes, code: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numinit.compiler.cache import cached
 from numinit.compiler.floats import exchange
-from numinit.compiler.machine import host, linked, loaded, store, target, triple
+from numinit.compiler.machine import host, keep, linked, loaded, store, target, triple
 
 #: What the code calls of Python's C API.
 PYTHON = (
@@ -95,6 +95,7 @@ class _Calls:
         api = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p) for name in PYTHON]
         store(table, [function.value or 0 for function in api])
         self.method = _Method(b"kernel", call, METH_FASTCALL, None)
+        keep(self.method)  # functions of Python refer to it by its address
         self.exchange = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(mode)
         self.new = ctypes.PYFUNCTYPE(
             ctypes.py_object, ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p

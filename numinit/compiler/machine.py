@@ -27,10 +27,13 @@ def triple() -> str:
     return name + "-elf" * (sys.platform == "win32")
 
 
-def host() -> tuple[str, str]:
-    """The processor's name, and its features, as LLVM writes them."""
+def host() -> tuple[str, str, str]:
+    """The triple, the processor's name and its features, as LLVM writes them.
+
+    The triple, because systems may share a home: one build of Python for two has one version.
+    """
     llvm = binding()
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
 def target(processor: str = "", features: str = "") -> Any:
@@ -63,11 +66,15 @@ def loaded(code: bytes, *names: str) -> list[int]:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target(), use_lmm=True)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    # It owns the code, and is never freed: threads may still run that when Python ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+    keep(engine)  # it owns the code
     return [
         engine.get_function_address(name) or engine.get_global_value_address(name) for name in names
     ]
+
+
+def keep(thing: Any) -> None:
+    """Never free an object, also when Python ends: threads and destructors still run code then."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def store(address: int, words: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import functools
 import queue
 import threading
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +22,7 @@ from numinit.engines.cpu_kernel import kernel_name, run_function
 from numinit.engines.forks import forks
 from numinit.engines.layout import Layout, View, laid_out
 from numinit.engines.pages import touched
-from numinit.engines.preparing import prepared
+from numinit.engines.preparing import prepared, started
 from numinit.engines.spec import Spec
 from numinit.engines.threads import get_num_threads
 from numinit.engines.zeros import NO_ZEROS, Pattern
@@ -54,11 +54,9 @@ class _Pool:
 
         Python threads that call this at once may start one thread too many each.
         """
-        with contextlib.suppress(RuntimeError):  # out of threads, or shutting down
-            while len(self._started) < count:
-                # Start and record in one step, so that no interrupt comes between.
-                name = f"numinit-{len(self._started)}"
-                self._started.extend(map(start_new_thread, (self._serve,), ((name,),)))
+        while len(self._started) < count:
+            if not started(self._started, self._serve, f"numinit-{len(self._started)}"):
+                break
         for _ in range(min(count, len(self._started))):
             self._jobs.put(job)
 
@@ -177,6 +175,7 @@ def streamed(layout: Layout, itemsize: int) -> bool:
 _kernels: dict[tuple[Transform, DType, Pattern | None], tuple[Callable[..., int], int]] = {}
 
 
+@functools.cache  # threads may ask at once, and compile one after the other
 def _kernel(
     transform: Transform, dtype: DType, pattern: Pattern | None
 ) -> tuple[Callable[..., int], int]:

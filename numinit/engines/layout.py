@@ -11,7 +11,7 @@ import numpy as np
 
 SEGMENT = 1 << 13  # elements of a long row in one unit: some microseconds of work
 TILE = 16  # rows in a tile: 64 bytes of float32, a cache line
-TILE_SEGMENT = 512  # elements of a row in a tile
+TILE_SEGMENT = 128  # elements of a row in a tile: more are no faster, and fill small stacks
 LEAST = 64  # elements that a kernel computes at once, also for a shorter row
 GRAIN = 1 << 20  # elements in a chunk, which one thread takes at a time: a few huge pages
 CHUNKS = 64  # number of chunks in a smaller array, so that threads share it evenly

@@ -10,17 +10,21 @@ import atexit
 import concurrent.futures.thread  # noqa: F401  # see below
 import contextlib
 import functools
+import itertools
 import logging  # noqa: F401  # see below
+import operator
 import os
 import sys
 import threading
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock, stack_size, start_new_thread
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numinit.engines.forks import forks
 
 T = TypeVar("T")
+
+STACK = 8 << 20  # bytes, as threads have on Linux; LLVM needs more than 128 KiB
 
 #: Held while a kernel is compiled or loaded, and during a fork. A thread that holds a lock of Numba
 #: never waits for it.
@@ -30,8 +34,8 @@ preparing = threading.RLock()
 def prepared(work: Callable[[], T]) -> T:
     """Run a function that imports or compiles, while no other does; returns its result.
 
-    Handlers of signals run in the main thread. So the main thread lets another thread do the work
-    and waits, and a handler that needs a kernel can wait as well.
+    A thread lets another one do the work and waits. So a signal's handler that needs a kernel can
+    wait as well, and the stack is large enough.
 
     Raises
     ------
@@ -44,16 +48,15 @@ def prepared(work: Callable[[], T]) -> T:
             "a signal's handler or a destructor fills an array, which needs a kernel to be compiled, "
             "in the middle of a compilation; fill such an array once before"
         )
-    main = threading.current_thread() is threading.main_thread()
     # In a forked child this thread works itself, so that it waits for nobody.
-    if main and not forks() and not forking and not _importing():
+    if not forks() and not forking and not _importing():
         # A lock, because a queue's `get` with a timeout waits for ever, up to Python 3.12, if a
         # handler outlasts the timeout.
         born, done = forks(), allocate_lock()
         wanted, made = [work], list[tuple[Any, BaseException | None]]()
         done.acquire()
         try:
-            if _started(_run, wanted, made, done):
+            if started([], _run, wanted, made, done):
                 while not done.acquire(timeout=0.1) and forks() == born:
                     pass  # a forked child lacks that thread
         finally:
@@ -72,12 +75,23 @@ def prepared(work: Callable[[], T]) -> T:
                     lock.release()
 
 
-def _started(function: Callable[..., None], *arguments: Any) -> bool:
-    """Whether a thread could be started that runs a function."""
+def started(known: list[int], function: Callable[..., None], *arguments: Any) -> bool:
+    """Whether a thread could be started that runs a function; it is added to the `known` ones.
+
+    It has a stack that is large enough, though `threading.stack_size` may have been set for others.
+    """
+    before = stack_size()
+    steps = (
+        functools.partial(stack_size, before and max(before, STACK)),
+        functools.partial(start_new_thread, function, arguments),
+    )
     try:
-        start_new_thread(function, arguments)
+        # In one step of C: neither an interrupt nor another thread comes between.
+        known.extend(itertools.islice(map(operator.call, steps), 1, None))
     except RuntimeError:  # out of threads, or shutting down
         return False
+    finally:
+        stack_size(before)
     return True
 
 

@@ -76,7 +76,7 @@ def new_file(target: Path, size: int, overwrite: bool) -> Iterator[int]:
             os.fchmod(fd, mode)  # whatever the umask
         _reserve(fd, target, size)
         yield fd
-        os.fsync(fd)
+        _sync(fd, target)
         if fcntl is None:  # Windows renames no file that is open
             os.close(fd)
             fd = -1
@@ -175,6 +175,19 @@ def _reserve(fd: int, target: Path, size: int) -> None:
         if size > shutil.disk_usage(target.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(fd, size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+
+
+def _sync(fd: int, target: Path) -> None:
+    """Let all of a file be on disk; macOS's `fsync` stops at the disk's own cache."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    try:
+        if full is not None:
+            with contextlib.suppress(OSError):  # not all file systems can
+                fcntl.fcntl(fd, full)
+                return
+        os.fsync(fd)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from None
 

@@ -16,6 +16,7 @@ import pytest
 import numinit as ni
 from numinit.compiler import cache as sealed
 from numinit.compiler import cpu as jit
+from numinit.compiler import machine
 from numinit.compiler.inline import inline
 from numinit.compiler.intrinsics import pointer_to
 
@@ -32,7 +33,7 @@ print(json.dumps([values, "numba" not in sys.modules, where and str(where)]))
 FILES = ["calls", "drive_1x4", "uniform_float32"]
 VALUES = ni.Uniform()(5, seed=0).tolist()
 #: The folder that a user has for kernels in a folder of Numba's.
-OWN = f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "."
+OWN = f"numinit-{os.geteuid()}" if hasattr(os, "geteuid") else "numinit"
 VARIABLES = "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"
 
 
@@ -270,6 +271,43 @@ def test_a_user_without_a_home(monkeypatch, tmp_path):
     nowhere.write_bytes(b"")
     monkeypatch.setattr(sealed, "__file__", str(nowhere / "cache.py"))
     assert sealed.directory() is None
+
+
+def test_a_frozen_program(monkeypatch, tmp_path):
+    """It has packages without their metadata, and may be unpacked anew each time."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    assert tmp_path in sealed.directory().parents
+    script = """
+from importlib import metadata
+def version(package):
+    raise metadata.PackageNotFoundError(package)
+metadata.version = version
+from numinit.compiler import cache
+print(cache.file_of("a", ".o").name)
+"""
+    folder, own = Path(ni.__file__).parents[1], {"NUMBA_CACHE_DIR": str(tmp_path)}
+    same = 'from numinit.compiler import cache\nprint(cache.file_of("a", ".o").name)'
+    assert finish(start(folder, script, **own)) == finish(start(folder, same, **own))
+
+
+def test_systems_that_share_a_home_share_no_code(cache, monkeypatch):
+    def named(system):
+        monkeypatch.setattr(machine, "triple", lambda: system)
+        return sealed.file_of("a", ".o", machine.host())
+
+    assert named("x86_64-unknown-linux-gnu") != named("x86_64-apple-darwin")
+
+
+def test_a_process_without_docstrings_replaces_no_kernels(warm, tmp_path):
+    folder = copy_package(warm / "numinit", tmp_path)
+    assert report(folder, PYTHONOPTIMIZE="1")[:2] == [VALUES, True]
+    assert report(folder, PYTHONOPTIMIZE="2")[:2] == [VALUES, False]
+    assert report(folder, PYTHONOPTIMIZE="2")[:2] == [VALUES, True]
+    assert report(folder)[:2] == [VALUES, True]
 
 
 def function(text="return x + A", name="f", file="a.py", **names):

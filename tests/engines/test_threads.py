@@ -280,6 +280,85 @@ assert not sys.argv[1:] and right()
     assert run("import atexit; atexit.register(lambda: print(right(), flush=True))") == ["True"]
 
 
+def test_threads_that_want_a_kernel_at_once_compile_it_once():
+    """Also where nothing can be cached."""
+    run("""
+from numinit.compiler import cache, cpu as compiler
+cache.directory = lambda: None
+ni.Uniform()(4, seed=1)
+made, compiled, barrier = [], compiler.compiled, threading.Barrier(4)
+compiler.compiled = lambda function: (made.append(function), compiled(function))[1]
+def fill():
+    barrier.wait()
+    NORMAL(4, seed=1)
+threads = [threading.Thread(target=fill) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(made) == 1, made
+""")
+
+
+@pytest.mark.parametrize("size", [1 << 15, 1 << 17])
+def test_a_program_that_gives_its_threads_small_stacks(size, tmp_path):
+    """The threads that compile and that fill have larger ones."""
+    run(
+        f"""
+threading.stack_size({size})
+array = np.empty(SHAPE[::-1], np.complex128).T
+NORMAL.fill_(array, seed=1)
+assert threading.stack_size() == {size}
+assert np.array_equal(array, NORMAL(SHAPE, "complex128", seed=1))
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
+def test_a_thread_with_a_small_stack_compiles(tmp_path):
+    run(
+        """
+done = []
+threading.stack_size(1 << 17)
+thread = threading.Thread(target=lambda: done.append(ni.Sparse(0.5)((30, 70), seed=1).size))
+thread.start(); thread.join()
+assert done == [2100]
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
+def test_a_thread_with_a_small_stack_fills():
+    run("""
+kinds = ni.Normal(), ni.Sparse(0.5)
+def made():
+    return [kind((30, 70), "complex128", seed=1) for kind in kinds]
+wanted = made()
+def fill():
+    done.append(np.array_equal(made(), wanted))
+done = []
+threading.stack_size(1 << 17)
+thread = threading.Thread(target=fill)
+thread.start(); thread.join()
+assert done == [True]
+""")
+
+
+def test_machine_code_outlives_the_modules_that_made_it():
+    """A destructor may fill an array when Python ends."""
+    run(
+        """
+import gc
+from numinit.compiler import calls
+NORMAL(4, seed=1)
+calls._made.clear()
+gc.collect()
+assert np.array_equal(NORMAL(4, seed=1), serial(4))
+(kernel, _), *_ = cpu._kernels.values()
+assert kernel.__name__ == "kernel"
+""",
+        PYTHONMALLOC="debug",
+    )
+
+
 @needs_posix
 def test_interrupt_ends_a_long_fill():
     run(

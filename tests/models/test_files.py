@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,37 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, unsup
     if unsupported:
         write(tmp_path / "m.safetensors", SHAPES, RECIPE)  # it is only asked whether it would fit
         verify(tmp_path / "m.safetensors")
+
+
+def test_a_disk_that_fails_late_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(mapped.os, "fsync", fail)
+    with pytest.raises(OSError, match=r"quota.*m\.safetensors"):
+        write(tmp_path / "m.safetensors", SHAPES, RECIPE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(mapped.fcntl is None, reason="needs fcntl")
+@pytest.mark.parametrize("able", [True, False])
+def test_macos_is_asked_to_empty_the_disks_cache(tmp_path, monkeypatch, able):
+    asked = []
+
+    def control(fd, command):
+        asked.append(command)
+        if not able:
+            raise OSError(errno.EINVAL, "")
+
+    fcntl = types.SimpleNamespace(fcntl=control, F_FULLFSYNC=51)
+    monkeypatch.setattr(mapped, "fcntl", fcntl)
+    monkeypatch.setattr(mapped, "_hold", lambda fd: True)
+    monkeypatch.setattr(mapped, "_remove_abandoned", lambda target: None)
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(mapped.os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
+    write(tmp_path / "m.safetensors", SHAPES, RECIPE)
+    verify(tmp_path / "m.safetensors")
+    assert (asked, len(synced)) == ([51], 2 - able)  # also of the directory
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
