@@ -203,8 +203,8 @@ def directory() -> Path | None:
     """The folder of compiled kernels; None where it cannot be written, or other users may write.
 
     It is in $NUMBA_CACHE_DIR, else in __pycache__ beside this file if that can be written and the
-    program is not frozen, else in the user's cache directory. A group of users may be able to write there. So each user has a
-    folder of their own inside of it.
+    program is not frozen, else in the user's cache directory. A group of users may be able to write
+    there. So each user has a folder of their own inside of it.
     """
     for place in _places():
         try:
