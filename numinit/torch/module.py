@@ -1,6 +1,5 @@
 """A whole module: every parameter and buffer initialized under its own name, in its final memory."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from numinit.models.recipes import as_recipe
 from numinit.show import cut
 from numinit.stream.dtypes import as_dtype
 from numinit.torch.memory import final_memory, use_huge_pages
-from numinit.torch.named import Named, named_tensors, refuse_flat
+from numinit.torch.named import Named, alike, named_tensors, refuse_flat
 from numinit.torch.steps import FILLED, Replay
 from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
@@ -310,8 +309,7 @@ def _tie(module: torch.nn.Module, named: list[Named]) -> None:
         if id(one.tensor) not in first:
             first[id(one.tensor)] = new.tensor
             if new.tensor is not one.tensor:
-                with contextlib.suppress(AttributeError):
-                    new.tensor.__dict__.update(one.tensor.__dict__)
+                alike(new.tensor, one.tensor)
         elif new.tensor is not first[id(one.tensor)]:
             prefix, _, leaf = one.name.rpartition(".")
             setattr(module.get_submodule(prefix), leaf, first[id(one.tensor)])

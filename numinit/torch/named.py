@@ -1,5 +1,6 @@
 """A module's tensors by their qualified names."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,6 +19,16 @@ class Named(NamedTuple):
     buffer: bool
     persistent: bool
     """Whether the module's state_dict has it."""
+
+
+def alike(new: torch.Tensor, old: torch.Tensor) -> None:
+    """Give a tensor that takes another's place the attributes, and the class of a parameter, of that."""
+    with contextlib.suppress(AttributeError):
+        new.__dict__.update(old.__dict__)
+    kind = type(old)
+    if type(new) is torch.nn.Parameter and torch.nn.Parameter in kind.__mro__:  # no DTensor's is
+        with contextlib.suppress(TypeError):  # its memory is laid out otherwise
+            new.__class__ = kind
 
 
 def is_wrapper(module: torch.nn.Module) -> bool:

@@ -5,6 +5,7 @@ import functools
 import inspect
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.configs import model_of_config
-from numinit.torch.named import Named, named_tensors
+from numinit.torch.named import Named, alike, named_tensors
 from numinit.torch.steps import (
     FILLED,
     Memory,
@@ -45,6 +46,10 @@ _VALUES = {
     *(Tensor.__float__, Tensor.__complex__, Tensor.__index__, Tensor.__format__),
     *(Tensor.__contains__, Tensor.is_nonzero, torch.is_nonzero),
 }
+#: Those whose values Python may change in place: arrays share memory with the tensor.
+_ARRAYS = {Tensor.numpy, Tensor.__array__}
+#: What makes a tensor of numbers in lists, among which may be tensors.
+_LISTS = {torch.tensor, torch.as_tensor, torch.asarray}
 
 #: What tells Python where a tensor is. A recorded one says that it is on the CPU: code that sees the
 #: meta device may think that there is nothing to initialize.
@@ -113,6 +118,7 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         make = functools.partial(model_of_config, make)
     if isinstance(make, torch.nn.Module):
         named = named_tensors(make)
+        recorder.own = {_storage_of(one.tensor): one.name for one in named}
         with on_meta(make):
             with recorder.recording(), torch.no_grad():
                 initialize(make)
@@ -156,6 +162,13 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
             table[name] = tensor
 
 
+def _storage_of(tensor: Tensor) -> object:
+    try:
+        return tensor.untyped_storage()._cdata
+    except NotImplementedError:  # a sparse one has several
+        return object()
+
+
 def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
     """The twins; for tensors that are tied, the first one that was initialized."""
     chosen: dict[int, Tensor] = {}
@@ -178,6 +191,8 @@ def _twin(tensor: Tensor) -> Tensor:
         twin = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=META)
     if isinstance(tensor, torch.nn.Parameter):
         twin = torch.nn.Parameter(twin, tensor.requires_grad)
+    alike(twin, tensor)
+    twin.__dict__.pop("_is_hf_initialized", None)  # with it, transformers' functions do nothing
     return twin
 
 
@@ -215,19 +230,24 @@ class Recorder:
 
     def __init__(self) -> None:
         self.memories: dict[int, Memory] = {}
+        self.own: dict[object, str] = {}  # the names, by storages, of tensors that stay as they are
         self._paused = 0
         self._warned: set[tuple[str, str]] = set()
+        self._lent: list[tuple[Tensor, Tensor, bytes]] = []
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Record this thread's operations."""
         with hooks.handled(self._init_function), _Functions(self), _Operations(self):
             yield
+            with self.paused():
+                self._follow()
 
     # What tensors are.
 
     def memory(self, tensor: Tensor) -> Memory:
         """The memory of a recorded tensor."""
+        self._follow()
         storage = tensor.untyped_storage()
         known = self.memories.get(storage._cdata)
         if known is None:
@@ -252,6 +272,20 @@ class Recorder:
             self._settle(memory)
         value = Replay(None).value(Read(memory, memory.steps, len(memory.steps), view_of(tensor)))
         return value.clone()
+
+    def _follow(self) -> None:
+        """Write down what Python has written into arrays that share a tensor's memory."""
+        if not self._lent:
+            return
+        lent, self._lent = self._lent, []
+        alive = []
+        for tensor, values, before in lent:
+            now = values.numpy().tobytes()
+            if now != before:
+                self._write_copy(tensor, values)
+            alive.append((tensor, weakref.ref(values), now))
+        del lent, values  # then only arrays hold them
+        self._lent = [(tensor, v, now) for tensor, ref, now in alive if (v := ref()) is not None]
 
     def _settle(self, memory: Memory) -> None:
         storage = torch.UntypedStorage(memory.nbytes, device="cpu")
@@ -289,6 +323,14 @@ class Recorder:
         """A function of torch that Python code calls."""
         if self._paused:
             return func(*args, **kwargs)
+        if func is Tensor.new_tensor and args[0].is_meta:
+            kwargs.setdefault("dtype", args[0].dtype)
+            func, args = torch.tensor, args[1:]
+        listed = func in _LISTS and bool(args) and isinstance(args[0], list | tuple)
+        if listed and any(isinstance(leaf, Tensor) for leaf in leaves(args[0])):
+            with self.paused():
+                real = functools.partial(self.real, why=func.__name__)
+                args = (mapped(Tensor, real, args[0]), *args[1:])
         tensor = args[0] if args and isinstance(args[0], Tensor) else None
         if tensor is None:
             return func(*args, **kwargs)
@@ -296,7 +338,13 @@ class Recorder:
             return _PLACES[func]
         if func in _VALUES and tensor.is_meta:
             with self.paused():
-                return func(self.real(tensor, getattr(func, "__name__", "")), *args[1:], **kwargs)
+                values = self.real(tensor, getattr(func, "__name__", ""))
+                found = func(values, *args[1:], **kwargs)
+                if func in _ARRAYS:
+                    self._lent.append((tensor, values, values.numpy().tobytes()))
+                return found
+        if func is Tensor.share_memory_ and tensor.is_meta:
+            return tensor  # where its memory will be is of no matter here
         if func is Tensor.__deepcopy__ and not tensor.is_meta:
             with self.paused():
                 return func(*args, **kwargs)
@@ -322,6 +370,12 @@ class Recorder:
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func._overloadpacket.__name__
         written = _written(func, args, kwargs)
+        for tensor in written:
+            if self.own and (own := self.own.get(_storage_of(tensor))) is not None:
+                raise ValueError(
+                    f"module: its code writes {own!r} by a reference that it keeps; give the trace of "
+                    "the function that makes the module"
+                )
         if name == "lift_fresh" and not tensors[0].is_meta:
             return self.without_memory(tensors[0])
         if tensors and not any(tensor.is_meta for tensor in tensors):
@@ -396,26 +450,25 @@ class Recorder:
         written: list[Tensor],
         out: Any,
     ) -> None:
-        if len(written) > 1:
-            for number, tensor in enumerate(written):
-                step = self._step(view_of(tensor), _Apart(func, number), args, kwargs, output=0)
-                self.memory(tensor).write(step, anew=False)
-            return
-        for tensor in written:
+        steps = []  # all of them read what there was before the first is done
+        for number, tensor in enumerate(written):
             view, rest = view_of(tensor), args if "out" in kwargs else args[1:]
-            step = self._fill_step(name, view, rest, kwargs) or self._step(
-                view, func, args, kwargs, target=tensor
-            )
-            own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
-            if tensor.numel():
-                self.memory(tensor).write(step, step.anew and len(own) == 1)
-        if written:
-            return
+            if len(written) > 1:
+                step, anew = self._step(view, _Apart(func, number), args, kwargs, output=0), False
+            else:
+                step = self._fill_step(name, view, rest, kwargs) or self._step(
+                    view, func, args, kwargs, target=tensor
+                )
+                own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
+                anew = step.anew and len(own) == 1
+            if tensor.numel() or len(written) > 1:
+                steps.append((self.memory(tensor), step, anew))
         inputs = {
             leaf.untyped_storage()._cdata
             for leaf in leaves((args, kwargs))
             if isinstance(leaf, Tensor)
         }
+        op = _Apart(func) if written else func
         for number, tensor in enumerate(leaves(out)):
             if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in inputs:
                 continue  # a view
@@ -425,9 +478,11 @@ class Recorder:
                 continue
             view = view_of(tensor)
             step = self._fill_step(name, view, args, kwargs) or self._step(
-                view, func, args, kwargs, output=number
+                view, op, args, kwargs, output=number
             )
-            memory.write(step, anew=True)
+            steps.append((memory, step, True))
+        for memory, step, anew in steps:
+            memory.write(step, anew)
 
     def _fill_step(
         self, name: str, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -495,9 +550,9 @@ _LIKE = {
 
 
 class _Apart:
-    """An operation that writes several tensors, as one that returns what becomes of one of them."""
+    """An operation that writes tensors, as one that returns what becomes of one of them, or its outputs."""
 
-    def __init__(self, func: Any, number: int) -> None:
+    def __init__(self, func: Any, number: int | None = None) -> None:
         self._func, self._number = func, number
         self.__name__ = func._overloadpacket.__name__
         self._overloadpacket, self._schema, self.tags = (
@@ -508,13 +563,15 @@ class _Apart:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = mapped(Tensor, torch.clone, (args, kwargs))
-        self._func(*args, **kwargs)
-        return _written(self._func, args, kwargs)[self._number]
+        out = self._func(*args, **kwargs)
+        return out if self._number is None else _written(self._func, args, kwargs)[self._number]
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that an operation writes in place."""
     schema = func._schema
+    if func is torch.ops.aten.native_batch_norm.default and args[5]:  # whose schema does not say so
+        return [mean_or_variance for mean_or_variance in args[3:5] if mean_or_variance is not None]
     if not schema.is_mutable:
         return []
     found = []

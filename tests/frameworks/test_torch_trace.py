@@ -358,11 +358,61 @@ def test_operations_that_write_several_tensors():
     assert (found["b"] == 3 * ni.Normal()(3, seed=key("b"))).all()
 
 
+def test_operations_that_write_and_return_tensors():
+    class Seen(nn.Module):
+        """What has seen a batch: its running statistics are written, its output is kept."""
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+            self.other = nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+            batch = torch.arange(24.0).reshape(2, 4, 3).sin()
+            self.w = nn.Parameter(self.norm(batch).detach())
+            self.other(batch)
+
+    found, own = values(made(Seen)), values(Seen())
+    assert found["norm.running_mean"].any()
+    assert_same(found, own)
+
+
 def test_integers_of_torchs_functions():
     assert fill(one(lambda: nn.init.eye_(torch.empty(2, 3, dtype=torch.int32)))).tolist() == [
         [1, 0, 0],
         [0, 1, 0],
     ]
+
+
+# What Python does with values.
+
+
+def test_numbers_in_lists():
+    def make():
+        a = torch.arange(3.0)
+        made = [torch.tensor([a[1], [2 * a[2]][0]]), torch.as_tensor((a[0], 5.0))]
+        return torch.cat([*made, a.new_tensor([a[2], 7]), a.double().new_tensor([1]).float()])
+
+    assert fill(one(make)).tolist() == make().tolist() == [1, 4, 0, 5, 2, 7, 1]
+
+
+def test_arrays_share_memory():
+    def make():
+        w = torch.zeros(6)
+        kept = w.numpy()
+        kept[:2] = 7
+        w[1:3] = 1
+        kept = w.numpy()[::2]
+        kept += 2
+        w.mul_(2)
+        np.asarray(w)[5] = 3
+        np.asarray(torch.ones(3))[:] = 4
+        return w
+
+    assert fill(one(make)).tolist() == make().tolist() == [18, 2, 6, 0, 4, 3]
+
+
+def test_memory_may_be_shared():
+    traced = trace(lambda: nn.Linear(3, 2).share_memory())
+    assert not traced.uninitialized
 
 
 # What cannot be replayed.
@@ -406,8 +456,18 @@ def test_an_operation_that_draws_by_itself(monkeypatch):
             self.w = nn.Parameter(torch.empty(50).exponential_())
             self.v = nn.Parameter(torch.empty(50).exponential_())
             self.register_buffer("order", torch.randperm(50))
+            self.more = nn.ParameterList(
+                [
+                    torch.empty(9).cauchy_(),
+                    torch.empty(9).log_normal_(),
+                    torch.empty(9).geometric_(0.5),
+                ]
+            )
 
-    with pytest.warns(UserWarning, match=r"^(exponential_|randperm) in Mask \(__init__, line"):
+    with pytest.warns(
+        UserWarning,
+        match=r"^(exponential_|randperm|cauchy_|log_normal_|geometric_) in Mask \(__init__, line",
+    ):
         traced = trace(Mask)
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
@@ -639,6 +699,48 @@ def test_a_buffer_that_only_the_constructor_knows():
     with pytest.raises(ValueError, match=r"nothing initializes 1 tensors: w\."):
         init_module(Table(), seed=0)
     assert made(Table).w.tolist() == [0, 1, 2]
+
+
+def test_attributes_and_classes_of_parameters():
+    class Marked(nn.Parameter):
+        pass
+
+    class Biased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.empty(3)), Marked(torch.empty(3))
+            self.a.kept = True
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            nn.init.constant_(self.a, 2.0 if getattr(self.a, "kept", False) else 3.0)
+            nn.init.constant_(self.b, 4.0 if isinstance(self.b, Marked) else 5.0)
+
+    with torch.device("meta"):
+        without = Biased()
+    for module in (init_module(Biased(), seed=0), init_module(without, seed=0), made(Biased)):
+        assert module.a.tolist() == [2.0] * 3 and module.b.tolist() == [4.0] * 3
+        assert module.a.kept and type(module.b) is Marked
+
+
+@pytest.mark.parametrize("of", [lambda w: w, lambda w: w.data, lambda w: w[:2]])
+def test_a_tensor_that_the_code_keeps(of):
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3))
+            self.kept = [of(self.w)]
+
+        def reset_parameters(self):
+            for w in self.kept:
+                nn.init.normal_(w)
+
+    module = Keeps()
+    with pytest.raises(
+        ValueError, match=r"^module: its code writes 'w' by a reference that it keeps"
+    ):
+        init_module(module, seed=0)
+    assert not module.w.any()
 
 
 def test_only_a_draw_is_random():
