@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="default: the source's dtypes, else float32; integer tensors and those whose rule "
-        "has a dtype keep theirs",
+        help="default: the source's dtypes, else float32; integer and complex tensors and those whose "
+        "rule has a dtype keep theirs",
     )
 
     init = commands.add_parser(

@@ -175,6 +175,8 @@ class Computed(torch.nn.Module):
         self.register_buffer("places", torch.arange(7))
         self.register_buffer("table", torch.arange(6.0).reshape(2, 3) / 7)
         self.register_buffer("none", torch.empty(0))
+        self.pairs = torch.nn.Parameter(torch.randn(3, 2, dtype=torch.complex64))
+        self.phases = torch.nn.Parameter(torch.polar(torch.ones(3), torch.arange(3.0)))
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
@@ -182,7 +184,7 @@ def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path
     path = tmp_path / "computed.safetensors"
     traced = trace(Computed)
     summary = save(traced, path, 1, dtype=dtype)
-    assert verify(path) == summary and (summary.tensors, summary.given) == (6, 4)
+    assert verify(path) == summary and (summary.tensors, summary.given) == (8, 5)
     safetensors = pytest.importorskip("safetensors.torch")
     found = safetensors.load_file(path)
     whole = init_module(Computed(), traced, seed=1, dtype=dtype).state_dict()

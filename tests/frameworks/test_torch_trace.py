@@ -840,8 +840,7 @@ def test_the_recipe_makes_the_values_of_the_module():
         ("*.weight",),
         ("*.bias",),
     ]
-    shapes = {name: spec.shape for name, spec in traced.specs().items()}
-    assert_same(ni.init_params(shapes, recipe, seed=2), module)
+    assert_same(ni.init_params(traced.specs(), recipe, seed=2), module)
     with pytest.raises(
         ValueError, match=r"^recipe: no rule of TOML describes 2 tensors: table, bias"
     ):
