@@ -144,8 +144,15 @@ def _factory(source: str) -> Callable[[], torch.nn.Module]:
             factory = getattr(factory, part)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{source}: {error}") from error
-    made: Callable[[], torch.nn.Module] = factory
-    return made
+
+    def make() -> torch.nn.Module:
+        try:
+            made: torch.nn.Module = factory()
+        except Exception as error:  # the code is the user's
+            raise InputError(f"{source}: it raised {type(error).__name__}: {error}") from error
+        return made
+
+    return make
 
 
 def _written(

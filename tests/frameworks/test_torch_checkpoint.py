@@ -1,6 +1,7 @@
 """A checkpoint that was never stored, and a module's file: the values of `init_module`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -228,7 +229,12 @@ def test_a_digest_of_nothing_is_refused(tmp_path):
 def test_the_command_line_takes_a_factory(tmp_path, whole):
     (tmp_path / "own.py").write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from helpers_torch import Model\nclass Kinds: plain = Model\n",
+        "import torch\nfrom helpers_torch import Model\nclass Kinds: plain = Model\n"
+        "class Computed(torch.nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(3, 2)\n"
+        "        self.steps = torch.nn.Parameter(torch.rand(3).log())\n"
+        "def broken(): return {}['key']\n",
         encoding="utf-8",
     )
 
@@ -247,7 +253,14 @@ def test_the_command_line_takes_a_factory(tmp_path, whole):
     )
     plan = run("plan", "own:Kinds.plain")
     assert plan.returncode == 0 and f"{len(found)} tensors" in plan.stdout, plan.stderr
-    for source, message in (("own:nope", "nope"), ("missing_package:x", "missing_package")):
+    plan = run("plan", "own:Computed")
+    assert re.search(r"steps +\[3\] +float32  no rule  operations of torch\n", plan.stdout)
+    assert "3 tensors, 11 elements, 44 bytes" in plan.stdout
+    for source, message in (
+        ("own:nope", "nope"),
+        ("missing_package:x", "missing_package"),
+        ("own:broken", "error: own:broken: it raised KeyError: 'key'"),
+    ):
         failed = run("init", source)
         assert failed.returncode == 2 and message in failed.stderr
 
