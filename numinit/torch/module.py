@@ -62,7 +62,8 @@ def init_module(
     seed : int, Key or any other seed
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : torch.dtype or str, optional
-        The floating-point type of all floating-point tensors, as in ``module.to(dtype)``.
+        The floating-point type of all floating-point tensors, as in ``module.to(dtype)``, but of
+        those whose rule has a `dtype`.
     device : torch.device or str, optional
         Where all tensors are put. If left out, those on the meta device come to the CPU, and
         others stay.
@@ -96,10 +97,13 @@ def init_module(
     place = None if device is None else torch.device(device)
     if place is not None and place.type == "meta":
         raise ValueError("device: meta was given, which has no memory; any other is accepted")
+    if recipe is not None and not isinstance(recipe, Trace):
+        recipe = as_recipe(recipe)
     traced = described(module, recipe, dtype=kind)
     named = named_tensors(module)
-    todo = _checked(named, traced, kind)
-    _give_memory(module, named, kind, place)
+    kinds = _kinds(named, recipe, kind)
+    todo = _checked(named, traced, kinds)
+    _give_memory(module, named, kinds, place)
     made = {one.name: one.tensor for one in named_tensors(module)}
     replay = Replay(key)
     with torch.no_grad():
@@ -155,10 +159,11 @@ def described(
             f"{', '.join(parameters)}"
         )
     fitted = {name: one for name, one in wanted.items() if name not in lacking}
+    asked = _kinds(named, rules, dtype)
     kinds = {
-        name: FILLED[_kind(one.tensor, dtype)]
+        name: FILLED[asked[id(one.tensor)]]
         for name, one in fitted.items()
-        if _kind(one.tensor, dtype) in FILLED
+        if asked[id(one.tensor)] in FILLED
     }
     shapes = {name: tuple(one.tensor.shape) for name, one in fitted.items()}
     plans = rules.made(shapes, kinds)
@@ -189,12 +194,21 @@ def described(
     return made
 
 
-def _kind(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    """The type that a tensor will have."""
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+def _kinds(
+    named: list[Named], recipe: Recipe | Trace | None, dtype: torch.dtype | None
+) -> dict[int, torch.dtype]:
+    """The type that each tensor will have, by the tensor's id."""
+    kinds: dict[int, torch.dtype] = {}
+    said = recipe.dtypes([one.name for one in named]) if isinstance(recipe, Recipe) else {}
+    for name, tensor, *_ in named:
+        if dtype is None or not tensor.is_floating_point() or said.get(name) == "keep":
+            kinds.setdefault(id(tensor), tensor.dtype)
+        else:
+            kinds.setdefault(id(tensor), getattr(torch, said[name]) if name in said else dtype)
+    return kinds
 
 
-def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> list[str]:
+def _checked(named: list[Named], traced: Trace, kinds: dict[int, torch.dtype]) -> list[str]:
     """The names of tensors to fill, once everything that can be refused was refused."""
     lacking, todo = [], []
     for one in named:
@@ -215,7 +229,7 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
             if not one.buffer or one.tensor.is_meta:
                 lacking.append(name)
             continue
-        kind = _kind(one.tensor, dtype)
+        kind = kinds[id(one.tensor)]
         if found.initializer is not None and kind in FILLED:
             try:
                 found.initializer.fill_(torch.empty(found.shape, dtype=kind, device="meta"), seed=0)
@@ -233,38 +247,39 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
 def _give_memory(
     module: torch.nn.Module,
     named: list[Named],
-    dtype: torch.dtype | None,
+    kinds: dict[int, torch.dtype],
     device: torch.device | None,
 ) -> None:
     """Replace tensors that are on the meta device, or of another type or device, by empty ones."""
 
     def stays(tensor: torch.Tensor) -> bool:
         here = device is None or (not tensor.is_meta and _same_device(tensor.device, device))
-        return not tensor.is_meta and here and tensor.dtype == _kind(tensor, dtype)
+        return not tensor.is_meta and here and tensor.dtype == kinds[id(tensor)]
 
     if all(stays(one.tensor) for one in named):
         return
     made: dict[int, torch.Tensor] = {}
     storages: dict[int, dict[int, torch.Tensor]] = {}
-    known = {id(one.tensor) for one in named}
+    grads = [(one.tensor.grad, kinds[id(one.tensor)]) for one in named if one.tensor.is_leaf]
+    types = {id(grad): kind for grad, kind in grads}
     for one in named:
         if one.tensor.is_meta:
             group = storages.setdefault(one.tensor.untyped_storage()._cdata, {})
             group[id(one.tensor)] = one.tensor
     for group in storages.values():
         if len(group) > 1:  # several views of one memory
-            made |= _views(list(group.values()), dtype, device)
+            made |= _views(list(group.values()), kinds, device)
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in kinds:  # a gradient
+            return tensor.to(device=device, dtype=types.get(id(tensor)))
         if stays(tensor):
             return tensor
-        if id(tensor) not in known:  # a gradient
-            return tensor.to(device=device, dtype=_kind(tensor, dtype))
         if id(tensor) not in made:
             here = tensor.device if device is None else device
             if here.type == "meta":
                 here = torch.device("cpu")
-            made[id(tensor)] = _new(tensor, _kind(tensor, dtype), here)
+            made[id(tensor)] = _new(tensor, kinds[id(tensor)], here)
         return made[id(tensor)]
 
     module._apply(move)  # through it, FSDP and RNNs hear of the new tensors
@@ -284,18 +299,18 @@ def _new(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torc
 
 
 def _views(
-    tensors: list[torch.Tensor], dtype: torch.dtype | None, device: torch.device | None
+    tensors: list[torch.Tensor], kinds: dict[int, torch.dtype], device: torch.device | None
 ) -> dict[int, torch.Tensor]:
     """New memory for several tensors that are views of one, by their ids."""
-    kinds = {tensor.dtype for tensor in tensors}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"module: tensors of the types {', '.join(map(str, kinds))} share one memory; "
-            "tensors of one type are accepted"
-        )
+    for types in ({t.dtype for t in tensors}, {kinds[id(t)] for t in tensors}):
+        if len(types) > 1:
+            raise ValueError(
+                f"module: tensors of the types {', '.join(map(str, types))} share one memory; "
+                "tensors of one type are accepted"
+            )
     first = tensors[0]
     count = first.untyped_storage().nbytes() // first.dtype.itemsize
-    memory = torch.empty(count, dtype=_kind(first, dtype), device=device or "cpu")
+    memory = torch.empty(count, dtype=kinds[id(first)], device=device or "cpu")
     use_huge_pages(memory)
     return {
         id(t): memory.as_strided(t.size(), t.stride(), t.storage_offset()).detach() for t in tensors

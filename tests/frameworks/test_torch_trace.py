@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numinit as ni
+import numinit.models.recipes
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -790,6 +791,26 @@ def test_types():
     )
     with pytest.raises(ValueError, match=r"^tensor 'weight': "):
         init_module(nn.Linear(2, 2), {"*": ni.Constant(1e6)}, seed=0, dtype="float16")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_type_of_a_rule(tmp_path, device):
+    recipe = numinit.models.recipes.parse(
+        'rules = [{match = "0.weight", init = "Normal", dtype = "float32"}, '
+        '{match = "0.bias", init = "Normal", dtype = "keep"}, {match = "*", init = "Normal"}]'
+    )
+    with torch.device(device):
+        module = nn.Sequential(nn.Linear(3, 2, dtype=torch.float64), nn.Linear(3, 2))
+    if device == "cpu":
+        module[0](torch.ones(3, dtype=torch.float64)).sum().backward()
+    save(module, tmp_path / "m.safetensors", 1, recipe, dtype="bfloat16")
+    init_module(module, recipe, seed=1, dtype="bfloat16")
+    kinds = [tensor.dtype for tensor in module.parameters()]
+    assert kinds == [torch.float32, torch.float64, torch.bfloat16, torch.bfloat16]
+    assert device == "meta" or [module[0].weight.grad.dtype, module[0].bias.grad.dtype] == kinds[:2]
+    found = pytest.importorskip("safetensors.torch").load_file(tmp_path / "m.safetensors")
+    for name, tensor in module.named_parameters():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
 
 
 def test_attributes_and_gradients_stay():
