@@ -326,8 +326,7 @@ def _tie(module: torch.nn.Module, named: list[Named]) -> None:
             if new.tensor is not one.tensor:
                 alike(new.tensor, one.tensor)
         elif new.tensor is not first[id(one.tensor)]:
-            prefix, _, leaf = one.name.rpartition(".")
-            setattr(module.get_submodule(prefix), leaf, first[id(one.tensor)])
+            setattr(new.owner, new.name.rpartition(".")[2], first[id(one.tensor)])
 
 
 def _fill(tensor: torch.Tensor, traced: Traced, replay: Replay, key: Key) -> None:

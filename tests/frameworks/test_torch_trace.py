@@ -826,6 +826,29 @@ def test_attributes_and_gradients_stay():
     assert module.weight.grad is not None
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_activation_checkpointing_changes_no_name(device):
+    wrapper = pytest.importorskip(
+        "torch.distributed.algorithms._checkpoint.checkpoint_wrapper"
+    ).checkpoint_wrapper
+
+    def make(wrap=wrapper):
+        inner = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4))
+        module = wrap(nn.Sequential(wrap(nn.Linear(4, 4)), wrap(inner)))
+        inner[0].weight = next(iter(module.parameters()))
+        return module
+
+    with torch.device(device):
+        module = make()
+    init_module(module, seed=0)
+    plain, found = make(lambda module: module).state_dict(), module.state_dict()
+    assert list(found) == list(plain) == list(trace(make).names)
+    own = init_module(make(lambda module: module), seed=0).state_dict()
+    assert all(torch.equal(found[name], own[name]) for name in own)
+    names = [name for name, _ in module.named_parameters()]  # the tie stays where it was
+    assert len(names) == len(own) - 1
+
+
 def test_views_of_one_memory():
     class Flat(nn.Module):
         def __init__(self):
