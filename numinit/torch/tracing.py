@@ -88,6 +88,8 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         whose tensors stay as they are: its own functions are called, ``initialize_weights`` of
         transformers or each part's ``reset_parameters``. They say nothing of buffers that only
         the constructor fills. Or the path of the config.json of a model of transformers.
+        A generator or seed that the code gives to torch's or numinit's functions is not used: each
+        tensor is drawn from the stream of its name.
 
     Returns
     -------
@@ -309,7 +311,7 @@ class Recorder:
         try:
             with self.paused():
                 tensor, init = hooks.MEANINGS[name](*args, **kwargs)
-                known = tensor.is_meta and tensor.dtype in FILLED
+                known = isinstance(tensor, Tensor) and tensor.is_meta and tensor.dtype in FILLED
                 if known and tensor.numel():
                     init.plan(tuple(tensor.shape), FILLED[tensor.dtype])
                     self.memory(tensor).write(Step(view_of(tensor), init), anew=True)

@@ -383,6 +383,26 @@ def test_integers_of_torchs_functions():
     ]
 
 
+def test_functions_of_numinit():
+    class Own(nn.Linear):
+        def reset_parameters(self):
+            ni.kaiming_normal_(self.weight, generator=5)
+            ni.Normal(std=0.5).fill_(self.bias[1:], seed=torch.Generator())
+            ni.zeros_(self.bias.data[:1])
+
+    expected = ni.KaimingNormal()((4, 3), seed=key("weight"))
+    with torch.device("meta"):
+        without = Own(3, 4)
+    for module in (made(lambda: Own(3, 4)), init_module(without, seed=0)):
+        assert (module.weight.detach().numpy() == expected).all()
+        bias = ni.Normal(std=0.5)(4, seed=key("bias"))
+        assert module.bias.tolist() == [0, *bias[1:].tolist()]
+    array = np.empty(3, np.float32)
+    traced = trace(lambda: One(lambda: torch.from_numpy(ni.Normal().fill_(array, seed=0))))
+    assert (fill(traced.tensors["w"]).numpy() == ni.Normal()(3, seed=0)).all()
+    assert (ni.Normal().fill_(array, seed=1) == ni.Normal()(3, seed=1)).all()
+
+
 # What Python does with values.
 
 
