@@ -28,6 +28,11 @@ class Named(NamedTuple):
 WRAPPED = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has one memory, as no sparse one has."""
+    return tensor.layout is torch.strided
+
+
 def alike(new: torch.Tensor, old: torch.Tensor) -> None:
     """Give a tensor that takes another's place the attributes, and the class of a parameter, of that."""
     with contextlib.suppress(AttributeError):

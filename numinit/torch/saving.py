@@ -50,7 +50,8 @@ def save(
     ----------
     module : torch.nn.Module or Trace
         A module, of which only its code and its tensors' names, shapes and types are used; or what
-        `numinit.torch.trace` returned. Of tied tensors the file has the first name.
+        `numinit.torch.trace` returned. Of tied tensors the file has the first name; it has no sparse
+        buffers.
     path : str or Path
         Ends in ``.safetensors``; or, with `max_shard_size`, a directory.
     seed : int, Key or any other seed, default 0

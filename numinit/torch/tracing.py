@@ -19,7 +19,7 @@ from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.configs import model_of_config
-from numinit.torch.named import Named, alike, named_tensors
+from numinit.torch.named import Named, alike, is_dense, named_tensors
 from numinit.torch.steps import (
     FILLED,
     Memory,
@@ -120,7 +120,7 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         make = functools.partial(model_of_config, make)
     if isinstance(make, torch.nn.Module):
         named = named_tensors(make)
-        recorder.own = {_storage_of(one.tensor): one.name for one in named}
+        recorder.own = {_storage_of(t): name for name, t, *_ in named if is_dense(t)}
         with on_meta(make):
             with recorder.recording(), torch.no_grad():
                 initialize(make)
@@ -153,7 +153,7 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
         for part in module.modules()
         for table in (part._parameters, part._buffers)
         for name, tensor in table.items()
-        if tensor is not None
+        if tensor is not None and is_dense(tensor)
     ]
     try:
         for table, name, tensor in places:
@@ -164,11 +164,8 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
             table[name] = tensor
 
 
-def _storage_of(tensor: Tensor) -> object:
-    try:
-        return tensor.untyped_storage()._cdata
-    except NotImplementedError:  # a sparse one has several
-        return object()
+def _storage_of(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if is_dense(tensor) else 0
 
 
 def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
@@ -182,7 +179,7 @@ def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -
 
 
 def _has_steps(tensor: Tensor, memories: dict[int, Memory]) -> bool:
-    memory = memories.get(tensor.untyped_storage()._cdata)
+    memory = memories.get(_storage_of(tensor))
     return memory is not None and bool(memory.steps)
 
 
@@ -232,7 +229,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.memories: dict[int, Memory] = {}
-        self.own: dict[object, str] = {}  # the names, by storages, of tensors that stay as they are
+        self.own: dict[int, str] = {}  # the names, by storages, of tensors that stay as they are
         self._paused = 0
         self._warned: set[tuple[str, str]] = set()
         self._lent: list[tuple[Tensor, Tensor, bytes]] = []
@@ -384,7 +381,7 @@ class Recorder:
             returned = func._schema.returns
             if written or (returned and returned[0].alias_info is not None):
                 return func(*args, **kwargs)
-        if any(not tensor.is_meta for tensor in written):
+        if any(not tensor.is_meta for tensor in written) or not all(map(is_dense, tensors)):
             return self._carried_out(func, args, kwargs)
         if any(argument.name == "device" for argument in func._schema.arguments):
             kwargs = {**kwargs, "device": META}
@@ -395,12 +392,14 @@ class Recorder:
         except (NotImplementedError, RuntimeError):
             # It has no form without values, or its form depends on them; or it is an error.
             return self._carried_out(func, args, kwargs)
+        if not all(is_dense(leaf) for leaf in leaves(out) if isinstance(leaf, Tensor)):
+            return self._carried_out(func, args, kwargs)
         self._record(func, name, args, kwargs, written, out)
         return out
 
     def without_memory(self, tensor: Tensor) -> Tensor:
-        """The same tensor without memory."""
-        if tensor.is_meta:
+        """The same tensor without memory; a sparse one as it is."""
+        if tensor.is_meta or not is_dense(tensor):
             return tensor
         size, stride = tuple(tensor.shape), tuple(tensor.stride())
         twin = torch.empty_strided(size, stride, dtype=tensor.dtype, device=META)

@@ -764,6 +764,35 @@ def test_a_tensor_that_the_code_keeps(of):
     assert not module.w.any()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of a layout that may change
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda a: a.to_sparse(),
+        lambda a: torch.sparse_coo_tensor(a.nonzero().t(), torch.ones(4), a.shape).coalesce(),
+        lambda a: a.to_sparse_csr(),
+    ],
+)
+def test_sparse_buffers_stay(tmp_path, kind):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("adjacent", kind(torch.eye(4)))
+            self.register_buffer("degree", self.adjacent.to_dense().sum(1))
+
+    traced = trace(Graph)
+    for module in (traced.module, Graph()):
+        init_module(module, traced, seed=0)
+        own = Graph().adjacent
+        assert module.adjacent.layout is own.layout and module.adjacent.dtype is own.dtype
+        assert (module.degree == Graph().degree).all()
+        expected = ni.KaimingUniform(a=math.sqrt(5))((4, 4), seed=key("linear.weight"))
+        assert (module.linear.weight.detach().numpy() == expected).all()
+    assert save(traced, tmp_path / "graph.safetensors").tensors == 3
+    assert (init_module(Graph(), seed=0).linear.weight.detach().numpy() == expected).all()
+
+
 def test_only_a_draw_is_random():
     for make in (lambda: nn.init.eye_(torch.empty(3, 3)), lambda: torch.arange(3.0).exp()):
         assert not one(make).random
