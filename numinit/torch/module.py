@@ -103,7 +103,7 @@ def init_module(
     named = named_tensors(module)
     kinds = _kinds(named, recipe, kind)
     todo = _checked(named, traced, kinds)
-    _give_memory(module, named, kinds, place)
+    _give_memory(module, named, kinds, place, {*todo})
     made = {one.name: one.tensor for one in named_tensors(module)}
     replay = Replay(key)
     with torch.no_grad():
@@ -189,8 +189,7 @@ def described(
         made.tensors[name] = replace(made.tensors[name], _stream=made_of.source)
     if lacking:
         own = trace(module)
-        for name in lacking:
-            made.tensors[name] = own.tensors[name]
+        made.tensors |= {name: own.tensors[name] for name in lacking if name in own.tensors}
     return made
 
 
@@ -249,8 +248,12 @@ def _give_memory(
     named: list[Named],
     kinds: dict[int, torch.dtype],
     device: torch.device | None,
+    todo: set[str],
 ) -> None:
-    """Replace tensors that are on the meta device, or of another type or device, by empty ones."""
+    """Replace tensors that are on the meta device, or of another type or device, by empty ones.
+
+    Those that nothing fills are moved with their values; `todo` has the names of the others.
+    """
 
     def stays(tensor: torch.Tensor) -> bool:
         here = device is None or (not tensor.is_meta and _same_device(tensor.device, device))
@@ -262,6 +265,8 @@ def _give_memory(
     storages: dict[int, dict[int, torch.Tensor]] = {}
     grads = [(one.tensor.grad, kinds[id(one.tensor)]) for one in named if one.tensor.is_leaf]
     types = {id(grad): kind for grad, kind in grads}
+    filled = {id(one.tensor) for one in named if one.name in todo}
+    kept = {id(one.tensor) for one in named if not one.tensor.is_meta} - filled
     for one in named:
         if one.tensor.is_meta:
             group = storages.setdefault(one.tensor.untyped_storage()._cdata, {})
@@ -279,7 +284,10 @@ def _give_memory(
             here = tensor.device if device is None else device
             if here.type == "meta":
                 here = torch.device("cpu")
-            made[id(tensor)] = _new(tensor, kinds[id(tensor)], here)
+            if id(tensor) in kept:
+                made[id(tensor)] = tensor.to(device=here, dtype=kinds[id(tensor)])
+            else:
+                made[id(tensor)] = _new(tensor, kinds[id(tensor)], here)
         return made[id(tensor)]
 
     module._apply(move)  # through it, FSDP and RNNs hear of the new tensors

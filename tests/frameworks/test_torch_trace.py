@@ -862,6 +862,23 @@ def test_a_type_of_a_rule(tmp_path, device):
         assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
 
 
+@pytest.mark.parametrize("recipe", [None, {"linear.*": ni.Ones()}])
+def test_buffers_that_nothing_fills_keep_their_values(recipe):
+    class Rotary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+            self.register_buffer("angles", torch.arange(300.0) / 7)
+            self.register_buffer("sparse", torch.eye(3).to_sparse())
+            self.register_buffer("places", torch.arange(300))
+
+    module = init_module(Rotary(), recipe, seed=0, dtype="bfloat16", device="cpu")
+    assert torch.equal(module.angles, (torch.arange(300.0) / 7).bfloat16())
+    assert torch.equal(module.sparse.to_dense(), torch.eye(3).bfloat16())
+    assert torch.equal(module.places, torch.arange(300))
+    assert module.linear.weight.dtype is torch.bfloat16
+
+
 def test_attributes_and_gradients_stay():
     with torch.device("meta"):
         module = nn.Linear(3, 2)
