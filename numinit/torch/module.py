@@ -103,13 +103,24 @@ def init_module(
     named = named_tensors(module)
     kinds = _kinds(named, recipe, kind)
     todo = _checked(named, traced, kinds)
-    _give_memory(module, named, kinds, place, {*todo})
+    filled = {*todo}
+    _give_memory(module, named, kinds, place, filled)
     made = {one.name: one.tensor for one in named_tensors(module)}
     replay = Replay(key)
     with torch.no_grad():
         for name in todo:
             _fill(made[name], traced.tensors[name], replay, key)
+        for name, tensor in made.items():
+            first = traced.names[name]
+            # Views of one memory in the trace, which are apart here: a copy of the module has such.
+            if first in filled and not _same_memory(tensor, made[first]):
+                tensor.copy_(made[first])
     return module
+
+
+def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are one, or views of one memory."""
+    return a is b or a.untyped_storage()._cdata == b.untyped_storage()._cdata
 
 
 def described(

@@ -933,6 +933,23 @@ def test_views_of_one_memory():
 # Recipes of traces.
 
 
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_views_that_are_one_in_the_trace_alone(dtype):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+            self.b = nn.Parameter(self.a.weight.data)
+            self.register_buffer("c", self.a.bias.data)
+
+    traced = trace(Shared)
+    for module in (Shared(), copy.deepcopy(Shared()), traced.module):
+        init_module(module, traced, seed=0, dtype=dtype)
+        expected = ni.KaimingUniform(a=math.sqrt(5))((3, 3), seed=key("b"))
+        expected = torch.from_numpy(expected).to(module.b.dtype)
+        assert torch.equal(module.b, expected) and torch.equal(module.c, module.a.bias)
+
+
 def test_the_recipe_makes_the_values_of_the_module():
     class Mixed(nn.Module):
         def __init__(self):
