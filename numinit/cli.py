@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="default: the source's dtypes, else float32; integer tensors and those whose rule "
-        "has a dtype keep theirs",
+        help="default: the source's dtypes, else float32; integer and complex tensors and those whose "
+        "rule has a dtype keep theirs",
     )
 
     init = commands.add_parser(
@@ -252,8 +252,7 @@ def _module(arguments: argparse.Namespace) -> tuple[sources.Model, Mapping[str, 
 
 def _plan(arguments: argparse.Namespace) -> int:
     model, recipe, given = _model(arguments)
-    tensors = {name: spec for name, spec in model.tensors.items() if name not in given}
-    for line in lines(overview(tensors, recipes.as_recipe(recipe), arguments.dtype)):
+    for line in lines(overview(model.tensors, recipes.as_recipe(recipe), arguments.dtype, given)):
         print(line)
     return OK
 

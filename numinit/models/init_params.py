@@ -9,18 +9,19 @@ import numpy as np
 from numinit.engines.layout import c_steps
 from numinit.initializers import Initializer
 from numinit.show import show
-from numinit.stream.dtypes import as_dtype
+from numinit.stream.dtypes import DTYPES, as_dtype
 from numinit.weights.keys import as_key
 from numinit.weights.shapes import as_shape
 
 if TYPE_CHECKING:
     from numinit.models.recipes import Recipe
+    from numinit.models.sources import TensorSpec
 
 __all__ = ["init_params"]
 
 
 def init_params(
-    shapes: Mapping[str, Sequence[int]] | str | Path,
+    shapes: "Mapping[str, TensorSpec | Sequence[int]] | str | Path",
     recipe: "Recipe | str | Path | Mapping[str, Initializer] | None" = None,
     seed: Any = 0,
     dtype: Any = "float32",
@@ -32,10 +33,11 @@ def init_params(
 
     Parameters
     ----------
-    shapes : mapping of str to sequence of int, str or Path
-        Every tensor's name and shape; or the name of a shipped model, or the path of a model's
-        JSON or ``.safetensors`` file. Integer and boolean tensors of a file keep their dtypes, and
-        the recipe must make them constants, or integers by their indices.
+    shapes : mapping of str to sequence of int or TensorSpec, str or Path
+        Every tensor's name and shape, such as a trace's `specs`; or the name of a shipped model, or
+        the path of a model's JSON or ``.safetensors`` file. Integer and boolean tensors of a file or
+        a TensorSpec keep their dtypes, and the recipe must make them constants, or integers by their
+        indices.
     recipe : Recipe, str, Path or mapping of str to Initializer
         A recipe, the name of a shipped one, the path of a TOML file; or globs and their
         initializers, of which the first glob that matches a name wins. If left out, it is the
@@ -45,7 +47,7 @@ def init_params(
         another, as the recipe says, from that one's key.
     dtype : dtype or mapping of str to dtype, default "float32"
         One for all floating-point tensors, whatever a file's dtypes, but those whose rule has a
-        `dtype`; or one for each name.
+        `dtype` and complex ones, of which a type without parts says nothing; or one for each name.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def init_params(
     from numinit.models.integers import INTEGERS, check_integers, integers
     from numinit.models.recipe import RecipeError
     from numinit.models.recipes import as_recipe
-    from numinit.models.sources import load_model
-    from numinit.models.tensors import Plans
+    from numinit.models.sources import TensorSpec, load_model
+    from numinit.models.tensors import Plans, keeps_parts
 
     owns: dict[str, str | None] = {}
     if isinstance(shapes, str | Path):
@@ -84,6 +86,10 @@ def init_params(
             f"shapes: {show(shapes)} was given; a mapping of names to shapes, or the name or path of "
             "a model, is accepted"
         )
+    else:
+        given = {name: one for name, one in shapes.items() if isinstance(one, TensorSpec)}
+        shapes = {**shapes, **{name: spec.shape for name, spec in given.items()}}
+        owns = {name: spec.dtype for name, spec in given.items()}
     for name in shapes:
         if not isinstance(name, str):
             raise TypeError(f"shapes: the name {show(name)} was given; a string is accepted")
@@ -112,10 +118,11 @@ def init_params(
         dtypes = {name: as_dtype(dtype[name]) for name in drawn}
     else:
         asked = as_dtype(dtype)
-        dtypes = {
-            name: asked if said.get(name, "keep") == "keep" else as_dtype(said[name])
-            for name in drawn
-        }
+        dtypes = {}
+        for name in drawn:
+            known = DTYPES.get(owns.get(name) or "", asked)
+            kind = known if keeps_parts(known, asked) else asked
+            dtypes[name] = kind if said.get(name, "keep") == "keep" else as_dtype(said[name])
     plans = rules.made(sizes, dtypes)
     key = as_key(seed)
     made = Plans(plans)  # alike tensors share what is prepared

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from numinit.engines.spec import Joined, Plan, Sampled, Whole
@@ -25,7 +25,7 @@ class Line(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     rule: int
-    """From 1 on."""
+    """From 1 on; 0 for those that no rule makes."""
     made: str
     """What they are made of."""
     nbytes: int
@@ -33,7 +33,10 @@ class Line(NamedTuple):
 
 
 def overview(
-    tensors: Mapping[str, TensorSpec], recipe: Recipe, dtype: str | None = None
+    tensors: Mapping[str, TensorSpec],
+    recipe: Recipe,
+    dtype: str | None = None,
+    given: Container[str] = (),
 ) -> list[Line]:
     """Return what a recipe makes of a model's tensors, alike ones on one line.
 
@@ -43,6 +46,8 @@ def overview(
     recipe : Recipe
     dtype : str, optional
         As for `numinit.models.write.write`.
+    given : container of str, optional
+        The tensors that the recipe does not make.
 
     Returns
     -------
@@ -65,12 +70,17 @@ def overview(
     ('h.{0-3}.w', 4, 'Normal(mean=0.0, std=0.5)')
     """
     kinds = resolved(tensors, dtype, recipe)
-    shapes = {name: spec.shape for name, spec in tensors.items()}
+    shapes = {name: spec.shape for name, spec in tensors.items() if name not in given}
     floats = {name: kind for name, (_, kind) in kinds.items() if isinstance(kind, DType)}
+    plans = recipe.made(shapes, floats)
     groups: dict[tuple[str, tuple[int, ...], str, int, str], list[str]] = {}
     texts: dict[int, str] = {}
-    for name, made in recipe.made(shapes, floats).items():
-        shape, kind = kinds[name]
+    for name, (shape, kind) in kinds.items():
+        alike = re.sub("[0-9]+", "*", name), shape, kind.name
+        if name in given:
+            groups.setdefault((*alike, -1, "operations of torch"), []).append(name)
+            continue
+        made = plans[name]
         if isinstance(kind, Integer):
             check_integers(name, made.plan, shape, kind)
         if id(made.plan) not in texts:
@@ -78,8 +88,7 @@ def overview(
         text = texts[id(made.plan)]
         if made.source != name:
             text = f"{text} of {re.sub('[0-9]+', '*', made.source)}"
-        what = re.sub("[0-9]+", "*", name), shape, kind.name, made.rule, text
-        groups.setdefault(what, []).append(name)
+        groups.setdefault((*alike, made.rule, text), []).append(name)
     listed = []
     for (_, shape, dtype_name, rule, text), names in groups.items():
         nbytes = nbytes_of(*kinds[names[0]]) * len(names)
@@ -124,7 +133,7 @@ def lines(listed: list[Line]) -> Iterator[str]:
             f"x{line.tensors}" if line.tensors > 1 else "",
             str(list(line.shape)),
             line.dtype,
-            f"rule {line.rule}",
+            f"rule {line.rule}" if line.rule else "no rule",
         )
         for line in listed
     ]

@@ -99,8 +99,14 @@ def resolved(
             raise InputError(
                 f"tensor {show(name)} is {own}; only {accepted} can be initialized"
             ) from error
-        tensors[name] = (shape, known if rule is not None else override or known)
+        asked = override or known
+        tensors[name] = (shape, known if rule is not None or keeps_parts(known, asked) else asked)
     return tensors
+
+
+def keeps_parts(own: DType, asked: DType) -> bool:
+    """Whether a tensor keeps its type: a complex one, where one for real numbers is asked for."""
+    return own.complex and not asked.complex
 
 
 def planned(

@@ -108,8 +108,9 @@ def write(
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : dtype, optional
         For all tensors whose rule has no `dtype`; by default each tensor's own, and float32 for
-        those that have none. Integer and boolean tensors always keep their own; the recipe must make
-        them constants, or integers by their indices.
+        those that have none. Complex tensors keep their own, unless a complex one is given. Integer
+        and boolean tensors always do; the recipe must make them constants, or integers by their
+        indices.
     progress : callable, optional
         Called as ``progress(bytes_done, bytes_in_all)``.
     overwrite : bool, default False

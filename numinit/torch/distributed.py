@@ -42,7 +42,7 @@ from numinit.models.recipe import Recipe, RecipeError
 from numinit.models.recipes import as_recipe
 from numinit.show import show
 from numinit.torch.devices import filled
-from numinit.torch.named import is_wrapper
+from numinit.torch.named import WRAPPED, is_wrapper
 from numinit.torch.steps import FILLED
 from numinit.torch.traced import Trace
 from numinit.weights.keys import Key, as_key
@@ -89,17 +89,14 @@ def flat_shards(module: torch.nn.Module) -> Iterator[FlatShard]:
         flat = inner._flat_param if is_wrapper(inner) else None
         if flat is None:  # also of a wrapper whose parameters are all in others
             continue
-        prefix = "".join(f"{part}." for part in name.split(".") if part not in ("", WRAPPED))
+        prefix = "".join(f"{part}." for part in name.split(".") if part and part not in WRAPPED)
         places = zip(flat._fqns, flat._shapes, flat._shard_param_infos, strict=True)
         for own, shape, place in places:
             if place.in_shard:
                 first, count = place.offset_in_shard, place.numel_in_shard
                 held = flat.data[first : first + count]
-                full = ".".join(part for part in own.split(".") if part != WRAPPED)
+                full = ".".join(part for part in own.split(".") if part not in WRAPPED)
                 yield FlatShard(prefix + full, held, place.intra_param_start_idx, tuple(shape))
-
-
-WRAPPED = "_fsdp_wrapped_module"
 
 
 def init_flat(

@@ -131,7 +131,7 @@ def dummy_(target: Any, seed: Any = 0, *, bound: float = BOUND) -> Any:
 def _tensors(target: Any) -> Iterator[tuple[str, torch.Tensor, bool]]:
     """Names, tensors and whether they are buffers."""
     if isinstance(target, torch.nn.Module):
-        for name, tensor, buffer, persistent in named_tensors(target):
+        for name, tensor, buffer, persistent, _ in named_tensors(target):
             if persistent:
                 yield name, tensor, buffer
     elif isinstance(target, Mapping):

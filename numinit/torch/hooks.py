@@ -1,4 +1,4 @@
-"""torch.nn.init's functions, taken over while a thread records them or makes them faster.
+"""torch.nn.init's functions, and numinit's own, taken over while a thread records them or makes them faster.
 
 Other packages keep the functions under names of their own: ``from torch.nn.init import normal_``, or
 the table of transformers. So it is the functions' code that is exchanged, which all of these share,
@@ -61,10 +61,17 @@ MEANINGS: dict[str, Callable[..., tuple[torch.Tensor, Initializer]]] = {
     ),
     "eye_": lambda tensor: (tensor, initializers.Eye()),
     "dirac_": lambda tensor, groups=1: (tensor, initializers.Dirac(groups)),
+    # numinit's own: of a whole tensor; a window is left to it
+    "fill_": lambda init, array, *, shape=None, offset=None, seed=None: (
+        array if shape is None and offset is None else None,
+        init,
+    ),
 }
 
 # Their code is torch's; a clone of each keeps it while the function itself has another.
-_FUNCTIONS = {name: getattr(torch.nn.init, name) for name in MEANINGS}
+_FUNCTIONS: dict[str, Any] = {
+    name: getattr(torch.nn.init, name, Initializer.fill_) for name in MEANINGS
+}
 _ORIGINALS: dict[str, Function] = {}
 
 
@@ -108,9 +115,11 @@ def _stand_in(name: str) -> types.CodeType:
 
 
 def _clone(function: types.FunctionType) -> Function:
-    return types.FunctionType(
+    clone = types.FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__
     )
+    clone.__kwdefaults__ = function.__kwdefaults__
+    return clone
 
 
 @contextlib.contextmanager

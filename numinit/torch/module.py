@@ -1,6 +1,5 @@
 """A whole module: every parameter and buffer initialized under its own name, in its final memory."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from numinit.models.recipes import as_recipe
 from numinit.show import cut
 from numinit.stream.dtypes import as_dtype
 from numinit.torch.memory import final_memory, use_huge_pages
-from numinit.torch.named import Named, named_tensors, refuse_flat
+from numinit.torch.named import Named, alike, named_tensors, refuse_flat
 from numinit.torch.steps import FILLED, Replay
 from numinit.torch.traced import Trace, Traced
 from numinit.torch.tracing import trace
@@ -63,7 +62,8 @@ def init_module(
     seed : int, Key or any other seed
         The tensor `name` is drawn from ``as_key(seed).fold_in(name)``.
     dtype : torch.dtype or str, optional
-        The floating-point type of all floating-point tensors, as in ``module.to(dtype)``.
+        The floating-point type of all floating-point tensors, as in ``module.to(dtype)``, but of
+        those whose rule has a `dtype`.
     device : torch.device or str, optional
         Where all tensors are put. If left out, those on the meta device come to the CPU, and
         others stay.
@@ -97,16 +97,30 @@ def init_module(
     place = None if device is None else torch.device(device)
     if place is not None and place.type == "meta":
         raise ValueError("device: meta was given, which has no memory; any other is accepted")
+    if recipe is not None and not isinstance(recipe, Trace):
+        recipe = as_recipe(recipe)
     traced = described(module, recipe, dtype=kind)
     named = named_tensors(module)
-    todo = _checked(named, traced, kind)
-    _give_memory(module, named, kind, place)
+    kinds = _kinds(named, recipe, kind)
+    todo = _checked(named, traced, kinds)
+    filled = {*todo}
+    _give_memory(module, named, kinds, place, filled)
     made = {one.name: one.tensor for one in named_tensors(module)}
     replay = Replay(key)
     with torch.no_grad():
         for name in todo:
             _fill(made[name], traced.tensors[name], replay, key)
+        for name, tensor in made.items():
+            first = traced.names[name]
+            # Views of one memory in the trace, which are apart here: a copy of the module has such.
+            if first in filled and not _same_memory(tensor, made[first]):
+                tensor.copy_(made[first])
     return module
+
+
+def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are one, or views of one memory."""
+    return a is b or a.untyped_storage()._cdata == b.untyped_storage()._cdata
 
 
 def described(
@@ -156,10 +170,11 @@ def described(
             f"{', '.join(parameters)}"
         )
     fitted = {name: one for name, one in wanted.items() if name not in lacking}
+    asked = _kinds(named, rules, dtype)
     kinds = {
-        name: FILLED[_kind(one.tensor, dtype)]
+        name: FILLED[asked[id(one.tensor)]]
         for name, one in fitted.items()
-        if _kind(one.tensor, dtype) in FILLED
+        if asked[id(one.tensor)] in FILLED
     }
     shapes = {name: tuple(one.tensor.shape) for name, one in fitted.items()}
     plans = rules.made(shapes, kinds)
@@ -185,17 +200,25 @@ def described(
         made.tensors[name] = replace(made.tensors[name], _stream=made_of.source)
     if lacking:
         own = trace(module)
-        for name in lacking:
-            made.tensors[name] = own.tensors[name]
+        made.tensors |= {name: own.tensors[name] for name in lacking if name in own.tensors}
     return made
 
 
-def _kind(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    """The type that a tensor will have."""
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+def _kinds(
+    named: list[Named], recipe: Recipe | Trace | None, dtype: torch.dtype | None
+) -> dict[int, torch.dtype]:
+    """The type that each tensor will have, by the tensor's id."""
+    kinds: dict[int, torch.dtype] = {}
+    said = recipe.dtypes([one.name for one in named]) if isinstance(recipe, Recipe) else {}
+    for name, tensor, *_ in named:
+        if dtype is None or not tensor.is_floating_point() or said.get(name) == "keep":
+            kinds.setdefault(id(tensor), tensor.dtype)
+        else:
+            kinds.setdefault(id(tensor), getattr(torch, said[name]) if name in said else dtype)
+    return kinds
 
 
-def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> list[str]:
+def _checked(named: list[Named], traced: Trace, kinds: dict[int, torch.dtype]) -> list[str]:
     """The names of tensors to fill, once everything that can be refused was refused."""
     lacking, todo = [], []
     for one in named:
@@ -216,7 +239,7 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
             if not one.buffer or one.tensor.is_meta:
                 lacking.append(name)
             continue
-        kind = _kind(one.tensor, dtype)
+        kind = kinds[id(one.tensor)]
         if found.initializer is not None and kind in FILLED:
             try:
                 found.initializer.fill_(torch.empty(found.shape, dtype=kind, device="meta"), seed=0)
@@ -234,38 +257,48 @@ def _checked(named: list[Named], traced: Trace, dtype: torch.dtype | None) -> li
 def _give_memory(
     module: torch.nn.Module,
     named: list[Named],
-    dtype: torch.dtype | None,
+    kinds: dict[int, torch.dtype],
     device: torch.device | None,
+    todo: set[str],
 ) -> None:
-    """Replace tensors that are on the meta device, or of another type or device, by empty ones."""
+    """Replace tensors that are on the meta device, or of another type or device, by empty ones.
+
+    Those that nothing fills are moved with their values; `todo` has the names of the others.
+    """
 
     def stays(tensor: torch.Tensor) -> bool:
         here = device is None or (not tensor.is_meta and _same_device(tensor.device, device))
-        return not tensor.is_meta and here and tensor.dtype == _kind(tensor, dtype)
+        return not tensor.is_meta and here and tensor.dtype == kinds[id(tensor)]
 
     if all(stays(one.tensor) for one in named):
         return
     made: dict[int, torch.Tensor] = {}
     storages: dict[int, dict[int, torch.Tensor]] = {}
-    known = {id(one.tensor) for one in named}
+    grads = [(one.tensor.grad, kinds[id(one.tensor)]) for one in named if one.tensor.is_leaf]
+    types = {id(grad): kind for grad, kind in grads}
+    filled = {id(one.tensor) for one in named if one.name in todo}
+    kept = {id(one.tensor) for one in named if not one.tensor.is_meta} - filled
     for one in named:
         if one.tensor.is_meta:
             group = storages.setdefault(one.tensor.untyped_storage()._cdata, {})
             group[id(one.tensor)] = one.tensor
     for group in storages.values():
         if len(group) > 1:  # several views of one memory
-            made |= _views(list(group.values()), dtype, device)
+            made |= _views(list(group.values()), kinds, device)
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in kinds:  # a gradient
+            return tensor.to(device=device, dtype=types.get(id(tensor)))
         if stays(tensor):
             return tensor
-        if id(tensor) not in known:  # a gradient
-            return tensor.to(device=device, dtype=_kind(tensor, dtype))
         if id(tensor) not in made:
             here = tensor.device if device is None else device
             if here.type == "meta":
                 here = torch.device("cpu")
-            made[id(tensor)] = _new(tensor, _kind(tensor, dtype), here)
+            if id(tensor) in kept:
+                made[id(tensor)] = tensor.to(device=here, dtype=kinds[id(tensor)])
+            else:
+                made[id(tensor)] = _new(tensor, kinds[id(tensor)], here)
         return made[id(tensor)]
 
     module._apply(move)  # through it, FSDP and RNNs hear of the new tensors
@@ -285,18 +318,18 @@ def _new(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torc
 
 
 def _views(
-    tensors: list[torch.Tensor], dtype: torch.dtype | None, device: torch.device | None
+    tensors: list[torch.Tensor], kinds: dict[int, torch.dtype], device: torch.device | None
 ) -> dict[int, torch.Tensor]:
     """New memory for several tensors that are views of one, by their ids."""
-    kinds = {tensor.dtype for tensor in tensors}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"module: tensors of the types {', '.join(map(str, kinds))} share one memory; "
-            "tensors of one type are accepted"
-        )
+    for types in ({t.dtype for t in tensors}, {kinds[id(t)] for t in tensors}):
+        if len(types) > 1:
+            raise ValueError(
+                f"module: tensors of the types {', '.join(map(str, types))} share one memory; "
+                "tensors of one type are accepted"
+            )
     first = tensors[0]
     count = first.untyped_storage().nbytes() // first.dtype.itemsize
-    memory = torch.empty(count, dtype=_kind(first, dtype), device=device or "cpu")
+    memory = torch.empty(count, dtype=kinds[id(first)], device=device or "cpu")
     use_huge_pages(memory)
     return {
         id(t): memory.as_strided(t.size(), t.stride(), t.storage_offset()).detach() for t in tensors
@@ -310,11 +343,9 @@ def _tie(module: torch.nn.Module, named: list[Named]) -> None:
         if id(one.tensor) not in first:
             first[id(one.tensor)] = new.tensor
             if new.tensor is not one.tensor:
-                with contextlib.suppress(AttributeError):
-                    new.tensor.__dict__.update(one.tensor.__dict__)
+                alike(new.tensor, one.tensor)
         elif new.tensor is not first[id(one.tensor)]:
-            prefix, _, leaf = one.name.rpartition(".")
-            setattr(module.get_submodule(prefix), leaf, first[id(one.tensor)])
+            setattr(new.owner, new.name.rpartition(".")[2], first[id(one.tensor)])
 
 
 def _fill(tensor: torch.Tensor, traced: Traced, replay: Replay, key: Key) -> None:

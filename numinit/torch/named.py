@@ -1,5 +1,6 @@
 """A module's tensors by their qualified names."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,6 +19,28 @@ class Named(NamedTuple):
     buffer: bool
     persistent: bool
     """Whether the module's state_dict has it."""
+    owner: torch.nn.Module
+    """The part of the module that has it."""
+
+
+#: The names of modules that wrap another one, which the names in a ``state_dict`` leave out: FSDP1's,
+#: and that of activation checkpointing.
+WRAPPED = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has one memory, as no sparse one has."""
+    return tensor.layout is torch.strided
+
+
+def alike(new: torch.Tensor, old: torch.Tensor) -> None:
+    """Give a tensor that takes another's place the attributes, and the class of a parameter, of that."""
+    with contextlib.suppress(AttributeError):
+        new.__dict__.update(old.__dict__)
+    kind = type(old)
+    if type(new) is torch.nn.Parameter and torch.nn.Parameter in kind.__mro__:  # no DTensor's is
+        with contextlib.suppress(TypeError):  # its memory is laid out otherwise
+            new.__class__ = kind
 
 
 def is_wrapper(module: torch.nn.Module) -> bool:
@@ -64,11 +87,11 @@ def named_tensors(module: torch.nn.Module) -> list[Named]:
 def _named(module: torch.nn.Module, prefix: str) -> Iterator[Named]:
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            yield Named(prefix + name, parameter, False, True)
+            yield Named(prefix + name, parameter, False, True, module)
     for name, buffer in module._buffers.items():
         if buffer is not None:
             persistent = name not in module._non_persistent_buffers_set
-            yield Named(prefix + name, buffer, True, persistent)
+            yield Named(prefix + name, buffer, True, persistent, module)
     for name, child in module._modules.items():
         if child is not None:
-            yield from _named(child, f"{prefix}{name}.")
+            yield from _named(child, prefix if name in WRAPPED else f"{prefix}{name}.")

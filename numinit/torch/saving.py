@@ -50,7 +50,8 @@ def save(
     ----------
     module : torch.nn.Module or Trace
         A module, of which only its code and its tensors' names, shapes and types are used; or what
-        `numinit.torch.trace` returned. Of tied tensors the file has the first name.
+        `numinit.torch.trace` returned. Of tied tensors the file has the first name; it has no sparse
+        buffers.
     path : str or Path
         Ends in ``.safetensors``; or, with `max_shard_size`, a directory.
     seed : int, Key or any other seed, default 0
@@ -144,8 +145,15 @@ def _factory(source: str) -> Callable[[], torch.nn.Module]:
             factory = getattr(factory, part)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{source}: {error}") from error
-    made: Callable[[], torch.nn.Module] = factory
-    return made
+
+    def make() -> torch.nn.Module:
+        try:
+            made: torch.nn.Module = factory()
+        except Exception as error:  # the code is the user's
+            raise InputError(f"{source}: it raised {type(error).__name__}: {error}") from error
+        return made
+
+    return make
 
 
 def _written(

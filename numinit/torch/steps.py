@@ -30,7 +30,10 @@ FILLED: dict[torch.dtype, DType] = {
 
 LARGEST_INTEGER = 1 << 53  # a `Constant` holds every integer up to this one
 #: Operations that write without reading what was there.
-ANEW = {"copy_", "zero_", "fill_", "uniform_", "normal_", "random_", "exponential_", "bernoulli_"}
+ANEW = {
+    *("copy_", "zero_", "fill_", "uniform_", "normal_", "random_", "exponential_", "bernoulli_"),
+    *("cauchy_", "geometric_", "log_normal_"),
+}
 
 
 class View(NamedTuple):

@@ -23,7 +23,7 @@ from numinit.models.recipes import dump
 from numinit.models.sources import TensorSpec
 from numinit.stream.dtypes import DType
 from numinit.torch.devices import filled
-from numinit.torch.named import Named
+from numinit.torch.named import Named, is_dense
 from numinit.torch.rules import describable, recipe_of
 from numinit.torch.simplified import assigned
 from numinit.torch.steps import (
@@ -272,6 +272,9 @@ class Trace:
         first: dict[Any, str] = {}
         found: dict[str, tuple[Named, Memory, View]] = {}
         for one in named:
+            if not is_dense(one.tensor):  # it stays as the constructor made it
+                self.names[one.name] = one.name
+                continue
             storage, view = one.tensor.untyped_storage(), view_of(one.tensor)
             memory = memories.get(storage._cdata)
             if memory is None:

@@ -5,6 +5,7 @@ import functools
 import inspect
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numinit.initializers import Initializer, Normal, Uniform
 from numinit.show import cut
 from numinit.torch import hooks
 from numinit.torch.configs import model_of_config
-from numinit.torch.named import Named, named_tensors
+from numinit.torch.named import Named, alike, is_dense, named_tensors
 from numinit.torch.steps import (
     FILLED,
     Memory,
@@ -45,6 +46,10 @@ _VALUES = {
     *(Tensor.__float__, Tensor.__complex__, Tensor.__index__, Tensor.__format__),
     *(Tensor.__contains__, Tensor.is_nonzero, torch.is_nonzero),
 }
+#: Those whose values Python may change in place: arrays share memory with the tensor.
+_ARRAYS = {Tensor.numpy, Tensor.__array__}
+#: What makes a tensor of numbers in lists, among which may be tensors.
+_LISTS = {torch.tensor, torch.as_tensor, torch.asarray}
 
 #: What tells Python where a tensor is. A recorded one says that it is on the CPU: code that sees the
 #: meta device may think that there is nothing to initialize.
@@ -83,6 +88,8 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         whose tensors stay as they are: its own functions are called, ``initialize_weights`` of
         transformers or each part's ``reset_parameters``. They say nothing of buffers that only
         the constructor fills. Or the path of the config.json of a model of transformers.
+        A generator or seed that the code gives to torch's or numinit's functions is not used: each
+        tensor is drawn from the stream of its name.
 
     Returns
     -------
@@ -113,6 +120,7 @@ def trace(make: Callable[[], torch.nn.Module] | torch.nn.Module | str | Path) ->
         make = functools.partial(model_of_config, make)
     if isinstance(make, torch.nn.Module):
         named = named_tensors(make)
+        recorder.own = {_storage_of(t): name for name, t, *_ in named if is_dense(t)}
         with on_meta(make):
             with recorder.recording(), torch.no_grad():
                 initialize(make)
@@ -145,7 +153,7 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
         for part in module.modules()
         for table in (part._parameters, part._buffers)
         for name, tensor in table.items()
-        if tensor is not None
+        if tensor is not None and is_dense(tensor)
     ]
     try:
         for table, name, tensor in places:
@@ -154,6 +162,10 @@ def on_meta(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for table, name, tensor in places:
             table[name] = tensor
+
+
+def _storage_of(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if is_dense(tensor) else 0
 
 
 def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -> list[Named]:
@@ -167,7 +179,7 @@ def _tied(named: list[Named], twins: list[Named], memories: dict[int, Memory]) -
 
 
 def _has_steps(tensor: Tensor, memories: dict[int, Memory]) -> bool:
-    memory = memories.get(tensor.untyped_storage()._cdata)
+    memory = memories.get(_storage_of(tensor))
     return memory is not None and bool(memory.steps)
 
 
@@ -178,6 +190,8 @@ def _twin(tensor: Tensor) -> Tensor:
         twin = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=META)
     if isinstance(tensor, torch.nn.Parameter):
         twin = torch.nn.Parameter(twin, tensor.requires_grad)
+    alike(twin, tensor)
+    twin.__dict__.pop("_is_hf_initialized", None)  # with it, transformers' functions do nothing
     return twin
 
 
@@ -215,19 +229,24 @@ class Recorder:
 
     def __init__(self) -> None:
         self.memories: dict[int, Memory] = {}
+        self.own: dict[int, str] = {}  # the names, by storages, of tensors that stay as they are
         self._paused = 0
         self._warned: set[tuple[str, str]] = set()
+        self._lent: list[tuple[Tensor, Tensor, bytes]] = []
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Record this thread's operations."""
         with hooks.handled(self._init_function), _Functions(self), _Operations(self):
             yield
+            with self.paused():
+                self._follow()
 
     # What tensors are.
 
     def memory(self, tensor: Tensor) -> Memory:
         """The memory of a recorded tensor."""
+        self._follow()
         storage = tensor.untyped_storage()
         known = self.memories.get(storage._cdata)
         if known is None:
@@ -253,6 +272,20 @@ class Recorder:
         value = Replay(None).value(Read(memory, memory.steps, len(memory.steps), view_of(tensor)))
         return value.clone()
 
+    def _follow(self) -> None:
+        """Write down what Python has written into arrays that share a tensor's memory."""
+        if not self._lent:
+            return
+        lent, self._lent = self._lent, []
+        alive = []
+        for tensor, values, before in lent:
+            now = values.numpy().tobytes()
+            if now != before:
+                self._write_copy(tensor, values)
+            alive.append((tensor, weakref.ref(values), now))
+        del lent, values  # then only arrays hold them
+        self._lent = [(tensor, v, now) for tensor, ref, now in alive if (v := ref()) is not None]
+
     def _settle(self, memory: Memory) -> None:
         storage = torch.UntypedStorage(memory.nbytes, device="cpu")
         Replay(None).run(memory.steps, len(memory.steps), storage)
@@ -275,7 +308,7 @@ class Recorder:
         try:
             with self.paused():
                 tensor, init = hooks.MEANINGS[name](*args, **kwargs)
-                known = tensor.is_meta and tensor.dtype in FILLED
+                known = isinstance(tensor, Tensor) and tensor.is_meta and tensor.dtype in FILLED
                 if known and tensor.numel():
                     init.plan(tuple(tensor.shape), FILLED[tensor.dtype])
                     self.memory(tensor).write(Step(view_of(tensor), init), anew=True)
@@ -289,6 +322,14 @@ class Recorder:
         """A function of torch that Python code calls."""
         if self._paused:
             return func(*args, **kwargs)
+        if func is Tensor.new_tensor and args[0].is_meta:
+            kwargs.setdefault("dtype", args[0].dtype)
+            func, args = torch.tensor, args[1:]
+        listed = func in _LISTS and bool(args) and isinstance(args[0], list | tuple)
+        if listed and any(isinstance(leaf, Tensor) for leaf in leaves(args[0])):
+            with self.paused():
+                real = functools.partial(self.real, why=func.__name__)
+                args = (mapped(Tensor, real, args[0]), *args[1:])
         tensor = args[0] if args and isinstance(args[0], Tensor) else None
         if tensor is None:
             return func(*args, **kwargs)
@@ -296,7 +337,13 @@ class Recorder:
             return _PLACES[func]
         if func in _VALUES and tensor.is_meta:
             with self.paused():
-                return func(self.real(tensor, getattr(func, "__name__", "")), *args[1:], **kwargs)
+                values = self.real(tensor, getattr(func, "__name__", ""))
+                found = func(values, *args[1:], **kwargs)
+                if func in _ARRAYS:
+                    self._lent.append((tensor, values, values.numpy().tobytes()))
+                return found
+        if func is Tensor.share_memory_ and tensor.is_meta:
+            return tensor  # where its memory will be is of no matter here
         if func is Tensor.__deepcopy__ and not tensor.is_meta:
             with self.paused():
                 return func(*args, **kwargs)
@@ -322,13 +369,19 @@ class Recorder:
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func._overloadpacket.__name__
         written = _written(func, args, kwargs)
+        for tensor in written:
+            if self.own and (own := self.own.get(_storage_of(tensor))) is not None:
+                raise ValueError(
+                    f"module: its code writes {own!r} by a reference that it keeps; give the trace of "
+                    "the function that makes the module"
+                )
         if name == "lift_fresh" and not tensors[0].is_meta:
             return self.without_memory(tensors[0])
         if tensors and not any(tensor.is_meta for tensor in tensors):
             returned = func._schema.returns
             if written or (returned and returned[0].alias_info is not None):
                 return func(*args, **kwargs)
-        if any(not tensor.is_meta for tensor in written):
+        if any(not tensor.is_meta for tensor in written) or not all(map(is_dense, tensors)):
             return self._carried_out(func, args, kwargs)
         if any(argument.name == "device" for argument in func._schema.arguments):
             kwargs = {**kwargs, "device": META}
@@ -339,12 +392,14 @@ class Recorder:
         except (NotImplementedError, RuntimeError):
             # It has no form without values, or its form depends on them; or it is an error.
             return self._carried_out(func, args, kwargs)
+        if not all(is_dense(leaf) for leaf in leaves(out) if isinstance(leaf, Tensor)):
+            return self._carried_out(func, args, kwargs)
         self._record(func, name, args, kwargs, written, out)
         return out
 
     def without_memory(self, tensor: Tensor) -> Tensor:
-        """The same tensor without memory."""
-        if tensor.is_meta:
+        """The same tensor without memory; a sparse one as it is."""
+        if tensor.is_meta or not is_dense(tensor):
             return tensor
         size, stride = tuple(tensor.shape), tuple(tensor.stride())
         twin = torch.empty_strided(size, stride, dtype=tensor.dtype, device=META)
@@ -396,26 +451,25 @@ class Recorder:
         written: list[Tensor],
         out: Any,
     ) -> None:
-        if len(written) > 1:
-            for number, tensor in enumerate(written):
-                step = self._step(view_of(tensor), _Apart(func, number), args, kwargs, output=0)
-                self.memory(tensor).write(step, anew=False)
-            return
-        for tensor in written:
+        steps = []  # all of them read what there was before the first is done
+        for number, tensor in enumerate(written):
             view, rest = view_of(tensor), args if "out" in kwargs else args[1:]
-            step = self._fill_step(name, view, rest, kwargs) or self._step(
-                view, func, args, kwargs, target=tensor
-            )
-            own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
-            if tensor.numel():
-                self.memory(tensor).write(step, step.anew and len(own) == 1)
-        if written:
-            return
+            if len(written) > 1:
+                step, anew = self._step(view, _Apart(func, number), args, kwargs, output=0), False
+            else:
+                step = self._fill_step(name, view, rest, kwargs) or self._step(
+                    view, func, args, kwargs, target=tensor
+                )
+                own = [leaf for leaf in leaves((args, kwargs)) if leaf is tensor]
+                anew = step.anew and len(own) == 1
+            if tensor.numel() or len(written) > 1:
+                steps.append((self.memory(tensor), step, anew))
         inputs = {
             leaf.untyped_storage()._cdata
             for leaf in leaves((args, kwargs))
             if isinstance(leaf, Tensor)
         }
+        op = _Apart(func) if written else func
         for number, tensor in enumerate(leaves(out)):
             if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in inputs:
                 continue  # a view
@@ -425,9 +479,11 @@ class Recorder:
                 continue
             view = view_of(tensor)
             step = self._fill_step(name, view, args, kwargs) or self._step(
-                view, func, args, kwargs, output=number
+                view, op, args, kwargs, output=number
             )
-            memory.write(step, anew=True)
+            steps.append((memory, step, True))
+        for memory, step, anew in steps:
+            memory.write(step, anew)
 
     def _fill_step(
         self, name: str, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -495,9 +551,9 @@ _LIKE = {
 
 
 class _Apart:
-    """An operation that writes several tensors, as one that returns what becomes of one of them."""
+    """An operation that writes tensors, as one that returns what becomes of one of them, or its outputs."""
 
-    def __init__(self, func: Any, number: int) -> None:
+    def __init__(self, func: Any, number: int | None = None) -> None:
         self._func, self._number = func, number
         self.__name__ = func._overloadpacket.__name__
         self._overloadpacket, self._schema, self.tags = (
@@ -508,13 +564,15 @@ class _Apart:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = mapped(Tensor, torch.clone, (args, kwargs))
-        self._func(*args, **kwargs)
-        return _written(self._func, args, kwargs)[self._number]
+        out = self._func(*args, **kwargs)
+        return out if self._number is None else _written(self._func, args, kwargs)[self._number]
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that an operation writes in place."""
     schema = func._schema
+    if func is torch.ops.aten.native_batch_norm.default and args[5]:  # whose schema does not say so
+        return [mean_or_variance for mean_or_variance in args[3:5] if mean_or_variance is not None]
     if not schema.is_mutable:
         return []
     found = []

@@ -1,6 +1,7 @@
 """A checkpoint that was never stored, and a module's file: the values of `init_module`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,8 @@ class Computed(torch.nn.Module):
         self.register_buffer("places", torch.arange(7))
         self.register_buffer("table", torch.arange(6.0).reshape(2, 3) / 7)
         self.register_buffer("none", torch.empty(0))
+        self.pairs = torch.nn.Parameter(torch.randn(3, 2, dtype=torch.complex64))
+        self.phases = torch.nn.Parameter(torch.polar(torch.ones(3), torch.arange(3.0)))
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
@@ -182,7 +185,7 @@ def test_what_no_recipe_describes_is_written_and_verified_by_its_digest(tmp_path
     path = tmp_path / "computed.safetensors"
     traced = trace(Computed)
     summary = save(traced, path, 1, dtype=dtype)
-    assert verify(path) == summary and (summary.tensors, summary.given) == (6, 4)
+    assert verify(path) == summary and (summary.tensors, summary.given) == (8, 5)
     safetensors = pytest.importorskip("safetensors.torch")
     found = safetensors.load_file(path)
     whole = init_module(Computed(), traced, seed=1, dtype=dtype).state_dict()
@@ -226,7 +229,12 @@ def test_a_digest_of_nothing_is_refused(tmp_path):
 def test_the_command_line_takes_a_factory(tmp_path, whole):
     (tmp_path / "own.py").write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from helpers_torch import Model\nclass Kinds: plain = Model\n",
+        "import torch\nfrom helpers_torch import Model\nclass Kinds: plain = Model\n"
+        "class Computed(torch.nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(3, 2)\n"
+        "        self.steps = torch.nn.Parameter(torch.rand(3).log())\n"
+        "def broken(): return {}['key']\n",
         encoding="utf-8",
     )
 
@@ -245,7 +253,14 @@ def test_the_command_line_takes_a_factory(tmp_path, whole):
     )
     plan = run("plan", "own:Kinds.plain")
     assert plan.returncode == 0 and f"{len(found)} tensors" in plan.stdout, plan.stderr
-    for source, message in (("own:nope", "nope"), ("missing_package:x", "missing_package")):
+    plan = run("plan", "own:Computed")
+    assert re.search(r"steps +\[3\] +float32  no rule  operations of torch\n", plan.stdout)
+    assert "3 tensors, 11 elements, 44 bytes" in plan.stdout
+    for source, message in (
+        ("own:nope", "nope"),
+        ("missing_package:x", "missing_package"),
+        ("own:broken", "error: own:broken: it raised KeyError: 'key'"),
+    ):
         failed = run("init", source)
         assert failed.returncode == 2 and message in failed.stderr
 

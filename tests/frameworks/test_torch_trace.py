@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numinit as ni
+import numinit.models.recipes
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -358,11 +359,81 @@ def test_operations_that_write_several_tensors():
     assert (found["b"] == 3 * ni.Normal()(3, seed=key("b"))).all()
 
 
+def test_operations_that_write_and_return_tensors():
+    class Seen(nn.Module):
+        """What has seen a batch: its running statistics are written, its output is kept."""
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+            self.other = nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+            batch = torch.arange(24.0).reshape(2, 4, 3).sin()
+            self.w = nn.Parameter(self.norm(batch).detach())
+            self.other(batch)
+
+    found, own = values(made(Seen)), values(Seen())
+    assert found["norm.running_mean"].any()
+    assert_same(found, own)
+
+
 def test_integers_of_torchs_functions():
     assert fill(one(lambda: nn.init.eye_(torch.empty(2, 3, dtype=torch.int32)))).tolist() == [
         [1, 0, 0],
         [0, 1, 0],
     ]
+
+
+def test_functions_of_numinit():
+    class Own(nn.Linear):
+        def reset_parameters(self):
+            ni.kaiming_normal_(self.weight, generator=5)
+            ni.Normal(std=0.5).fill_(self.bias[1:], seed=torch.Generator())
+            ni.zeros_(self.bias.data[:1])
+
+    expected = ni.KaimingNormal()((4, 3), seed=key("weight"))
+    with torch.device("meta"):
+        without = Own(3, 4)
+    for module in (made(lambda: Own(3, 4)), init_module(without, seed=0)):
+        assert (module.weight.detach().numpy() == expected).all()
+        bias = ni.Normal(std=0.5)(4, seed=key("bias"))
+        assert module.bias.tolist() == [0, *bias[1:].tolist()]
+    array = np.empty(3, np.float32)
+    traced = trace(lambda: One(lambda: torch.from_numpy(ni.Normal().fill_(array, seed=0))))
+    assert (fill(traced.tensors["w"]).numpy() == ni.Normal()(3, seed=0)).all()
+    assert (ni.Normal().fill_(array, seed=1) == ni.Normal()(3, seed=1)).all()
+
+
+# What Python does with values.
+
+
+def test_numbers_in_lists():
+    def make():
+        a = torch.arange(3.0)
+        made = [torch.tensor([a[1], [2 * a[2]][0]]), torch.as_tensor((a[0], 5.0))]
+        return torch.cat([*made, a.new_tensor([a[2], 7]), a.double().new_tensor([1]).float()])
+
+    assert fill(one(make)).tolist() == make().tolist() == [1, 4, 0, 5, 2, 7, 1]
+
+
+def test_arrays_share_memory():
+    def make():
+        w = torch.zeros(6)
+        kept = w.numpy()
+        kept[:2] = 7
+        w[1:3] = 1
+        kept = w.numpy()[::2]
+        kept += 2
+        w.mul_(2)
+        np.asarray(w)[5] = 3
+        np.asarray(torch.ones(3))[:] = 4
+        return w
+
+    assert fill(one(make)).tolist() == make().tolist() == [18, 2, 6, 0, 4, 3]
+
+
+def test_memory_may_be_shared():
+    traced = trace(lambda: nn.Linear(3, 2).share_memory())
+    assert not traced.uninitialized
 
 
 # What cannot be replayed.
@@ -406,8 +477,18 @@ def test_an_operation_that_draws_by_itself(monkeypatch):
             self.w = nn.Parameter(torch.empty(50).exponential_())
             self.v = nn.Parameter(torch.empty(50).exponential_())
             self.register_buffer("order", torch.randperm(50))
+            self.more = nn.ParameterList(
+                [
+                    torch.empty(9).cauchy_(),
+                    torch.empty(9).log_normal_(),
+                    torch.empty(9).geometric_(0.5),
+                ]
+            )
 
-    with pytest.warns(UserWarning, match=r"^(exponential_|randperm) in Mask \(__init__, line"):
+    with pytest.warns(
+        UserWarning,
+        match=r"^(exponential_|randperm|cauchy_|log_normal_|geometric_) in Mask \(__init__, line",
+    ):
         traced = trace(Mask)
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
@@ -641,6 +722,77 @@ def test_a_buffer_that_only_the_constructor_knows():
     assert made(Table).w.tolist() == [0, 1, 2]
 
 
+def test_attributes_and_classes_of_parameters():
+    class Marked(nn.Parameter):
+        pass
+
+    class Biased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.empty(3)), Marked(torch.empty(3))
+            self.a.kept = True
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            nn.init.constant_(self.a, 2.0 if getattr(self.a, "kept", False) else 3.0)
+            nn.init.constant_(self.b, 4.0 if isinstance(self.b, Marked) else 5.0)
+
+    with torch.device("meta"):
+        without = Biased()
+    for module in (init_module(Biased(), seed=0), init_module(without, seed=0), made(Biased)):
+        assert module.a.tolist() == [2.0] * 3 and module.b.tolist() == [4.0] * 3
+        assert module.a.kept and type(module.b) is Marked
+
+
+@pytest.mark.parametrize("of", [lambda w: w, lambda w: w.data, lambda w: w[:2]])
+def test_a_tensor_that_the_code_keeps(of):
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3))
+            self.kept = [of(self.w)]
+
+        def reset_parameters(self):
+            for w in self.kept:
+                nn.init.normal_(w)
+
+    module = Keeps()
+    with pytest.raises(
+        ValueError, match=r"^module: its code writes 'w' by a reference that it keeps"
+    ):
+        init_module(module, seed=0)
+    assert not module.w.any()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of a layout that may change
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda a: a.to_sparse(),
+        lambda a: torch.sparse_coo_tensor(a.nonzero().t(), torch.ones(4), a.shape).coalesce(),
+        lambda a: a.to_sparse_csr(),
+    ],
+)
+def test_sparse_buffers_stay(tmp_path, kind):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("adjacent", kind(torch.eye(4)))
+            self.register_buffer("degree", self.adjacent.to_dense().sum(1))
+
+    traced = trace(Graph)
+    for module in (traced.module, Graph()):
+        init_module(module, traced, seed=0)
+        own = Graph().adjacent
+        assert module.adjacent.layout is own.layout and module.adjacent.dtype is own.dtype
+        assert (module.degree == Graph().degree).all()
+        expected = ni.KaimingUniform(a=math.sqrt(5))((4, 4), seed=key("linear.weight"))
+        assert (module.linear.weight.detach().numpy() == expected).all()
+    assert save(traced, tmp_path / "graph.safetensors").tensors == 3
+    assert (init_module(Graph(), seed=0).linear.weight.detach().numpy() == expected).all()
+
+
 def test_only_a_draw_is_random():
     for make in (lambda: nn.init.eye_(torch.empty(3, 3)), lambda: torch.arange(3.0).exp()):
         assert not one(make).random
@@ -690,6 +842,43 @@ def test_types():
         init_module(nn.Linear(2, 2), {"*": ni.Constant(1e6)}, seed=0, dtype="float16")
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_type_of_a_rule(tmp_path, device):
+    recipe = numinit.models.recipes.parse(
+        'rules = [{match = "0.weight", init = "Normal", dtype = "float32"}, '
+        '{match = "0.bias", init = "Normal", dtype = "keep"}, {match = "*", init = "Normal"}]'
+    )
+    with torch.device(device):
+        module = nn.Sequential(nn.Linear(3, 2, dtype=torch.float64), nn.Linear(3, 2))
+    if device == "cpu":
+        module[0](torch.ones(3, dtype=torch.float64)).sum().backward()
+    save(module, tmp_path / "m.safetensors", 1, recipe, dtype="bfloat16")
+    init_module(module, recipe, seed=1, dtype="bfloat16")
+    kinds = [tensor.dtype for tensor in module.parameters()]
+    assert kinds == [torch.float32, torch.float64, torch.bfloat16, torch.bfloat16]
+    assert device == "meta" or [module[0].weight.grad.dtype, module[0].bias.grad.dtype] == kinds[:2]
+    found = pytest.importorskip("safetensors.torch").load_file(tmp_path / "m.safetensors")
+    for name, tensor in module.named_parameters():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("recipe", [None, {"linear.*": ni.Ones()}])
+def test_buffers_that_nothing_fills_keep_their_values(recipe):
+    class Rotary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+            self.register_buffer("angles", torch.arange(300.0) / 7)
+            self.register_buffer("sparse", torch.eye(3).to_sparse())
+            self.register_buffer("places", torch.arange(300))
+
+    module = init_module(Rotary(), recipe, seed=0, dtype="bfloat16", device="cpu")
+    assert torch.equal(module.angles, (torch.arange(300.0) / 7).bfloat16())
+    assert torch.equal(module.sparse.to_dense(), torch.eye(3).bfloat16())
+    assert torch.equal(module.places, torch.arange(300))
+    assert module.linear.weight.dtype is torch.bfloat16
+
+
 def test_attributes_and_gradients_stay():
     with torch.device("meta"):
         module = nn.Linear(3, 2)
@@ -701,6 +890,29 @@ def test_attributes_and_gradients_stay():
     module(torch.ones(3)).sum().backward()
     init_module(module, seed=0)
     assert module.weight.grad is not None
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_activation_checkpointing_changes_no_name(device):
+    wrapper = pytest.importorskip(
+        "torch.distributed.algorithms._checkpoint.checkpoint_wrapper"
+    ).checkpoint_wrapper
+
+    def make(wrap=wrapper):
+        inner = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4))
+        module = wrap(nn.Sequential(wrap(nn.Linear(4, 4)), wrap(inner)))
+        inner[0].weight = next(iter(module.parameters()))
+        return module
+
+    with torch.device(device):
+        module = make()
+    init_module(module, seed=0)
+    plain, found = make(lambda module: module).state_dict(), module.state_dict()
+    assert list(found) == list(plain) == list(trace(make).names)
+    own = init_module(make(lambda module: module), seed=0).state_dict()
+    assert all(torch.equal(found[name], own[name]) for name in own)
+    names = [name for name, _ in module.named_parameters()]  # the tie stays where it was
+    assert len(names) == len(own) - 1
 
 
 def test_views_of_one_memory():
@@ -721,6 +933,23 @@ def test_views_of_one_memory():
 # Recipes of traces.
 
 
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_views_that_are_one_in_the_trace_alone(dtype):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+            self.b = nn.Parameter(self.a.weight.data)
+            self.register_buffer("c", self.a.bias.data)
+
+    traced = trace(Shared)
+    for module in (Shared(), copy.deepcopy(Shared()), traced.module):
+        init_module(module, traced, seed=0, dtype=dtype)
+        expected = ni.KaimingUniform(a=math.sqrt(5))((3, 3), seed=key("b"))
+        expected = torch.from_numpy(expected).to(module.b.dtype)
+        assert torch.equal(module.b, expected) and torch.equal(module.c, module.a.bias)
+
+
 def test_the_recipe_makes_the_values_of_the_module():
     class Mixed(nn.Module):
         def __init__(self):
@@ -738,8 +967,7 @@ def test_the_recipe_makes_the_values_of_the_module():
         ("*.weight",),
         ("*.bias",),
     ]
-    shapes = {name: spec.shape for name, spec in traced.specs().items()}
-    assert_same(ni.init_params(shapes, recipe, seed=2), module)
+    assert_same(ni.init_params(traced.specs(), recipe, seed=2), module)
     with pytest.raises(
         ValueError, match=r"^recipe: no rule of TOML describes 2 tensors: table, bias"
     ):

@@ -20,7 +20,7 @@ from numinit.initializers.variance_scaling import Spread
 from numinit.models import recipes
 from numinit.models.init_params import init_params
 from numinit.models.recipes import Recipe, RecipeError, Rule
-from numinit.models.sources import load_model, load_shapes
+from numinit.models.sources import TensorSpec, load_model, load_shapes
 from numinit.models.verify import verify
 from numinit.models.write import write
 from numinit.weights.keys import Key
@@ -537,6 +537,19 @@ def test_init_params_depends_on_nothing_else():
     assert (other["h.0.w"] != params["h.0.w"]).any()
 
 
+def test_init_params_of_specs():
+    specs = {
+        "a": TensorSpec((4,), "complex64"), "b": TensorSpec((4,), "bool"), "c": TensorSpec((4,)), "d": (4,),
+    }  # fmt: skip
+    recipe = {"b": Ones(), "*": Normal()}
+    for dtype, kinds in (
+        ("float16", ["complex64", "bool", "float16", "float16"]),
+        ("complex128", ["complex128", "bool", "complex128", "complex128"]),
+    ):
+        params = init_params(specs, recipe, dtype=dtype)
+        assert [array.dtype.name for array in params.values()] == kinds
+
+
 def test_init_params_dtypes():
     params = init_params(
         {"a": (4,), "b": (4,)}, {"*": Normal()}, dtype={"a": "float64", "b": np.float16, "c": "f4"}
@@ -567,7 +580,7 @@ def test_init_params_of_a_shipped_model():
     assert params["classifier.1.weight"].std() == pytest.approx(1 / math.sqrt(3 * 2048), rel=0.01)
 
 
-@pytest.mark.parametrize("recipe", [3, None, [("*", Normal())], {"*": "Normal"}, {1: Normal()}])
+@pytest.mark.parametrize("recipe", [3, [("*", Normal())], {"*": "Normal"}, {1: Normal()}])
 def test_init_params_refuses_what_is_no_recipe(recipe):
     with pytest.raises(TypeError, match="recipe must"):
         init_params(SHAPES, recipe)
