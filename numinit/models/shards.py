@@ -53,7 +53,7 @@ def parse_size(size: int | str) -> int:
         number = int(float(found[1]) * UNITS[found[2].upper()]) if found else 0
     if number < 1:
         raise InputError(
-            f"max_shard_size: got {show(size)}; accepted: a number of bytes, or one with a unit, such "
+            f"max_shard_size: got {show(size)}; accepted: an int, of bytes, or a text with a unit, such "
             "as 5GB or 512MiB (KB, MB, GB and TB are powers of 1000, KiB to TiB of 1024)"
         )
     return number
